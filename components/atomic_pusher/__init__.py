@@ -1,0 +1,1 @@
+"""Publishes the chosen model for TensorFlow Serving, all or nothing."""

@@ -1,0 +1,282 @@
+"""What the command line asks before a run: which data set, and has it changed.
+
+Standard library only, so that a wrong path is refused in milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.example_gen import layout as layouts
+from components.example_gen.layout import DataError
+from pipeline.config import DataConfig
+from trainer.features import DATASETS
+
+DOWNLOAD_URL = "https://www.cs.toronto.edu/~kriz/{archive}"
+_TFDS_DEFAULT = "~/tensorflow_datasets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set that tensorflow-datasets has prepared on a local disk."""
+
+    folder: str  # <tfds_dir>/<name>/<version>
+    counts: dict[str, int]  # split -> records
+    files: tuple[str, ...]  # record files and dataset_info.json
+
+
+def resolve_auto(
+    tfds_dir: str | None, timeout_seconds: float = 5, *, path: str | None = None
+) -> tuple[str, str]:
+    """Decides what data.name=auto stands for.
+
+    Args:
+        tfds_dir: Folder of tensorflow-datasets; None: its default in the home folder.
+        timeout_seconds: Longest wait for an answer from the network.
+        path: data.path, if given: it decides alone.
+
+    Returns:
+        Name of the data set, and one sentence with the reason.
+
+    Raises:
+        DataError: `path` holds neither CIFAR-10 nor CIFAR-100.
+    """
+    if path is not None:
+        return _dataset_at(path)
+    root = tfds_root(tfds_dir)
+    if layouts.is_remote(root):
+        return "cifar10", f"data.tfds_dir={root} is given"
+    try:
+        prepared = find_prepared("cifar10", root)
+    except DataError as error:
+        return "digits", f"CIFAR-10 on disk is damaged: {error}"
+    if prepared:
+        return "cifar10", f"CIFAR-10 is prepared in {prepared.folder}"
+    trouble = download_trouble("cifar10", timeout_seconds)
+    if trouble is None:
+        return "cifar10", "CIFAR-10 can be downloaded"
+    return (
+        "digits",
+        f"CIFAR-10 is not in {root} and cannot be downloaded ({trouble}); the digits "
+        "need no download",
+    )
+
+
+def fingerprint(data: DataConfig) -> str:
+    """A cheap digest of what the source looks like, so that caches notice a change.
+
+    Names, sizes and modification times; the content is not read. Data in an object
+    store are represented by their address alone.
+
+    Args:
+        data: With `name` resolved (not "auto").
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        DataError: There is no such path, it is not the data set named, or a prepared
+            folder is damaged.
+    """
+    return hashlib.sha256(json.dumps(_appearance(data)).encode()).hexdigest()[:32]
+
+
+def tfds_root(tfds_dir: str | None) -> str:
+    """The folder of tensorflow-datasets, with its own default."""
+    root = tfds_dir or _TFDS_DEFAULT
+    return root if layouts.is_remote(root) else os.path.expanduser(root)
+
+
+def find_prepared(dataset: str, root: str) -> Prepared | None:
+    """Finds the newest version that tensorflow-datasets has prepared under `root`.
+
+    Raises:
+        DataError: It is there, but its description or a record file is damaged.
+    """
+    base = Path(root) / dataset
+    if not base.is_dir():
+        return None
+    versions = [
+        (tuple(map(int, numbers)), entry)
+        for entry in base.iterdir()
+        if entry.is_dir()
+        and len(numbers := entry.name.split(".")) == 3
+        and all(n.isdecimal() for n in numbers)
+    ]
+    if not versions:
+        return None
+    folder = max(versions)[1]
+    remedy = "remove that folder and let it be prepared again"
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
+        splits = {split["name"]: split for split in info["splits"]}
+        counts = {
+            name: sum(map(int, splits[name]["shardLengths"]))
+            for name in ("train", "test")
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder}/dataset_info.json is missing or damaged "
+            f"({type(error).__name__}: {' '.join(str(error).split()):.100}); {remedy}"
+        ) from None
+    files = [folder / "dataset_info.json"]
+    for name in counts:
+        files += _record_files(folder, info, splits[name], remedy)
+    return Prepared(
+        folder=str(folder), counts=counts, files=tuple(str(file) for file in files)
+    )
+
+
+def download_trouble(dataset: str, timeout_seconds: float) -> str | None:
+    """Why the official archive cannot be downloaded now, or None if it answers.
+
+    The deadline holds for name look-up, connection and answer together.
+    """
+    (archive,) = [
+        layout.archive
+        for layout in layouts.layouts_of(dataset)
+        if layout.encoding == "binary"
+    ]
+    url = DOWNLOAD_URL.format(archive=archive)
+    host = url.split("/")[2]
+    outcome: list[str | None] = []
+    # A look-up of a name cannot be interrupted: the thread is left behind instead.
+    thread = threading.Thread(
+        target=lambda: outcome.append(_head(url, timeout_seconds)), daemon=True
+    )
+    thread.start()
+    thread.join(timeout_seconds)
+    if not outcome:
+        return f"no answer from {host} in {timeout_seconds:g} s"
+    return outcome[0] and f"{host}: {outcome[0]}"
+
+
+def _head(url: str, timeout_seconds: float) -> str | None:
+    import urllib.request  # 40 ms, needed only here
+
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds):
+            return None
+    except Exception as error:  # any failure means: not now
+        cause = error.args[0] if type(error).__name__ == "URLError" else error
+        text = getattr(cause, "strerror", None) or str(cause)
+        return " ".join(text.split()) or type(error).__name__
+
+
+def _dataset_at(path: str) -> tuple[str, str]:
+    for layout in layouts.LAYOUTS:
+        stem = layout.archive.removesuffix(".tar.gz")
+        if os.path.basename(path.rstrip("/")).startswith((stem, layout.folder)):
+            return layout.dataset, f"data.path={path} is named like it"
+    if not layouts.is_remote(path) and os.path.isdir(path):
+        listing = layouts.list_folders(path)
+        for dataset in ("cifar10", "cifar100"):
+            try:
+                folder, _ = layouts.find_folder(path, dataset, listing)
+            except DataError:
+                continue
+            return dataset, f"its files are in {folder}"
+    elif not layouts.is_remote(path) and not os.path.exists(path):
+        raise DataError(_no_such_path(path))
+    raise DataError(
+        f"data.path={path}: cannot tell which data set this is; set data.name=cifar10 "
+        "or data.name=cifar100"
+    )
+
+
+def _appearance(data: DataConfig) -> list[Any]:
+    if data.name == "auto":
+        raise DataError("data.name=auto must be resolved before the data are looked at")
+    if data.path is not None:
+        return _appearance_of_path(data.name, data.path)
+    if data.name == "digits":
+        from importlib import metadata  # 20 ms, needed only here
+
+        return ["digits", metadata.version("scikit-learn")]
+    root = tfds_root(data.tfds_dir)
+    if layouts.is_remote(root):
+        return ["remote", data.name, root]
+    prepared = find_prepared(data.name, root)
+    if prepared is None:
+        return ["to be downloaded", data.name]
+    return ["prepared", data.name, *map(_stat, prepared.files)]
+
+
+def _appearance_of_path(dataset: str, path: str) -> list[Any]:
+    if dataset == "digits":
+        raise DataError(
+            f"data.path={path}: data.name=digits is bundled with scikit-learn and has "
+            "no path; leave data.path out, or set data.name=cifar10 or cifar100"
+        )
+    if layouts.is_remote(path):
+        return ["remote", dataset, path]
+    if not os.path.exists(path):
+        raise DataError(_no_such_path(path))
+    if not os.path.isdir(path):
+        return ["archive", dataset, _stat(path)]
+    try:
+        listing = layouts.list_folders(path)
+    except OSError as error:
+        raise DataError(
+            f"data.path={path}: cannot be read ({error.strerror}); change its "
+            "permissions or take another folder"
+        ) from None
+    folder, layout = layouts.find_folder(path, dataset, listing)
+    return [
+        "folder",
+        dataset,
+        *(_stat(os.path.join(folder, name)) for name in layout.files),
+    ]
+
+
+def _record_files(folder: Path, info: Any, split: Any, remedy: str) -> list[Path]:
+    """The record files of a split, which must be there in their full size."""
+    lengths = split["shardLengths"]
+    template = split.get("filepathTemplate") or (
+        "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    )
+    file_format = info.get("fileFormat", "tfrecord")
+    files, size = [], 0
+    for index in range(len(lengths)):
+        name = template
+        for key, value in {
+            "DATASET": info.get("name", folder.parent.name),
+            "SPLIT": split["name"],
+            "FILEFORMAT": file_format,
+            "SHARD_INDEX": f"{index:05d}",
+            "NUM_SHARDS": f"{len(lengths):05d}",
+            "SHARD_X_OF_Y": f"{index:05d}-of-{len(lengths):05d}",
+        }.items():
+            name = name.replace("{" + key + "}", value)
+        file = folder / name
+        if not file.is_file():
+            raise DataError(f"{file} is missing; {remedy}")
+        size += file.stat().st_size
+        files.append(file)
+    expected = int(split.get("numBytes", 0))
+    if file_format == "tfrecord" and size < expected:
+        raise DataError(
+            f"{folder}: the {split['name']} records have {size:,} bytes, at least "
+            f"{expected:,} belong there; {remedy}"
+        )
+    return files
+
+
+def _stat(path: str) -> list[Any]:
+    status = os.stat(path)
+    return [os.path.basename(path), status.st_size, status.st_mtime_ns]
+
+
+def _no_such_path(path: str) -> str:
+    titles = " or ".join(DATASETS[name].title for name in ("cifar10", "cifar100"))
+    return (
+        f"data.path={path}: there is no such file or folder; give the folder or "
+        f"archive of {titles}, or leave data.path out"
+    )

@@ -1,0 +1,1 @@
+"""Stops the flow when the data is not what the schema says."""

@@ -1,0 +1,1 @@
+"""Chooses the contender to push, and says why."""

@@ -1,0 +1,1 @@
+"""Configuration, presets, the DAG, its runners and the report."""

@@ -1,0 +1,184 @@
+"""What a person sees while a run goes on: one live line per component.
+
+Components report progress as records of the logger "pipeline.progress" whose `progress`
+attribute is a dictionary {"task", "done", "total", "unit", ...}; where nobody listens (on
+Vertex AI) they are ordinary log lines. Everything else that TFX, TensorFlow and Beam
+print goes to the log file (`captured_output`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+PROGRESS_LOGGER = "pipeline.progress"
+_PLAIN_SECONDS = 10.0  # between progress lines where nothing can be redrawn
+
+_MARKS = {"done": ("✓", "green"), "cached": ("↺", "cyan"), "failed": ("✗", "red")}
+
+
+@contextlib.contextmanager
+def captured_output(log_path: str) -> Iterator[IO[str]]:
+    """Sends file descriptors 1 and 2 to a file; yields a stream to the real stdout.
+
+    TensorFlow's C++ side writes to the descriptors, so that replacing `sys.stderr` would
+    not be enough.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    screen = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", errors="replace")
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        yield screen
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(BrokenPipeError):
+            screen.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, log):
+            os.close(descriptor)
+
+
+class RunDisplay(logging.Handler):
+    """Lines of finished components above one live line of the running one.
+
+    On a terminal the running line is redrawn; elsewhere (a file, CI) plain lines are
+    written when a component ends, and every 10 s while one goes on.
+    """
+
+    def __init__(self, console: Console, width: int) -> None:
+        """Args: console: Where to draw. width: Of the longest component name."""
+        super().__init__()
+        self._console = console
+        self._width = width
+        self._name: str | None = None
+        self._began = 0.0
+        self._progress: dict[str, Any] | None = None
+        self._progress_began = 0.0
+        self._first_done = 0
+        self._plain_at = 0.0
+        self._guard = threading.Lock()
+        self._live = Live(
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> RunDisplay:
+        logger = logging.getLogger(PROGRESS_LOGGER)
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger(PROGRESS_LOGGER).removeHandler(self)
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def start(self, name: str) -> None:
+        """A component (or another step with a name) begins."""
+        with self._guard:
+            self._name, self._began = name, time.monotonic()
+            self._progress, self._plain_at = None, self._began
+
+    def end(self, state: str, note: str = "") -> None:
+        """The running component ended: `state` is done, cached or failed."""
+        with self._guard:
+            name, seconds = self._name, time.monotonic() - self._began
+            self._name = None
+        mark, colour = _MARKS[state]
+        line = Text.assemble(
+            (f"  {mark} ", colour),
+            (f"{name:<{self._width}}", "bold"),
+            f" {clock(seconds):>8}",
+            (f"  {note}" if note else "", "dim"),
+        )
+        self._console.print(line, soft_wrap=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes a progress record."""
+        progress = getattr(record, "progress", None)
+        now = time.monotonic()
+        with self._guard:
+            if progress is None:
+                message = record.getMessage()
+            else:
+                if (
+                    self._progress is None
+                    or self._progress["task"] != progress["task"]
+                    or progress["done"] < self._progress["done"]
+                ):
+                    self._progress_began, self._first_done = now, progress["done"]
+                self._progress = progress
+                if self._console.is_terminal or now - self._plain_at < _PLAIN_SECONDS:
+                    return
+                self._plain_at = now
+                message = f"{self._name}: {self._describe(progress, now)}"
+        self._console.print(Text(f"    {message}", style="dim"), soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        with self._guard:
+            if self._name is None:
+                return Group()
+            now = time.monotonic()
+            row = Table.grid(padding=(0, 1))
+            cells: list[RenderableType] = [
+                Spinner("dots", style="yellow"),
+                Text(f"{self._name:<{self._width}}", style="bold"),
+                Text(f"{clock(now - self._began):>8}"),
+            ]
+            if self._progress is not None:
+                done, total = self._progress["done"], self._progress["total"]
+                cells.append(ProgressBar(total=total, completed=done, width=12))
+                cells.append(Text(self._describe(self._progress, now), style="dim"))
+            for _ in range(len(cells) + 1):
+                row.add_column(no_wrap=True)
+            row.add_row(Text(" "), *cells)
+            return row
+
+    def _describe(self, progress: dict[str, Any], now: float) -> str:
+        done, total = progress["done"], progress["total"]
+        parts = [f"{progress['unit']} {done:,}/{total:,}"]
+        if progress.get("loss") is not None:
+            parts.append(f"loss {progress['loss']:.3f}")
+        if progress.get("accuracy") is not None:
+            parts.append(f"accuracy {progress['accuracy']:.3f}")
+        if progress.get("images_per_second"):
+            parts.append(f"{progress['images_per_second']:,.0f} images/s")
+        advanced = done - self._first_done
+        if advanced > 0 and done < total:
+            left = (now - self._progress_began) * (total - done) / advanced
+            parts.append(f"{clock(left)} left")
+        return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A duration as a person reads it: 3.2 s, 1:05, 2:03:00."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

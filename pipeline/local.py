@@ -1,0 +1,199 @@
+"""The local runner: every component in this process, one after the other.
+
+In: a pipeline of `pipeline.dag`. It is TFX's LocalDagRunner with three additions: a
+display is told what happens, what a killed run left behind is swept away, and a model
+that was removed from the serving folder is pushed again instead of being served from the
+cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.compiler import constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import local_dag_runner, runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+_States = metadata_store_pb2.Execution
+
+
+class Display(Protocol):
+    """Who is told of each component."""
+
+    def start(self, name: str) -> None:
+        """Component `name` begins."""
+
+    def end(self, state: str, note: str = "") -> None:
+        """It ended: done, cached or failed."""
+
+
+class ComponentFailed(Exception):
+    """A component stopped the run; the message is one line for a person."""
+
+    def __init__(self, component: str, cause: BaseException) -> None:
+        super().__init__(f"{component}: {root_message(cause)}")
+        self.component = component
+
+
+class LocalRunner(local_dag_runner.LocalDagRunner):
+    """Runs the DAG in topological order and reports to a display.
+
+    Attributes:
+        run_id: Pipeline run id in ML Metadata, set when a run begins; None before, and
+            when TFX's command line only looks at the pipeline.
+    """
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        self._display = display
+        self.run_id: str | None = None
+
+    def run_with_ir(
+        self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None
+    ) -> None:
+        """Runs the compiled pipeline.
+
+        Raises:
+            ComponentFailed: A component raised; later ones do not run.
+            ValueError: Partial runs are asked for.
+        """
+        if run_options:
+            raise ValueError(
+                "partial runs are not offered: the cache skips what is done"
+            )
+        self.run_id = datetime.datetime.now().isoformat(timespec="microseconds")
+        runtime_parameter_utils.substitute_runtime_parameter(
+            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self.run_id}
+        )
+        deployment = runner_utils.extract_local_deployment_config(pipeline)
+        which = deployment.metadata_connection_config.WhichOneof("connection_config")
+        connection = getattr(deployment.metadata_connection_config, which)
+        root = pipeline.runtime_spec.pipeline_root.field_value.string_value
+        with metadata.Metadata(connection) as handle:
+            _sweep_interrupted(handle.store, root)
+            _forget_missing_pushes(handle.store)
+        for entry in pipeline.nodes:
+            node = entry.pipeline_node
+            name = node.node_info.id
+            self._display.start(name)
+            try:
+                info = launcher.Launcher(
+                    pipeline_node=node,
+                    mlmd_connection=metadata.Metadata(connection),
+                    pipeline_info=pipeline.pipeline_info,
+                    pipeline_runtime_spec=pipeline.runtime_spec,
+                    executor_spec=runner_utils.extract_executor_spec(deployment, name),
+                    custom_driver_spec=runner_utils.extract_custom_driver_spec(
+                        deployment, name
+                    ),
+                ).launch()
+            except Exception as error:
+                self._display.end("failed")
+                raise ComponentFailed(name, error) from error
+            except BaseException:  # Ctrl-C, SIGTERM
+                self._display.end("failed", "stopped")
+                with metadata.Metadata(connection) as handle:
+                    _sweep_interrupted(handle.store, root)
+                raise
+            cached = False
+            if info is not None and info.execution_id is not None:
+                with metadata.Metadata(connection) as handle:
+                    (execution,) = handle.store.get_executions_by_id(
+                        [info.execution_id]
+                    )
+                cached = execution.last_known_state == _States.CACHED
+            self._display.end("cached" if cached else "done")
+
+
+@contextlib.contextmanager
+def exclusive(output_root: str) -> Iterator[None]:
+    """Holds the output folder for one run at a time.
+
+    Raises:
+        BlockingIOError: Another run holds it; the message names its process.
+    """
+    os.makedirs(output_root, exist_ok=True)
+    path = os.path.join(output_root, ".lock")
+    with open(path, "a+", encoding="utf-8") as lock:
+        try:
+            # The kernel drops the lock when the process dies, however it dies.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BlockingIOError(
+                f"output_root={output_root}: another run (process {lock.read().strip()}) "
+                "is writing there; wait for it, or give this run another output_root"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+_OWN_PACKAGES = ("components", "pipeline", "trainer")
+
+
+def root_message(error: BaseException) -> str:
+    """What a person needs of an error: the first cause, without what wraps it.
+
+    Beam, TFX and TensorFlow raise errors of errors; the whole chain is in the log.
+    """
+    while True:
+        hidden = None if error.__suppress_context__ else error.__context__
+        cause = error.__cause__ or hidden
+        if cause is None:
+            break
+        error = cause
+    text = re.sub(r"\s*\[while running '[^']*'\]", "", str(error)).strip()
+    if type(error).__module__.split(".")[0] in _OWN_PACKAGES:
+        return text
+    # TensorFlow puts tracebacks into messages; the last line says what happened.
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    name = type(error).__name__
+    return f"{name}: {lines[-1].removeprefix(name + ': ')}" if lines else name
+
+
+def _sweep_interrupted(store: Any, pipeline_root: str) -> None:
+    """Ends executions that a killed process left running, and removes what they wrote."""
+    running = [
+        e for e in store.get_executions() if e.last_known_state == _States.RUNNING
+    ]
+    for execution in running:
+        # <root>/<node>/<output key>/<execution id> is where TFX lets a component write.
+        for node in _folders(pipeline_root):
+            for key in _folders(node):
+                shutil.rmtree(os.path.join(key, str(execution.id)), ignore_errors=True)
+            system = os.path.join(node, ".system", "executor_execution")
+            shutil.rmtree(os.path.join(system, str(execution.id)), ignore_errors=True)
+        execution.last_known_state = _States.CANCELED
+    if running:
+        store.put_executions(running)
+
+
+def _forget_missing_pushes(store: Any) -> None:
+    """Lets the cache forget pushes whose version folder is no longer there."""
+    try:
+        pushes = store.get_artifacts_by_type("PushedModel")
+    except Exception:  # noqa: BLE001 - the type is unknown until the first push
+        return
+    for artifact in pushes:
+        pushed = artifact.custom_properties["pushed_destination"].string_value
+        if pushed and "://" not in pushed and not os.path.isdir(pushed):
+            # TFX reuses an execution only while its outputs exist on disk.
+            shutil.rmtree(artifact.uri, ignore_errors=True)
+
+
+def _folders(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return []
+    return [entry.path for entry in os.scandir(path) if entry.is_dir()]

@@ -1,0 +1,109 @@
+"""Presets: named rows of configuration, applied before a person's own overrides.
+
+A row holds what differs from the defaults of `pipeline.config`; `ANY` is for every data
+set, the other keys for one of them. A leaf: data and one function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ANY = "any"
+Row = dict[str, Any]
+
+# Minutes on two laptop cores: small networks, a short one-cycle schedule.
+_QUICK: dict[str, Row] = {
+    ANY: {
+        "baseline.network": "resnet20",
+        "candidate.network": "preact_resnet20",
+        "train.epochs": 1.0,
+    },
+    # 1,437 images before the eval split: more passes, a larger eval share, and no mirror
+    # images (a mirrored digit is another sign).
+    "digits": {
+        "data.eval_fraction": 0.2,
+        "train.epochs": 6.0,
+        "train.global_batch_size": 64,
+        "train.crop_padding": 2,
+        "train.flip": False,
+    },
+}
+
+# Seconds, for tests: the whole flow, not a result.
+_SMOKE: dict[str, Row] = {
+    ANY: {
+        "baseline.network": "resnet8",
+        "candidate.network": "preact_resnet8",
+        "train.epochs": 1.0,
+    },
+    "digits": {
+        **_QUICK["digits"],
+        "train.epochs": 3.0,
+        "train.learning_rate": 0.05,
+    },
+}
+
+PRESETS: dict[str, dict[str, Row]] = {
+    "quick": _QUICK,
+    "smoke": _SMOKE,
+    # The papers' networks. On a CPU, the whole recipe takes weeks.
+    "resnet164": {
+        ANY: {
+            "train.recipe": "paper",
+            "baseline.network": "resnet164",
+            "candidate.network": "preact_resnet164",
+        }
+    },
+    "resnet1001": {
+        ANY: {
+            "train.recipe": "released",
+            "baseline.network": "resnet1001",
+            "candidate.network": "preact_resnet1001",
+            "train.rematerialise": True,
+        }
+    },
+}
+
+# Recipes: rows applied before a preset's. A number as key is for candidates of that depth.
+RECIPES: dict[str, dict[str | int, Row]] = {
+    "quick": {ANY: {}},
+    # He et al. 2016b, appendix: batch 128, learning rate 0.01 for 400 steps, then 0.1,
+    # x0.1 at 32,000 and 48,000 of 64,000 steps; the mean image is subtracted.
+    "paper": {
+        ANY: {
+            "preprocessing.statistics": "per_pixel",
+            "preprocessing.divide_by_std": False,
+            "train.steps": 64_000,
+            "train.schedule": "paper",
+            "train.nesterov": False,
+        }
+    },
+    # KaimingHe/resnet-1k-layers on fb.resnet.torch: batch 64, Nesterov, 200 epochs.
+    "released": {
+        ANY: {
+            "train.global_batch_size": 64,
+            "train.last_batch": "keep",
+            "train.epochs": 200.0,
+            "train.schedule": "released",
+            "train.initialiser": "released",
+        },
+        164: {"train.epochs": 164.0},
+    },
+}
+
+
+def layers(preset: str, recipe: str | None, dataset: str, depth: int) -> list[Row]:
+    """The rows to apply to the defaults, in order.
+
+    Args:
+        preset: Key of `PRESETS`.
+        recipe: Key of `RECIPES`; None: the preset's own choice.
+        dataset: Key of `trainer.features.DATASETS`.
+        depth: Of the candidate's network.
+    """
+    own = PRESETS[preset][ANY] | PRESETS[preset].get(dataset, {})
+    # A recipe that a person asks for is meant whole; a preset may shorten its own.
+    chosen = recipe or own.get("train.recipe", "quick")
+    rows = [RECIPES[chosen][ANY], RECIPES[chosen].get(depth, {})]
+    names = {"preset": preset, "train.recipe": chosen}
+    return [own, *rows, names] if recipe else [*rows, own, names]

@@ -1,0 +1,247 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from components.example_gen import choice
+from components.example_gen.layout import DataError
+from pipeline.config import DataConfig
+from tests.components.example_gen import official
+
+
+def prepare(root, dataset="cifar10", version="3.0.2", size=100):
+    """A folder as tensorflow-datasets leaves it; the records are not read here."""
+    folder = root / dataset / version
+    folder.mkdir(parents=True)
+    splits = []
+    for split, lengths in (("train", ["30", "20"]), ("test", ["10"])):
+        splits.append(
+            {
+                "name": split,
+                "numBytes": str(size * len(lengths)),
+                "shardLengths": lengths,
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            }
+        )
+        for i in range(len(lengths)):
+            name = f"{dataset}-{split}.tfrecord-{i:05d}-of-{len(lengths):05d}"
+            (folder / name).write_bytes(bytes(size))
+    info = {"name": dataset, "fileFormat": "tfrecord", "splits": splits}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(choice, "download_trouble", lambda *_: "the cable is out")
+
+
+def test_prepared_data_set_is_found_with_counts_and_newest_version(tmp_path):
+    prepare(tmp_path, version="3.0.2")
+    newest = prepare(tmp_path, version="3.0.10")
+    (tmp_path / "cifar10" / "incomplete.ABC_3.1.0").mkdir()
+    found = choice.find_prepared("cifar10", str(tmp_path))
+    assert found and found.folder == str(newest)
+    assert found.counts == {"train": 50, "test": 10}
+    assert len(found.files) == 4
+
+
+@pytest.mark.usefixtures("offline")
+def test_auto_takes_what_is_prepared(tmp_path):
+    prepare(tmp_path)
+    name, reason = choice.resolve_auto(str(tmp_path))
+    assert name == "cifar10" and str(tmp_path) in reason
+
+
+@pytest.mark.usefixtures("offline")
+def test_auto_takes_digits_without_disk_and_network(tmp_path):
+    name, reason = choice.resolve_auto(str(tmp_path))
+    assert name == "digits" and "the cable is out" in reason
+
+
+def test_auto_takes_cifar10_where_it_can_be_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "download_trouble", lambda *_: None)
+    assert choice.resolve_auto(str(tmp_path))[0] == "cifar10"
+
+
+@pytest.mark.usefixtures("offline")
+def test_auto_uses_the_default_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prepare(tmp_path / "tensorflow_datasets")
+    assert choice.resolve_auto(None)[0] == "cifar10"
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("encoding", ["binary", "python"])
+def test_auto_recognises_a_path(tmp_path, dataset, encoding):
+    official.write_folder(tmp_path / "x", official.files(dataset, encoding))
+    assert choice.resolve_auto(None, path=str(tmp_path / "x"))[0] == dataset
+    archive = f"/nowhere/cifar-{dataset[5:]}-{encoding}.tar.gz"
+    assert choice.resolve_auto(None, path=archive)[0] == dataset
+
+
+def test_auto_refuses_an_unknown_path(tmp_path):
+    with pytest.raises(DataError, match="cannot tell which data set"):
+        choice.resolve_auto(None, path=str(tmp_path))
+    with pytest.raises(DataError, match="no such file or folder"):
+        choice.resolve_auto(None, path=str(tmp_path / "missing"))
+
+
+def damage_info(folder):
+    (folder / "dataset_info.json").write_text("{")
+
+
+def damage_counts(folder):
+    (folder / "dataset_info.json").write_text('{"splits": [{"name": "train"}]}')
+
+
+def remove_info(folder):
+    (folder / "dataset_info.json").unlink()
+
+
+def remove_records(folder):
+    (folder / "cifar10-train.tfrecord-00001-of-00002").unlink()
+
+
+def cut_records(folder):
+    (folder / "cifar10-test.tfrecord-00000-of-00001").write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_info, damage_counts, remove_info, remove_records, cut_records]
+)
+@pytest.mark.usefixtures("offline")
+def test_damaged_preparation_is_named(tmp_path, damage):
+    folder = prepare(tmp_path)
+    damage(folder)
+    data = DataConfig(name="cifar10", tfds_dir=str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        choice.fingerprint(data)
+    assert str(folder) in str(caught.value) and "remove that folder" in str(
+        caught.value
+    )
+    name, reason = choice.resolve_auto(str(tmp_path))
+    assert name == "digits" and "is damaged" in reason
+
+
+@pytest.fixture
+def local_server(monkeypatch):
+    """A server that accepts connections and never answers."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    monkeypatch.setattr(choice, "DOWNLOAD_URL", f"http://127.0.0.1:{port}/{{archive}}")
+    monkeypatch.setenv("no_proxy", "*")
+    yield server
+    server.close()
+
+
+@pytest.mark.usefixtures("local_server")
+def test_silent_server_costs_no_more_than_the_deadline():
+    start = time.monotonic()
+    trouble = choice.download_trouble("cifar10", 0.3)
+    assert trouble and "127.0.0.1" in trouble
+    assert time.monotonic() - start < 1
+
+
+def test_hanging_name_lookup_costs_no_more_than_the_deadline(monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_a, **_k: released.wait(5) and []
+    )
+    monkeypatch.setenv("no_proxy", "*")
+    start = time.monotonic()
+    trouble = choice.download_trouble("cifar10", 0.2)
+    assert trouble == "no answer from www.cs.toronto.edu in 0.2 s"
+    assert time.monotonic() - start < 1
+    released.set()
+
+
+def answer(server, status):
+    def serve():
+        connection, _ = server.accept()
+        connection.recv(10_000)
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        connection.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble"), [("200 OK", None), ("403 Forbidden", "403")]
+)
+def test_answer_of_the_server_decides(local_server, status, trouble):
+    answer(local_server, status)
+    found = choice.download_trouble("cifar10", 5)
+    assert found is None if trouble is None else trouble in str(found)
+
+
+def test_fingerprint_follows_the_files(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    official.write_folder(folder, official.files("cifar10", "binary"))
+    data = DataConfig(name="cifar10", path=str(tmp_path))
+    first = choice.fingerprint(data)
+    assert first == choice.fingerprint(data)
+    (folder / "unrelated.txt").write_text("x")
+    assert first == choice.fingerprint(data)
+    os.utime(folder / "test_batch.bin", ns=(1, 1))
+    assert first != choice.fingerprint(data)
+
+
+def test_fingerprint_of_an_archive_follows_it(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(b"1")
+    data = DataConfig(name="cifar10", path=str(path))
+    first = choice.fingerprint(data)
+    path.write_bytes(b"22")
+    assert first != choice.fingerprint(data)
+
+
+def test_fingerprints_of_other_sources_differ(tmp_path):
+    prepare(tmp_path)
+    prints = {
+        choice.fingerprint(data)
+        for data in (
+            DataConfig(name="digits"),
+            DataConfig(name="cifar10", tfds_dir=str(tmp_path)),
+            DataConfig(name="cifar100", tfds_dir=str(tmp_path)),
+            DataConfig(name="cifar10", path="gs://bucket/folder"),
+        )
+    }
+    assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DataConfig(name="cifar10", path="/no/where"), "no such file or folder"),
+        (DataConfig(name="digits", path="/"), "has no path"),
+        (DataConfig(name="cifar10", path="/"), "looked for data_batch_1"),
+        (DataConfig(), "must be resolved"),
+    ],
+)
+def test_fingerprint_refuses_at_once(data, message):
+    with pytest.raises(DataError, match=message):
+        choice.fingerprint(data)
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys, components.example_gen.choice as c; from pipeline.config import *;"
+        "c.fingerprint(DataConfig(name='digits'));"
+        "heavy = {'tensorflow', 'numpy', 'apache_beam', 'urllib.request', 'sklearn'};"
+        "sys.exit(repr(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readers_load_no_tensorflow():
+    code = (
+        "import sys, components.example_gen.sources; "
+        "sys.exit('tensorflow' in sys.modules or 'apache_beam' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,419 @@
+import functools
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.example_gen import choice, identity
+from components.example_gen.layout import DataError
+from pipeline.config import DataConfig, to_json
+from tests.components.example_gen import official
+from trainer.features import DATASETS
+
+# TensorFlow and TFX are imported inside the functions: pytest imports this file also when
+# it is asked for the fast tests only.
+pytestmark = pytest.mark.tf
+
+BEAM = ["--runner=FnApiRunner"]
+# Enough that each split of each of a few shards gets some.
+SIZES = {f"data_batch_{i}": 40 for i in range(1, 6)} | {"test_batch": 30}
+REPOSITORY = Path(__file__).parents[3]
+
+
+def ingest(uri, **settings):
+    """Runs the executor alone; returns the artifact."""
+    from tfx.types import standard_artifacts
+
+    from components.example_gen import executor
+
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(uri)
+    settings.setdefault("allow_unverified", True)
+    data = DataConfig(**settings)
+    context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
+    executor.CifarExampleGenExecutor(context).Do(
+        {}, {"examples": [artifact]}, {"data": to_json(data)}
+    )
+    return artifact
+
+
+def read_back(uri, split):
+    """All examples of a split as dictionaries, in file and record order."""
+    import tensorflow as tf
+
+    found = []
+    for file in sorted(Path(uri, f"Split-{split}").iterdir()):
+        kind = "GZIP" if file.suffix == ".gz" else ""
+        for record in tf.data.TFRecordDataset(str(file), kind).as_numpy_iterator():
+            features = tf.train.Example.FromString(record).features.feature
+            row = {"file": file.name, "id": features["example_id"].bytes_list.value[0]}
+            row["image"] = np.frombuffer(
+                features["image"].bytes_list.value[0], np.uint8
+            ).reshape(32, 32, 3)
+            row["label"] = features["label"].int64_list.value[0]
+            if "coarse_label" in features:
+                row["coarse"] = features["coarse_label"].int64_list.value[0]
+            found.append(row)
+    return found
+
+
+def contents_of(uri):
+    return {
+        str(file.relative_to(uri)): file.read_bytes()
+        for file in sorted(Path(uri).rglob("*"))
+        if file.is_file()
+    }
+
+
+def as_rows(rows):
+    return sorted((r["image"].tobytes(), r["label"], r.get("coarse")) for r in rows)
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_every_image_arrives_once_bit_by_bit(tmp_path, dataset, compression):
+    import apache_beam as beam
+    from tfx.components.util import tfxio_utils
+
+    sizes = SIZES if dataset == "cifar10" else {"train": 200, "test": 30}
+    made = official.dataset(dataset, sizes)
+    folder = official.write_folder(
+        tmp_path / "in", official.files(dataset, "binary", made)
+    )
+    artifact = ingest(
+        tmp_path / "out",
+        name=dataset,
+        path=str(folder),
+        shards=3,
+        compression=compression,
+    )
+    expected = {"train": [], "test": []}
+    for stem, (pixels, labels, coarse) in made.items():
+        for image, fine, superclass in zip(pixels, labels, coarse, strict=True):
+            expected["test" if "test" in stem else "train"].append(
+                (image.tobytes(), fine, superclass if dataset == "cifar100" else None)
+            )
+    read = {
+        split: read_back(artifact.uri, split) for split in ("train", "eval", "test")
+    }
+    assert as_rows(read["train"] + read["eval"]) == sorted(expected["train"])
+    assert as_rows(read["test"]) == sorted(expected["test"])
+    for rows in read.values():
+        for row in rows:
+            digest = hashlib.sha256(row["image"].tobytes()).digest()
+            assert row["id"] == digest[:16].hex().encode() + b"-0"
+    suffix = ".gz" if compression == "gzip" else ""
+    assert {Path(name).name for name in contents_of(artifact.uri)} == {
+        f"data_tfrecord-{i:05d}-of-00003{suffix}" for i in range(3)
+    }
+    counts = json.loads(artifact.get_string_custom_property("counts"))
+    assert counts == {split: len(rows) for split, rows in read.items()}
+    assert artifact.split_names == '["train", "eval", "test"]'
+    assert artifact.get_string_custom_property("name") == dataset
+    assert artifact.get_int_custom_property("verified") == 0
+    assert "no checksum is published" in artifact.get_string_custom_property(
+        "verification"
+    )
+    # What StatisticsGen, Transform and Evaluator read with.
+    for split, rows in read.items():
+        source = tfxio_utils.get_split_tfxio([artifact], split, ["test"])
+        counted = []
+        with beam.Pipeline(argv=BEAM) as pipeline:
+            _ = (
+                pipeline
+                | source.BeamSource(batch_size=50)
+                | beam.Map(lambda batch: batch.num_rows)
+                | beam.combiners.ToList()
+                | beam.Map(lambda rows, split=split: record(split, rows))
+            )
+        counted = sum(RECORDED.pop(split))
+        assert counted == len(rows)
+
+
+RECORDED = {}
+
+
+def record(split, rows):
+    RECORDED[split] = rows
+
+
+def test_bytes_do_not_depend_on_source_order_or_time(tmp_path):
+    made = official.dataset("cifar10", SIZES)
+    contents = official.files("cifar10", "binary", made)
+    folder = official.write_folder(tmp_path / "in", contents)
+    archive = official.write_tar(
+        tmp_path / "in.tar.gz",
+        official.files("cifar10", "python", made),
+        shuffle_seed=5,
+    )
+    one = ingest(tmp_path / "one", name="cifar10", path=str(folder))
+    other = ingest(tmp_path / "other", name="cifar10", path=str(archive))
+    assert contents_of(one.uri) == contents_of(other.uri)
+
+
+def test_ids_and_splits_do_not_depend_on_shards(tmp_path):
+    split_of = []
+    for shards in (1, 7):
+        uri = ingest(tmp_path / str(shards), name="digits", shards=shards).uri
+        rows = {split: read_back(uri, split) for split in ("train", "eval", "test")}
+        split_of.append({r["id"]: s for s, found in rows.items() for r in found})
+        for found in rows.values():
+            for file in {row["file"] for row in found}:
+                ids = [row["id"] for row in found if row["file"] == file]
+                assert ids == sorted(ids)
+    assert split_of[0] == split_of[1] and len(split_of[0]) == 1797
+
+
+def test_duplicates_share_a_split_and_are_numbered(tmp_path):
+    made = official.dataset("cifar10", SIZES)
+    pixels = made["data_batch_1"][0]
+    in_eval = identity.is_eval(identity.digests(pixels.reshape(40, -1)), 0.1)
+    for chosen, stem in (
+        (in_eval.argmin(), "data_batch_2"),
+        (in_eval.argmax(), "data_batch_3"),
+    ):
+        made[stem][0][:2] = pixels[chosen]
+    folder = official.write_folder(
+        tmp_path / "in", official.files("cifar10", "binary", made)
+    )
+    uri = ingest(tmp_path / "out", name="cifar10", path=str(folder)).uri
+    rows = read_back(uri, "train") + read_back(uri, "eval")
+    assert len(rows) == len({row["id"] for row in rows}) == 200
+    copies = [row["id"][:33] for row in rows if row["id"].endswith(b"-2")]
+    assert len(copies) == 2
+    for split in ("train", "eval"):
+        ids = [row["id"] for row in read_back(uri, split)]
+        for copy in copies:
+            assert sum(i.startswith(copy) for i in ids) in (0, 3)
+
+
+def test_more_shards_than_images_leave_readable_empty_files(tmp_path):
+    uri = ingest(tmp_path, name="digits", shards=150).uri
+    assert len(list(Path(uri, "Split-eval").iterdir())) == 150
+    empty = {file.name for file in Path(uri, "Split-eval").iterdir()}
+    assert empty - {row["file"] for row in read_back(uri, "eval")}
+
+
+def test_empty_split_is_refused_and_nothing_is_left(tmp_path):
+    made = official.dataset("cifar10", dict.fromkeys(SIZES, 1))
+    folder = official.write_folder(
+        tmp_path / "in", official.files("cifar10", "binary", made)
+    )
+    with pytest.raises(DataError, match="the eval split would be empty"):
+        ingest(tmp_path / "out", name="cifar10", path=str(folder), eval_fraction=0.01)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A small cifar10, prepared by tensorflow-datasets itself."""
+    import tensorflow_datasets as tfds
+
+    made = official.dataset("cifar10", SIZES)
+
+    with tfds.core.registered.skip_registration():
+
+        class Cifar10(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("3.0.2")
+
+            def _info(self):
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    features=tfds.features.FeaturesDict(
+                        {
+                            "image": tfds.features.Image(shape=(32, 32, 3)),
+                            "label": tfds.features.ClassLabel(num_classes=10),
+                        }
+                    ),
+                )
+
+            def _split_generators(self, _):
+                return {s: self._generate_examples(s) for s in ("train", "test")}
+
+            def _generate_examples(self, split):
+                for stem, (pixels, labels, _) in made.items():
+                    if ("test" in stem) == (split == "test"):
+                        for i, image in enumerate(pixels):
+                            yield f"{stem}{i}", {"image": image, "label": labels[i]}
+
+    root = tmp_path_factory.mktemp("tfds")
+    Cifar10(data_dir=str(root)).download_and_prepare()
+    return root, made
+
+
+def test_prepared_data_set_gives_the_same_bytes_as_the_files(tmp_path, prepared):
+    root, made = prepared
+    folder = official.write_folder(
+        tmp_path / "in", official.files("cifar10", "binary", made)
+    )
+    one = ingest(tmp_path / "one", name="cifar10", path=str(folder))
+    other = ingest(tmp_path / "other", name="cifar10", tfds_dir=str(root))
+    assert contents_of(one.uri) == contents_of(other.uri)
+    assert other.get_int_custom_property("verified") == 0
+    assert other.get_string_custom_property("verification").startswith(
+        f"prepared by tensorflow-datasets at {root}"
+    )
+
+
+@pytest.mark.parametrize("place", [0.3, 0.9])
+def test_corrupt_prepared_records_are_one_line(tmp_path, prepared, place):
+    root = tmp_path / "tfds"
+    shutil.copytree(prepared[0], root)
+    (file,) = root.glob("cifar10/3.0.2/cifar10-train.*")
+    payload = bytearray(file.read_bytes())
+    payload[int(place * len(payload))] ^= 255
+    file.write_bytes(payload)
+    with pytest.raises(DataError) as caught:
+        ingest(tmp_path / "out", name="cifar10", tfds_dir=str(root))
+    message = str(caught.value)
+    assert "3.0.2, train: cannot be read after record" in message
+    assert "remove that folder" in message and "\n" not in message
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_unreadable_description_is_one_line(tmp_path, prepared):
+    root = tmp_path / "tfds"
+    shutil.copytree(prepared[0], root)
+    (root / "cifar10/3.0.2/features.json").write_text("{")
+    with pytest.raises(DataError, match="remove that folder"):
+        ingest(tmp_path / "out", name="cifar10", tfds_dir=str(root))
+
+
+def run_pipeline(root, data):
+    from tfx import v1 as tfx
+    from tfx.orchestration import metadata
+
+    from components.example_gen.component import CifarExampleGen
+
+    root.mkdir(exist_ok=True)
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
+        str(root / "metadata.sqlite")
+    )
+    node = CifarExampleGen(data=to_json(data), fingerprint=choice.fingerprint(data))
+    tfx.orchestration.LocalDagRunner().run(
+        tfx.dsl.Pipeline(
+            pipeline_name="ingest",
+            pipeline_root=str(root / "artifacts"),
+            components=[node],
+            metadata_connection_config=connection,
+            beam_pipeline_args=BEAM,
+            enable_cache=True,
+        )
+    )
+    with metadata.Metadata(connection) as handle:
+        return handle.store.get_artifacts_by_type("Examples")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from components.example_gen import executor
+from pipeline.config import DataConfig
+from tests.components.example_gen import test_executor
+
+whole, written = executor.serialise, []
+
+def dies(chunks):
+    for example in whole(chunks):
+        written.append(example)
+        if len(written) == 700:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield example
+
+executor.serialise = dies
+test_executor.run_pipeline(Path(sys.argv[1]), DataConfig(name="digits"))
+"""
+
+
+def test_killed_run_leaves_nothing_that_is_read(tmp_path):
+    root = tmp_path / "run"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(root)],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert list(root.rglob(".partial/Split-*/*"))  # it died while writing
+    assert not [p for p in root.rglob("Split-*") if ".partial" not in p.parts]
+    artifacts = run_pipeline(root, DataConfig(name="digits"))
+    (live,) = [a for a in artifacts if a.state == a.LIVE]
+    counts = json.loads(live.custom_properties["counts"].string_value)
+    assert sum(counts.values()) == 1797 and counts["test"] == 360
+    for split, count in counts.items():
+        assert len(read_back(live.uri, split)) == count
+    # The cache knows it now.
+    again = run_pipeline(root, DataConfig(name="digits"))
+    assert len([a for a in again if a.state == a.LIVE]) == 1
+
+
+@pytest.fixture
+def official_site(tmp_path, monkeypatch):
+    """A local web server in the place of the official one, with a small archive."""
+    from tensorflow_datasets.core.download import checksums
+    from tensorflow_datasets.image_classification import cifar
+
+    site = tmp_path / "site"
+    site.mkdir()
+    contents = official.files("cifar10", "binary", official.dataset("cifar10", SIZES))
+    contents["batches.meta.txt"] = "\n".join(DATASETS["cifar10"].class_names).encode()
+    archive = official.write_tar(site / "cifar-10-binary.tar.gz", contents)
+    handler = functools.partial(QuietHandler, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz"
+    info = checksums.UrlInfo(
+        size=archive.stat().st_size,
+        checksum=hashlib.sha256(archive.read_bytes()).hexdigest(),
+        filename=archive.name,
+    )
+    real = cifar.Cifar10._cifar_info.fget
+    monkeypatch.setattr(
+        cifar.Cifar10,
+        "_cifar_info",
+        property(lambda self: real(self)._replace(url=url)),
+    )
+    monkeypatch.setattr(cifar.Cifar10, "url_infos", {url: info})
+    monkeypatch.setattr(checksums, "get_all_url_infos", lambda: {url: info})
+    monkeypatch.setattr(choice, "DOWNLOAD_URL", url.replace(archive.name, "{archive}"))
+    monkeypatch.setenv("no_proxy", "*")
+    yield archive
+    server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_download_is_verified_then_found_again(tmp_path, official_site):
+    root = tmp_path / "tfds"
+    artifact = ingest(tmp_path / "one", name="cifar10", tfds_dir=str(root))
+    assert artifact.get_int_custom_property("verified") == 1
+    verification = artifact.get_string_custom_property("verification")
+    assert verification.startswith("downloaded in this run from http://127.0.0.1")
+    assert not list(root.glob(".download-*"))
+    official_site.unlink()
+    again = ingest(tmp_path / "two", name="cifar10", tfds_dir=str(root))
+    assert again.get_int_custom_property("verified") == 0
+    assert contents_of(artifact.uri) == contents_of(again.uri)
+
+
+def test_changed_download_is_refused(tmp_path, official_site):
+    payload = bytearray(official_site.read_bytes())
+    payload[-1] ^= 1
+    official_site.write_bytes(payload)
+    with pytest.raises(DataError, match="could not be downloaded") as caught:
+        ingest(tmp_path / "out", name="cifar10", tfds_dir=str(tmp_path / "tfds"))
+    assert "hecksum" in str(caught.value) and "data.path" in str(caught.value)
+    assert not list((tmp_path / "tfds").rglob("dataset_info.json"))

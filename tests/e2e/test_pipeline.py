@@ -1,0 +1,324 @@
+"""The whole pipeline as a person runs it, on scikit-learn's digits, in its own process.
+
+Every run is a real one: the commands of the README, a SQLite store, files on disk. What
+it says is checked against plain TensorFlow and scikit-learn.
+"""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.tf]
+
+PROJECT = Path(__file__).parents[2]
+TFX = Path(sys.executable).with_name("tfx")
+SMOKE = {"preset": "smoke", "data.name": "digits"}
+
+
+def run(output: Path, *, wait: bool = True, **parameters: str) -> subprocess.Popen[str]:
+    """Starts `pipeline.py run` into `output`; dots in names are double underscores."""
+    return start(
+        [sys.executable, str(PROJECT / "pipeline.py"), "run"], output, wait, parameters
+    )
+
+
+def start(command, output, wait, parameters) -> subprocess.Popen[str]:
+    chosen = SMOKE | {k.replace("__", "."): v for k, v in parameters.items()}
+    for name, value in ({"output_root": str(output)} | chosen).items():
+        command = [*command, "--runtime_parameter", f"{name}={value}"]
+    process = subprocess.Popen(
+        command,
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    if wait:
+        process.output, _ = process.communicate(timeout=400)
+    return process
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("run") / "output"
+
+
+@pytest.fixture(scope="module")
+def first(output) -> subprocess.Popen[str]:
+    process = run(output)
+    assert process.returncode == 0, process.output
+    return process
+
+
+def report_of(output: Path) -> dict:
+    return json.loads((output / "report" / "report.json").read_text())
+
+
+def examples(output: Path, split: str) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+    """Serialized tf.Examples, images and labels of a split, read with plain TensorFlow."""
+    import tensorflow as tf
+
+    (folder,) = (output / "artifacts/CifarExampleGen/examples").iterdir()
+    files = sorted(str(f) for f in (folder / f"Split-{split}").iterdir())
+    records = [
+        r.numpy() for r in tf.data.TFRecordDataset(files, compression_type="GZIP")
+    ]
+    parsed = [tf.train.Example.FromString(r).features.feature for r in records]
+    images = np.stack(
+        [np.frombuffer(p["image"].bytes_list.value[0], np.uint8) for p in parsed]
+    )
+    labels = np.array([p["label"].int64_list.value[0] for p in parsed])
+    return records, images.reshape(-1, 32, 32, 3), labels
+
+
+def versions(output: Path) -> list[int]:
+    """Names of the published versions; nothing else but the lock lies beside them."""
+    names = {entry.name for entry in (output / "serving/cifar").iterdir()}
+    return sorted(int(name) for name in names - {".publish.lock"})
+
+
+def assert_nothing_half_written(output: Path) -> None:
+    """Every version loads, every artifact folder belongs to an execution that ended."""
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(output / "metadata.sqlite")
+    executions = metadata_store.MetadataStore(config).get_executions()
+    ended = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED, mlmd.Execution.CANCELED)
+    assert {e.last_known_state for e in executions} <= set(ended)
+    good = {e.id for e in executions if e.last_known_state == mlmd.Execution.COMPLETE}
+    for folder in output.glob("artifacts/*/*/*"):
+        if folder.parent.name != ".system":
+            assert int(folder.name) in good, folder
+    for version in versions(output):
+        assert (output / f"serving/cifar/{version}/saved_model.pb").is_file()
+
+
+def test_the_run_says_what_it_did(first, output):
+    lines = first.output.splitlines()
+    assert lines[0].split() == ["data", "digits", "(as", "configured)"]
+    for name in ("CifarExampleGen", "BaselineTrainer", "CandidateTrainer", "Report"):
+        assert re.search(rf"✓ {name} +[\d.:]+", first.output), name
+    assert str(output / "report/report.html") in first.output
+    assert str(output / "serving/cifar") in first.output
+    # Log noise is in the file, not on the screen.
+    assert len(lines) < 40
+    (log,) = (output / "logs").iterdir()
+    assert "tensorflow" in log.read_text(errors="replace").lower()
+
+
+def test_the_report_has_the_promised_form(first, output):
+    report = report_of(output)
+    assert report["schema"] == 1
+    assert set(report) == {
+        "schema", "run", "data", "models", "difference", "decision", "pushed",
+        "components",
+    }  # fmt: skip
+    counts = report["data"]["counts"]
+    assert counts["train"] + counts["eval"] == 1437
+    assert counts["test"] == 360
+    assert report["data"]["verified"] is True
+    assert set(report["models"]) == {"baseline", "candidate", "in_service"}
+    assert report["models"]["in_service"] is None
+    for role in ("baseline", "candidate"):
+        model = report["models"][role]
+        assert 0 <= model["eval"]["error"] <= 1
+        low, high = model["eval"]["ci95"]
+        assert low <= model["eval"]["error"] <= high
+        assert model["parameters"] > 10_000
+        assert model["images_per_second"] > 0
+    errors = {
+        r: report["models"][r]["eval"]["error"] for r in ("baseline", "candidate")
+    }
+    if errors["baseline"] != errors["candidate"]:
+        assert report["decision"]["winner"] == min(errors, key=errors.__getitem__)
+    assert [c["state"] for c in report["components"]] == ["complete"] * 11
+    assert report["pushed"]["version"] == versions(output)[-1]
+
+
+def test_the_page_is_self_contained(first, output):
+    page = (output / "report/report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+    assert page.count("<svg") == 4
+    assert page.count('<img src="data:image/png;base64,') == 80
+    assert report_of(output)["decision"]["reason"] in page
+
+
+def test_plain_tensorflow_predicts_what_tfma_counted(first, output):
+    import tensorflow as tf
+    from sklearn.metrics import accuracy_score
+
+    report = report_of(output)
+    winner = report["models"][report["decision"]["winner"]]
+    servable = tf.saved_model.load(report["pushed"]["path"])
+    for split in ("eval", "test"):
+        records, images, labels = examples(output, split)
+        by_example = servable.signatures["serialized_examples"](
+            examples=tf.constant(records)
+        )
+        predicted = by_example["label"].numpy()
+        correct = accuracy_score(labels, predicted, normalize=False)
+        assert winner[split]["error"] == pytest.approx(1 - correct / len(labels))
+        by_pixels = servable.signatures["serving_default"](images=tf.constant(images))
+        np.testing.assert_array_equal(by_pixels["label"], predicted)
+        np.testing.assert_allclose(
+            by_pixels["probabilities"],
+            by_example["probabilities"],
+            rtol=1e-4,
+            atol=1e-6,
+        )
+        assert set(by_pixels["class_name"].numpy()) <= {b"%d" % i for i in range(10)}
+
+
+def test_encoded_images_and_classify_answer_alike(first, output):
+    import tensorflow as tf
+    from PIL import Image
+
+    servable = tf.saved_model.load(report_of(output)["pushed"]["path"])
+    records, images, _ = examples(output, "test")
+    records, images = records[:16], images[:16]
+    files = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    expected = servable.signatures["serving_default"](images=tf.constant(images))
+    encoded = servable.signatures["encoded_images"](encoded=tf.constant(files))
+    np.testing.assert_array_equal(encoded["label"], expected["label"])
+    classified = servable.signatures["classify"](inputs=tf.constant(records))
+    np.testing.assert_allclose(
+        classified["scores"], expected["probabilities"], rtol=1e-4, atol=1e-6
+    )
+    assert classified["classes"].numpy()[3].tolist() == [b"%d" % i for i in range(10)]
+
+
+def test_pixels_are_those_of_scikit_learn(first, output):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    expected = {}
+    for image, label in zip(digits.images, digits.target, strict=True):
+        pixels = (image.astype(int) * 255 // 16).astype(np.uint8)
+        big = np.kron(pixels, np.ones((4, 4), np.uint8))
+        expected.setdefault(np.stack([big] * 3, -1).tobytes(), []).append(label)
+    seen = 0
+    for split in ("train", "eval", "test"):
+        _, images, labels = examples(output, split)
+        for image, label in zip(images, labels, strict=True):
+            assert label in expected[image.tobytes()]
+        seen += len(labels)
+    assert seen == 1797
+
+
+def test_a_second_run_reuses_everything(first, output):
+    before = versions(output)
+    began = time.monotonic()
+    second = run(output)
+    seconds = time.monotonic() - began
+    assert second.returncode == 0, second.output
+    assert all(c["cached"] for c in report_of(output)["components"])
+    assert second.output.count("↺") == 11
+    assert versions(output) == before
+    assert seconds < 40
+
+
+def test_the_owners_line_runs_the_pipeline(first, output):
+    command = [TFX, "run", "create", "--pipeline_path", PROJECT / "pipeline.py"]
+    process = start([str(part) for part in command], output, True, {})
+    assert process.returncode == 0, process.output
+    assert "verdict" in process.output
+    assert all(c["cached"] for c in report_of(output)["components"])
+
+
+def test_a_deleted_version_is_published_again(first, output):
+    import shutil
+
+    old = versions(output)
+    shutil.rmtree(output / "serving/cifar")
+    again = run(output)
+    assert again.returncode == 0, again.output
+    cached = {c["id"]: c["cached"] for c in report_of(output)["components"]}
+    assert not cached.pop("AtomicPusher")
+    assert all(cached.values())
+    (version,) = versions(output)
+    assert version > old[-1]
+
+
+def wait_for(condition, process: subprocess.Popen[str], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.02)
+
+
+def trained_weights(output: Path, trainer: str) -> dict[str, np.ndarray]:
+    """All variables in the newest model of a Trainer, by their name in the SavedModel."""
+    import tensorflow as tf
+
+    models = output.glob(f"artifacts/{trainer}/model/*")
+    newest = max(models, key=lambda path: int(path.name))
+    reader = tf.train.load_checkpoint(
+        str(newest / "Format-Serving/variables/variables")
+    )
+    names = [n for n in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in n]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_killed_at_any_stage_the_same_command_ends_well(tmp_path, first, output):
+    undisturbed, output = output, tmp_path / "output"
+    moments = {
+        "ingestion": lambda: any(output.glob("artifacts/CifarExampleGen/examples/*")),
+        "training": lambda: any(output.glob("checkpoints/candidate-*/ckpt-2.index")),
+        "push": lambda: any(output.glob("artifacts/AtomicPusher/pushed_model/*")),
+    }
+    for moment, arrived in moments.items():
+        process = run(output, wait=False, train__checkpoint_seconds="0.5")
+        wait_for(arrived, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, moment
+    process = run(output, train__checkpoint_seconds="0.5")
+    assert process.returncode == 0, process.output
+    assert_nothing_half_written(output)
+    assert report_of(output)["pushed"]["version"] == versions(output)[-1]
+    assert not any((output / "checkpoints").iterdir())
+    logs = "".join(f.read_text(errors="replace") for f in (output / "logs").iterdir())
+    assert "resuming at step" in logs
+    # Bit by bit what a run that nobody killed has learnt.
+    for trainer in ("BaselineTrainer", "CandidateTrainer"):
+        expected = trained_weights(undisturbed, trainer)
+        found = trained_weights(output, trainer)
+        assert len(expected) > 30
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    output = tmp_path / "output"
+    one = run(output, wait=False)
+    wait_for(lambda: any(output.glob("artifacts/*")), one)
+    other = run(output)
+    assert other.returncode == 1
+    assert f"process {one.pid}" in other.output
+    one.send_signal(signal.SIGTERM)
+    text, _ = one.communicate(timeout=60)
+    assert one.returncode == 128 + signal.SIGTERM, text
+    assert_nothing_half_written_after_stop(output)
+
+
+def assert_nothing_half_written_after_stop(output: Path) -> None:
+    output.joinpath("serving/cifar").mkdir(parents=True, exist_ok=True)
+    assert_nothing_half_written(output)

@@ -1,0 +1,209 @@
+"""The report's files from plain numbers; what a browser makes of the page."""
+
+import json
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from pipeline.report import figures, render
+
+CLASSES = ["cat", "dog <b>", "ship"]
+
+
+def model(network: str, error: float | None) -> dict:
+    measured = {
+        "error": error,
+        "ci95": None if error is None else [error / 2, error * 2],
+    }
+    return {
+        "network": network,
+        "parameters": 123_456,
+        "eval": measured,
+        "test": measured,
+        "cross_entropy": None if error is None else 0.5,
+        "ece": None,
+        "train_seconds": 61.0,
+        "images_per_second": 1000.0,
+    }
+
+
+def report(winner: str | None = "candidate", **changes) -> dict:
+    history = [
+        {"step": 1, "epoch": 0.5, "loss": 2.0, "accuracy": 0.1, "learning_rate": 0.1},
+        {"step": 2, "epoch": 1.0, "eval_loss": 1.5, "eval_accuracy": 0.4},
+    ]
+    counts = [[8, 1, 1], [0, 10, 0], [2, 3, 5]]
+    per_class = {str(i): {"error": 0.2 * i, "examples": 10} for i in range(3)}
+    evaluated = {"confusion": counts, "per_class": per_class}
+    return {
+        "schema": 1,
+        "run": {
+            "id": "r1",
+            "preset": "quick",
+            "started": "2026-01-01T00:00:00+00:00",
+            "seconds": 75.0,
+            "commit": "abc",
+            "versions": {"python": "3.11"},
+        },
+        "data": {
+            "name": "digits",
+            "source": "made <script>alert(1)</script>",
+            "verified": False,
+            "verification": "nobody looked",
+            "reason": "a test",
+            "counts": {"train": 30, "eval": 10, "test": 10},
+        },
+        "models": {
+            "baseline": model("resnet20", 0.2),
+            "candidate": model("preact_resnet20", 0.1 if winner else None),
+            "in_service": None,
+        },
+        "difference": {
+            "candidate_minus_baseline": -0.1,
+            "ci95": [-0.2, 0.01],
+            "p_value": float("nan"),
+            "method": "by hand",
+        },
+        "decision": {
+            "policy": "best",
+            "winner": winner,
+            "reason": "because",
+            "blocked_by": [] if winner else ["it has no metrics"],
+        },
+        "pushed": {"version": 7, "path": "/x/7"} if winner else None,
+        "components": [
+            {"id": "A", "state": "complete", "seconds": 1.5, "cached": False}
+        ],
+        "page": {
+            "config": {"preset": "quick"},
+            "platform": "Linux",
+            "dataset_title": "Digits",
+            "classes": CLASSES,
+            "histories": {"baseline": history, "candidate": history},
+            "eval": {"baseline": evaluated, "candidate": evaluated},
+            "class_counts": {
+                "train": [10, 10, 10],
+                "eval": [3, 3, 4],
+                "test": [3, 3, 4],
+            },
+            "samples": [["data:image/png;base64,AAAA"]] * 3,
+            "artifacts": [
+                {"id": 1, "node": "A", "key": "k", "type": "T", "uri": "/tmp/a"}
+            ],
+        },
+    } | changes
+
+
+class Tags(HTMLParser):
+    """Collects tags, to see that they balance and that nothing is fetched."""
+
+    VOID = {"meta", "img", "br", "link", "input"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.names, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.names.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("winner", ["baseline", "candidate", None])
+def test_the_page_is_whole_self_contained_and_escaped(winner):
+    page = render.html(report(winner))
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert "script" not in tags.names
+    assert all(link.startswith(("data:", "#")) for link in tags.links)
+    assert "dog &lt;b&gt;" in page
+    assert "because" in page
+    assert ("No model wins" in page) == (winner is None)
+    assert ("Nothing was published" in page) == (winner is None)
+    assert "nobody looked" in page
+
+
+def test_json_has_no_page_and_no_nan(tmp_path):
+    path = render.write(report(), str(tmp_path / "report"))
+    text = (tmp_path / "report/report.json").read_text()
+    values = json.loads(text, parse_constant=pytest.fail)
+    assert "page" not in values
+    assert values["difference"]["p_value"] is None
+    assert values["models"]["candidate"]["eval"]["error"] == 0.1
+    assert path == str(tmp_path / "report/report.html")
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == [
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_a_failing_page_leaves_the_old_one(tmp_path):
+    render.write(report(), str(tmp_path))
+    before = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    broken = report(schema=2)
+    del broken["page"]["histories"]
+    with pytest.raises(KeyError, match="histories"):
+        render.write(broken, str(tmp_path))
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
+
+
+def test_figures_are_valid_xml_with_unique_identifiers():
+    page = report()["page"]
+    drawings = [
+        figures.learning_curves(page["histories"], {"baseline": "a", "candidate": "b"}),
+        figures.errors(report()["models"]),
+        figures.class_balance(page["class_counts"], CLASSES),
+        figures.confusion_matrix([[1, 2], [3, 4]], CLASSES),
+        figures.confusion_matrix([[1] * 100] * 100, [str(i) for i in range(100)]),
+    ]
+    seen = set()
+    for drawing in drawings[:4]:
+        root = ElementTree.fromstring(drawing)
+        assert root.get("aria-label")
+        ids = {e.get("id") for e in root.iter() if e.get("id")}
+        assert not ids & seen
+        seen |= ids
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0325, "3.25 %"), (None, "–"), (0, "0.00 %"), (1, "100.00 %")]
+)
+def test_percentages(share, text):
+    assert render.percent(share) == text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_a_browser_draws_the_page(tmp_path):
+    from PIL import Image
+
+    page = render.write(report(), str(tmp_path / "report"))
+    picture = tmp_path / "page.png"
+    subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=900,2600",
+            f"--screenshot={picture}", f"file://{page}",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )  # fmt: skip
+    with Image.open(picture) as image:
+        colours = {c for _, c in image.convert("RGB").getcolors(1 << 24)}
+    # The verdict's border and both networks' colours are on the page.
+    for wanted in [(26, 127, 55), (0, 114, 178), (213, 94, 0)]:
+        assert wanted in colours

@@ -1,0 +1,126 @@
+"""The local runner's own additions: locks, sweeping, messages."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture
+def store(tmp_path):
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2
+
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(tmp_path / "metadata.sqlite")
+    config.sqlite.connection_mode = 3
+    return metadata_store.MetadataStore(config)
+
+
+def executions(store, states):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    kind = store.put_execution_type(mlmd.ExecutionType(name="Node"))
+    return store.put_executions(
+        [mlmd.Execution(type_id=kind, last_known_state=state) for state in states]
+    )
+
+
+def test_what_a_killed_run_left_is_swept_and_nothing_else(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local import _sweep_interrupted
+
+    done, left, failed = executions(
+        store,
+        [mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING, mlmd.Execution.FAILED],
+    )
+    root = tmp_path / "artifacts"
+    for number in (done, left, failed):
+        (root / f"Node/examples/{number}/Split-train").mkdir(parents=True)
+        (root / f"Node/.system/executor_execution/{number}").mkdir(parents=True)
+    _sweep_interrupted(store, str(root))
+    kept = {str(done), str(failed)}
+    assert {p.name for p in (root / "Node/examples").iterdir()} == kept
+    assert {
+        p.name for p in (root / "Node/.system/executor_execution").iterdir()
+    } == kept
+    states = {e.id: e.last_known_state for e in store.get_executions()}
+    assert states == {
+        done: mlmd.Execution.COMPLETE,
+        left: mlmd.Execution.CANCELED,
+        failed: mlmd.Execution.FAILED,
+    }
+
+
+def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local import _forget_missing_pushes
+
+    _forget_missing_pushes(store)  # before the first push there is no such type
+    kind = store.put_artifact_type(mlmd.ArtifactType(name="PushedModel"))
+    for name in ("there", "gone"):
+        artifact = mlmd.Artifact(type_id=kind, uri=str(tmp_path / f"{name}-artifact"))
+        os.mkdir(artifact.uri)
+        pushed = tmp_path / f"{name}-version"
+        artifact.custom_properties["pushed_destination"].string_value = str(pushed)
+        store.put_artifacts([artifact])
+    os.mkdir(tmp_path / "there-version")
+    _forget_missing_pushes(store)
+    assert (tmp_path / "there-artifact").exists()
+    assert not (tmp_path / "gone-artifact").exists()
+
+
+def test_the_output_folder_belongs_to_one_process(tmp_path):
+    from pipeline.local import exclusive
+
+    code = (
+        "import sys; from pipeline.local import exclusive\n"
+        f"with exclusive({str(tmp_path)!r}):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(BlockingIOError, match=f"process {holder.pid}"),
+        exclusive(str(tmp_path)),
+    ):
+        pass
+    holder.kill()
+    holder.communicate()
+    with exclusive(str(tmp_path)):  # the dead do not hold locks
+        pass
+
+
+def test_messages_are_the_first_cause_without_wrapping():
+    from components.example_gen.layout import DataError
+    from pipeline.local import root_message
+
+    def chain(cause, *wrappers):
+        try:
+            raise cause
+        except BaseException as error:
+            for wrapper in wrappers:
+                try:
+                    raise wrapper from error
+                except BaseException as wrapped:
+                    error = wrapped
+            return error
+
+    ours = DataError("file x, record 3: wrong; do y [while running 'Read']")
+    assert root_message(chain(ours, RuntimeError("a"), ValueError("b"))) == (
+        "file x, record 3: wrong; do y"
+    )
+    deep = TypeError("in user code:\n\n  File ...\n    TypeError: no such argument\n")
+    assert root_message(deep) == "TypeError: no such argument"
+    assert root_message(KeyError()) == "KeyError"

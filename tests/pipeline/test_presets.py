@@ -1,0 +1,87 @@
+"""Presets and recipes against the figures of the papers."""
+
+import pytest
+
+from pipeline.config import ConfigError
+from pipeline.presets import ANY, PRESETS, RECIPES
+from pipeline.resolve import resolve
+
+
+def config(*assignments):
+    return resolve(["data.name=digits", *assignments], {}, "/").config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_hold_known_fields_and_networks(preset):
+    for dataset in ("cifar10", "cifar100", "digits"):
+        chosen = resolve(
+            [f"preset={preset}", f"data.name={dataset}", "data.tfds_dir=/none"], {}, "/"
+        ).config
+        assert chosen.preset == preset
+    assert set(PRESETS[preset]) <= {ANY, "cifar10", "cifar100", "digits"}
+
+
+def test_an_unknown_preset_is_refused_with_the_list():
+    with pytest.raises(ConfigError, match="quick"):
+        config("preset=fast")
+
+
+def test_the_papers_recipe():
+    chosen = config("preset=resnet164")
+    train = chosen.train
+    assert (train.steps, train.global_batch_size) == (64_000, 128)
+    assert (train.learning_rate, train.momentum, train.nesterov) == (0.1, 0.9, False)
+    assert train.weight_decay == 1e-4
+    assert train.initialiser == "he_fan_in"
+    assert chosen.preprocessing.statistics == "per_pixel"
+    assert chosen.preprocessing.divide_by_std is False
+
+
+def test_the_released_recipe():
+    chosen = config("preset=resnet1001")
+    train = chosen.train
+    assert (train.epochs, train.steps, train.global_batch_size) == (200, None, 64)
+    assert (train.learning_rate, train.nesterov, train.last_batch) == (
+        0.1,
+        True,
+        "keep",
+    )
+    assert train.initialiser == "released"
+    assert chosen.preprocessing.statistics == "per_channel"
+    assert chosen.preprocessing.divide_by_std is True
+    shallow = config("train.recipe=released", "candidate.network=preact_resnet164")
+    assert shallow.train.epochs == 164
+
+
+def test_what_wins_over_what():
+    assert config("preset=quick").train.flip is False  # the preset's, for digits
+    asked = config("preset=quick", "train.recipe=released").train
+    assert asked.epochs == 200  # a recipe that is asked for is meant whole
+    assert asked.flip is False  # it says nothing of mirror images
+    assert config("train.recipe=paper", "train.steps=5").train.steps == 5
+    assert set(RECIPES) == {"quick", "paper", "released"}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["train.replicas=2"], "train.strategy=mirrored"),
+        (
+            [
+                "train.strategy=mirrored",
+                "train.replicas=3",
+                "train.global_batch_size=64",
+            ],
+            "must divide by train.replicas=3",
+        ),
+        (
+            ["train.strategy=mirrored", "train.replicas=2", "train.last_batch=keep"],
+            "train.last_batch=drop",
+        ),
+        (["candidate.network=imagenet_resnet50"], "224"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(assignments, words):
+    with pytest.raises(ConfigError) as caught:
+        config(*assignments)
+    assert words in str(caught.value)

@@ -1,0 +1,300 @@
+"""The training loop against plain NumPy updates, and what it survives."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline.config import TrainConfig
+
+pytestmark = pytest.mark.tf
+
+CONFIG = TrainConfig(
+    epochs=2,
+    global_batch_size=16,
+    learning_rate=0.05,
+    schedule="constant",
+    crop_padding=0,
+    flip=False,
+    weight_decay=0.01,
+    checkpoint_seconds=0,
+)
+
+
+def data(count=64):
+    import tensorflow as tf
+
+    from trainer.input import Examples, TrainingData
+
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, count)
+    pixels = rng.integers(0, 60, (count, 3072), dtype=np.uint8)
+    pixels[np.arange(count), labels * 100] = 255
+    examples = Examples(
+        images=tf.constant([row.tobytes() for row in pixels]),
+        labels=tf.constant(labels, tf.int64),
+    )
+
+    def normalise(image_bytes):
+        flat = tf.io.decode_raw(image_bytes, tf.uint8)
+        return tf.reshape(tf.cast(flat, tf.float32) / 255, [-1, 32, 32, 3])
+
+    return TrainingData(train=examples, evaluation=examples, normalise=normalise)
+
+
+def model():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.layers.Input((32, 32, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, kernel_initializer="zeros"),
+        ]
+    )
+
+
+def network_with_statistics():
+    """A real one: batch norm keeps variables that no gradient reaches."""
+    from trainer import network
+
+    return network.build("preact_resnet8", classes=3)
+
+
+def train(network, directory, config=CONFIG, source=None):
+    from trainer import fit
+
+    return fit.fit(
+        network,
+        source or data(),
+        config,
+        checkpoint_directory=str(directory / "checkpoints"),
+        summary_directory=str(directory / "summaries"),
+        title="test",
+    )
+
+
+def train_until(step, network, directory, monkeypatch):
+    """Stops a training in the middle of a step, as if the process had died."""
+    from trainer import fit
+
+    class Died(Exception):
+        pass
+
+    advance = fit._State.advance
+
+    def die(self, steps, seconds):
+        if self.step == step:
+            raise Died
+        advance(self, steps, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._State, "advance", die)
+        with pytest.raises(Died):
+            train(network, directory)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_steps_are_momentum_sgd_with_coupled_decay(tmp_path, nesterov):
+    config = dataclasses.replace(CONFIG, nesterov=nesterov)
+    network, source = model(), data()
+    train(network, tmp_path, config, source)
+
+    from trainer.input import training_batches
+
+    kernel, bias = np.zeros((3072, 3)), np.zeros(3)
+    velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
+    batches = training_batches(
+        source.train, source.normalise, config, first_step=0, steps=8
+    )
+    for images, labels in batches:
+        x, y = images.numpy().reshape(16, -1).astype(float), labels.numpy()
+        logits = x @ kernel + bias
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        delta = (p - np.eye(3)[y]) / 16
+        gradients = [
+            x.T @ delta + config.weight_decay * kernel,
+            delta.sum(0) + config.weight_decay * bias,
+        ]
+        for i, (weight, gradient) in enumerate(
+            zip((kernel, bias), gradients, strict=True)
+        ):
+            # Keras's convention: the rate is inside the velocity.
+            velocity[i] = (
+                config.momentum * velocity[i] - config.learning_rate * gradient
+            )
+            step = velocity[i]
+            if nesterov:
+                step = config.momentum * step - config.learning_rate * gradient
+            weight += step
+    np.testing.assert_allclose(network.weights[0].numpy(), kernel, atol=2e-5)
+    np.testing.assert_allclose(network.weights[1].numpy(), bias, atol=2e-5)
+
+
+def test_the_history_has_both_curves(tmp_path):
+    outcome = train(model(), tmp_path)
+    assert outcome.steps == 8
+    assert [p["step"] for p in outcome.history if "eval_loss" in p] == [4, 8]
+    assert [p["step"] for p in outcome.history if "loss" in p] == list(range(1, 9))
+    assert outcome.images_per_second > 0
+    assert any((tmp_path / "summaries").iterdir())
+
+
+@pytest.mark.parametrize("build", [model, network_with_statistics])
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, build):
+
+    network = build()
+    train(network, tmp_path / "whole")
+
+    train_until(5, build(), tmp_path / "broken", monkeypatch)
+    resumed = build()
+    outcome = train(resumed, tmp_path / "broken")
+    assert [p["step"] for p in outcome.history if "loss" in p] == list(range(1, 9))
+    for a, b in zip(network.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_diverged_loss_stops_with_the_remedy_and_keeps_the_checkpoint(tmp_path):
+    from trainer import fit
+
+    config = dataclasses.replace(CONFIG, learning_rate=100.0, weight_decay=1.0)
+    with pytest.raises(
+        fit.TrainingDiverged, match="lower train.learning_rate"
+    ) as caught:
+        train(model(), tmp_path, dataclasses.replace(config, epochs=200))
+    assert "\n" not in str(caught.value)
+    assert any((tmp_path / "checkpoints").glob("ckpt-*.index"))
+
+
+def test_sigterm_saves_and_exits(tmp_path, monkeypatch):
+    import os
+    import signal
+
+    from trainer import fit
+
+    config = dataclasses.replace(CONFIG, checkpoint_seconds=3600)
+    advance = fit._State.advance
+
+    def signal_at_three(self, steps, seconds):
+        advance(self, steps, seconds)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(fit._State, "advance", signal_at_three)
+    with pytest.raises(SystemExit) as caught:
+        train(model(), tmp_path, config)
+    assert caught.value.code == 128 + signal.SIGTERM
+    monkeypatch.setattr(fit._State, "advance", advance)
+    whole, resumed = model(), model()
+    train(whole, tmp_path / "whole", config)
+    train(resumed, tmp_path, config)
+    np.testing.assert_array_equal(whole.weights[0].numpy(), resumed.weights[0].numpy())
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, monkeypatch):
+
+    whole = model()
+    train(whole, tmp_path / "whole")
+
+    directory = tmp_path / "broken"
+    for damage in ("truncated", "garbage", "no list"):
+        train_until(6, model(), directory, monkeypatch)
+        folder = directory / "checkpoints"
+        newest = max(
+            folder.glob("ckpt-*.data*"),
+            key=lambda p: int(p.name.split("-")[1].split(".")[0]),
+        )
+        content = newest.read_bytes()
+        if damage == "truncated":
+            newest.write_bytes(content[: len(content) // 2])
+        elif damage == "garbage":
+            newest.write_bytes(bytes(len(content)))
+        else:
+            (folder / "checkpoint").write_text("rubbish")
+        resumed = model()
+        outcome = train(resumed, directory)
+        assert outcome.steps == 8
+        np.testing.assert_array_equal(
+            whole.weights[0].numpy(), resumed.weights[0].numpy()
+        )
+        for file in folder.iterdir():
+            file.unlink()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """One huge step: its loss is still that of before, but the weights are lost."""
+    from trainer import fit
+
+    config = dataclasses.replace(
+        CONFIG, learning_rate=100.0, weight_decay=1.0, momentum=0.0, epochs=2
+    )
+    network = model()
+    network.weights[0].assign(np.full((3072, 3), 3e37, np.float32))
+    with pytest.raises(fit.TrainingDiverged):
+        train(network, tmp_path, config)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_several_steps_in_one_execution_are_the_same_steps(tmp_path):
+    one, many = model(), model()
+    first = train(one, tmp_path / "one")
+    second = train(
+        many, tmp_path / "many", dataclasses.replace(CONFIG, steps_per_execution=3)
+    )
+    for a, b in zip(one.weights, many.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7)
+    assert [p["step"] for p in first.history] == [p["step"] for p in second.history]
+
+
+def test_label_smoothing_is_that_of_szegedy_et_al(tmp_path):
+    import tensorflow as tf
+
+    from trainer import fit
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(5, 4)).astype(np.float32)
+    labels = np.array([0, 3, 1, 2, 2])
+    targets = 0.9 * np.eye(4)[labels] + 0.1 / 4
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    found = fit._losses(tf.constant(labels), tf.constant(logits), 0.1)
+    np.testing.assert_allclose(found, -(targets * log_p).sum(1), rtol=1e-5)
+
+
+def test_the_moving_average_replaces_the_weights_at_the_end(tmp_path):
+    """Against an average kept by hand over the checkpoints of a plain training."""
+    config = dataclasses.replace(CONFIG, ema=0.5, momentum=0.0, nesterov=False, steps=3)
+    averaged = model()
+    train(averaged, tmp_path / "average", config)
+    expected = None
+    for steps in (1, 2, 3):
+        network = model()
+        plain = dataclasses.replace(config, ema=0.0, steps=steps)
+        train(network, tmp_path / f"plain{steps}", plain)
+        weights = network.weights[0].numpy()
+        # Keras starts the average at the weights after the first step.
+        expected = weights if expected is None else 0.5 * expected + 0.5 * weights
+    np.testing.assert_allclose(averaged.weights[0].numpy(), expected, atol=1e-6)
+
+
+def test_mixed_precision_learns(tmp_path):
+    from trainer import network
+
+    config = dataclasses.replace(
+        CONFIG,
+        precision="mixed_bfloat16",
+        learning_rate=0.02,
+        epochs=8,
+        weight_decay=0.0,
+    )
+    mixed = network.build("preact_resnet8", classes=3, dtype="mixed_bfloat16")
+    outcome = train(mixed, tmp_path, config)
+    losses = [p["loss"] for p in outcome.history if "loss" in p]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    assert {v.dtype for v in mixed.trainable_variables} == {"float32"}
+
+
+def test_the_profiler_writes_a_trace(tmp_path):
+    train(model(), tmp_path, dataclasses.replace(CONFIG, profile_steps=2))
+    assert list((tmp_path / "summaries").rglob("*.xplane.pb"))

@@ -1,0 +1,1 @@
+"""Networks, input, training and export: what runs inside TFX Transform and Trainer."""

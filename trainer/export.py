@@ -1,0 +1,215 @@
+"""Export: the SavedModel that TFMA evaluates and TF Serving serves.
+
+In: the trained network and the Transform graph. Out: a SavedModel with the signatures of
+`trainer.features`, the Transform graph and the class names inside it.
+"""
+
+# TensorFlow's own annotations are partial: what pyright makes of them is noise.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_serving.apis import prediction_log_pb2
+
+from trainer import features
+from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD, normalise
+
+RUN_ASSET = "run.json"  # under assets.extra: configuration, metrics, versions
+WARMUP_FILE = "tf_serving_warmup_requests"  # under assets.extra; TF Serving's name
+_WARMUP_BATCH = 32
+# For `tensorflow_model_server --enable_batching --enable_per_model_batching_parameters`,
+# which looks for this name (tensorflow/serving, g3doc/serving_config.md).
+BATCHING_FILE = "batching_params.pbtxt"
+BATCHING_PARAMETERS = """\
+max_batch_size { value: 128 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 100 }
+allowed_batch_sizes: 1
+allowed_batch_sizes: 8
+allowed_batch_sizes: 32
+allowed_batch_sizes: 128
+"""
+
+
+class Servable(tf.Module):
+    """The network with everything between a client's bytes and the class name."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        transform: tft.TFTransformOutput,
+        class_names: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self._model = model
+        self._transform = transform.transform_features_layer()
+        self._class_names = tf.constant(list(class_names))
+        self._mean, self._std = statistics(self._transform)
+
+    def normalise_raw(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Raw pixels, string [batch], as float32 images, by the Transform graph."""
+        return apply_transform(self._transform, image_bytes)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, *features.IMAGE_SHAPE], tf.uint8, name="images")
+        ]
+    )
+    def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Decoded pixels, uint8 [batch, 32, 32, 3]."""
+        return self._predict(normalise(images, self._mean, self._std))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized tf.Examples as ingested; only the image is read."""
+        return self._predict(self.normalise_raw(_parse_images(examples)))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """PNG or JPEG files of 32 x 32 pixels."""
+
+        def decode(file: tf.Tensor) -> tf.Tensor:
+            image = tf.io.decode_image(file, channels=3, expand_animations=False)
+            right_size = tf.debugging.assert_equal(
+                tf.shape(image),
+                list(features.IMAGE_SHAPE),
+                message="encoded_images takes PNG or JPEG files of 32 x 32 pixels",
+            )
+            with tf.control_dependencies([right_size]):
+                image = tf.identity(image)
+            image.set_shape(features.IMAGE_SHAPE)
+            return image
+
+        images = tf.map_fn(decode, encoded, fn_output_signature=tf.uint8)
+        images = tf.reshape(images, [-1, *features.IMAGE_SHAPE])  # also when empty
+        return self._predict(normalise(images, self._mean, self._std))
+
+    # The name "inputs" is what TF Serving's Classify feeds.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def serve_classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized tf.Examples, answered with all class names and scores."""
+        outputs = self._predict(self.normalise_raw(_parse_images(inputs)))
+        scores = outputs[features.PROBABILITIES]
+        names = tf.tile(self._class_names[None], [tf.shape(scores)[0], 1])
+        return {"classes": names, "scores": scores}
+
+    # One function, traced once: all signatures share its graph in the SavedModel.
+    @tf.function(input_signature=[tf.TensorSpec([None, *features.IMAGE_SHAPE])])
+    def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Normalised images, float32 [batch, 32, 32, 3], to a signature's outputs."""
+        logits = self._model(images, training=False)
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        label = tf.argmax(probabilities, axis=1, output_type=tf.int64)
+        return {
+            features.PROBABILITIES: probabilities,
+            features.PREDICTED_LABEL: label,
+            features.CLASS_NAME: tf.gather(self._class_names, label),
+        }
+
+
+def apply_transform(layer: Any, image_bytes: tf.Tensor) -> tf.Tensor:
+    """Raw pixels, string [batch], as normalised float32 [batch, 32, 32, 3]."""
+    outputs = layer({features.IMAGE: tf.reshape(image_bytes, [-1, 1])})
+    images = outputs[features.TRANSFORMED_IMAGE]
+    return tf.ensure_shape(images, [None, *features.IMAGE_SHAPE])
+
+
+def statistics(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and deviation inside the Transform graph, float32 [32, 32, 3] each."""
+    blank = tf.constant([[bytes(features.IMAGE_BYTES)]])
+    outputs = layer({features.IMAGE: blank})
+    return outputs[IMAGE_MEAN][0], outputs[IMAGE_STD][0]
+
+
+def save(
+    model: keras.Model,
+    transform: tft.TFTransformOutput,
+    class_names: Sequence[str],
+    *,
+    directory: str,
+    run: Mapping[str, Any],
+) -> None:
+    """Writes the SavedModel.
+
+    Args:
+        model: The trained network, images -> logits.
+        transform: Output of the Transform component.
+        class_names: In label order.
+        directory: Folder to be made; its parent is the Trainer's `Format-Serving`.
+        run: JSON-able provenance, stored as `assets.extra/run.json`.
+    """
+    servable = Servable(model, transform, class_names)
+    tf.saved_model.save(
+        servable,
+        directory,
+        signatures={
+            features.SIGNATURE_IMAGES: servable.serve_images,
+            features.SIGNATURE_EXAMPLES: servable.serve_examples,
+            features.SIGNATURE_ENCODED: servable.serve_encoded,
+            features.SIGNATURE_CLASSIFY: servable.serve_classify,
+        },
+    )
+    # tf.saved_model.save calls every signature a Predict; TF Serving's Classify refuses it.
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(directory)
+    updater.replace_method_name(
+        signature_key=features.SIGNATURE_CLASSIFY,
+        method_name=tf.compat.v1.saved_model.signature_constants.CLASSIFY_METHOD_NAME,
+        tags=["serve"],
+    )
+    updater.save()
+    extra = os.path.join(directory, "assets.extra")
+    tf.io.gfile.makedirs(extra)
+    with tf.io.gfile.GFile(os.path.join(extra, RUN_ASSET), "w") as file:
+        file.write(json.dumps(run, indent=2, sort_keys=True))
+    with tf.io.TFRecordWriter(os.path.join(extra, WARMUP_FILE)) as writer:
+        for log in warmup_requests():
+            writer.write(log.SerializeToString())
+    with tf.io.gfile.GFile(os.path.join(directory, BATCHING_FILE), "w") as file:
+        file.write(BATCHING_PARAMETERS)
+
+
+def warmup_requests() -> list[prediction_log_pb2.PredictionLog]:
+    """One request per signature, and one batch: TF Serving sends them before traffic.
+
+    Source: tensorflow/serving, g3doc/saved_model_warmup.md.
+    """
+    pixels = np.zeros((1, *features.IMAGE_SHAPE), np.uint8)
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()]))
+    example = tf.train.Example(
+        features=tf.train.Features(feature={features.IMAGE: feature})
+    )
+    inputs = [
+        (features.SIGNATURE_IMAGES, "images", pixels),
+        (features.SIGNATURE_IMAGES, "images", pixels.repeat(_WARMUP_BATCH, axis=0)),
+        (features.SIGNATURE_EXAMPLES, "examples", [example.SerializeToString()]),
+        (features.SIGNATURE_ENCODED, "encoded", [tf.io.encode_png(pixels[0]).numpy()]),
+    ]
+    logs = []
+    for signature, key, value in inputs:
+        log = prediction_log_pb2.PredictionLog()
+        request = log.predict_log.request
+        request.model_spec.signature_name = signature
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        logs.append(log)
+    classify = prediction_log_pb2.PredictionLog()
+    request = classify.classify_log.request
+    request.model_spec.signature_name = features.SIGNATURE_CLASSIFY
+    request.input.example_list.examples.append(example)
+    return [*logs, classify]
+
+
+def _parse_images(examples: tf.Tensor) -> tf.Tensor:
+    """The raw pixels, string [batch], of serialized tf.Examples."""
+    parsed = tf.io.parse_example(
+        examples, {features.IMAGE: tf.io.FixedLenFeature([], tf.string)}
+    )
+    return parsed[features.IMAGE]

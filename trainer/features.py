@@ -1,0 +1,110 @@
+"""The contract of all stages: feature names, shapes, splits and data sets.
+
+Every stage (ExampleGen, Transform, Trainers, Evaluator, server, client) takes its names
+from here and from nowhere else. A leaf: standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Features of one ingested tf.Example.
+IMAGE = "image"  # bytes[1]: 3,072 raw uint8 pixels, row-major [32, 32, 3], RGB
+LABEL = "label"  # int64[1]: index into the class names (cifar100: the fine class)
+COARSE_LABEL = "coarse_label"  # int64[1], cifar100 only
+EXAMPLE_ID = "example_id"  # bytes[1]: ASCII, of the pixels; unique within a split
+
+IMAGE_SHAPE = (32, 32, 3)
+IMAGE_BYTES = 32 * 32 * 3
+
+TRAIN, EVAL, TEST = SPLITS = ("train", "eval", "test")
+
+# Output of the Transform graph: float32 [batch, 32, 32, 3], normalised.
+TRANSFORMED_IMAGE = "transformed_image"
+
+# Signatures of the exported SavedModel (fixed: clients rely on them).
+SIGNATURE_IMAGES = "serving_default"
+SIGNATURE_EXAMPLES = "serialized_examples"
+SIGNATURE_ENCODED = "encoded_images"
+SIGNATURE_CLASSIFY = "classify"
+PROBABILITIES = "probabilities"
+PREDICTED_LABEL = "label"
+CLASS_NAME = "class_name"
+
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100_FINE = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach
+    couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster
+    house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+    pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road
+    rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+    sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip
+    turtle wardrobe whale willow_tree wolf woman worm
+"""
+_CIFAR100_COARSE = """
+    aquatic_mammals fish flowers food_containers fruit_and_vegetables
+    household_electrical_devices household_furniture insects large_carnivores
+    large_man-made_outdoor_things large_natural_outdoor_scenes
+    large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles
+    small_mammals trees vehicles_1 vehicles_2
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What is fixed about a data set."""
+
+    title: str
+    class_names: tuple[str, ...]
+    train_examples: int  # before the eval split is carved out of them
+    test_examples: int
+    coarse_class_names: tuple[str, ...] = ()
+
+
+DATASETS = {
+    "cifar10": Dataset(
+        title="CIFAR-10",
+        class_names=tuple(_CIFAR10.split()),
+        train_examples=50_000,
+        test_examples=10_000,
+    ),
+    "cifar100": Dataset(
+        title="CIFAR-100",
+        class_names=tuple(_CIFAR100_FINE.split()),
+        coarse_class_names=tuple(_CIFAR100_COARSE.split()),
+        train_examples=50_000,
+        test_examples=10_000,
+    ),
+    # scikit-learn bundles the test part of the UCI optical digits; `test` is carved from it.
+    "digits": Dataset(
+        title="Handwritten digits (scikit-learn)",
+        class_names=tuple("0123456789"),
+        train_examples=1_437,
+        test_examples=360,
+    ),
+}
+
+
+def label_key(granularity: str) -> str:
+    """The feature to learn: `granularity` is "fine" or "coarse" (cifar100 only)."""
+    return COARSE_LABEL if granularity == "coarse" else LABEL
+
+
+def class_names(dataset: str, granularity: str = "fine") -> tuple[str, ...]:
+    """Class names in label order.
+
+    Args:
+        dataset: Key of `DATASETS`.
+        granularity: "fine", or "coarse" for the 20 super-classes of cifar100.
+
+    Raises:
+        ValueError: "coarse" for a data set that has no coarse classes.
+    """
+    entry = DATASETS[dataset]
+    if granularity == "coarse":
+        if not entry.coarse_class_names:
+            raise ValueError(f"data.label=coarse: {dataset} has no coarse classes")
+        return entry.coarse_class_names
+    return entry.class_names

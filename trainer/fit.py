@@ -1,0 +1,470 @@
+"""The training loop: one network, one split, resumable at any step.
+
+In: a Keras model, a split in memory, a recipe. Out: the trained model and its history.
+Momentum SGD with L2 in the gradient (He et al. 2016a, section 4.2), not Keras's
+decoupled `weight_decay`. Checkpoints hold weights, optimizer slots, step and history, so
+a run that was killed goes on where it was when the same command is given again.
+"""
+
+# TensorFlow's own annotations are partial: what pyright makes of them is noise.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pipeline.config import TrainConfig
+from trainer import recipe
+from trainer.input import TrainingData, evaluation_batches, training_batches
+
+# The console shows these records as a progress bar; elsewhere they are ordinary log lines.
+_PROGRESS = logging.getLogger("pipeline.progress")
+_SECONDS_BETWEEN_REPORTS = 0.25
+_CURVE_POINTS = 100  # of the training loss, over the whole run
+_EVALUATION_BATCH = 500
+_CHECKPOINTS = 2  # kept: a damaged one falls back to the one before
+# A loss of so many times that of guessing among all classes will not come back.
+_DIVERGED = 1000.0
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number, or far beyond that of guessing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a finished training is known by."""
+
+    steps: int
+    seconds: float  # in training steps, over all attempts of a resumed run
+    images_per_second: float | None  # without the first step, which builds the graph
+    replicas: int
+    # Points of the learning curves: {"step", "epoch", "loss", "accuracy", "gradient_norm",
+    # "learning_rate"} while training (means since the point before), {"step", "epoch",
+    # "eval_loss", "eval_accuracy"} after passes.
+    history: list[dict[str, float]]
+
+
+def fit(
+    model: keras.Model,
+    data: TrainingData,
+    config: TrainConfig,
+    *,
+    checkpoint_directory: str,
+    summary_directory: str,
+    title: str,
+) -> Outcome:
+    """Trains `model` in place, under the strategy in whose scope it was built.
+
+    Args:
+        model: float32 images [batch, 32, 32, 3] -> logits [batch, classes].
+        data: Splits in memory and their normalisation.
+        config: The recipe.
+        checkpoint_directory: Own folder of this training; a checkpoint in it is resumed.
+        summary_directory: TensorBoard scalars go here.
+        title: What a person is shown beside the progress bar.
+
+    Raises:
+        TrainingDiverged: Loss or weights are no numbers any more; the last good
+            checkpoint stays.
+        SystemExit: SIGTERM or Ctrl-C came; the state was saved.
+    """
+    steps = recipe.total_steps(config, len(data.train))
+    per_epoch = recipe.steps_per_epoch(config, len(data.train))
+    schedule = recipe.learning_rate(config, steps, per_epoch)
+    strategy = tf.distribute.get_strategy()
+    optimizer = _optimizer(model, config)
+    state = _State(model, optimizer, checkpoint_directory)
+    execute = _execution(model, optimizer, config)
+    curve_every = max(1, steps // _CURVE_POINTS)
+    batches = training_batches(
+        data.train, data.normalise, config, first_step=state.step, steps=steps
+    )
+    if strategy.num_replicas_in_sync > 1:
+        batches = strategy.experimental_distribute_dataset(batches)
+    iterator = iter(batches)
+    writer = tf.summary.create_file_writer(summary_directory)
+    meter = _Meter(config.global_batch_size, state.step, steps, title)
+    profile = _Profile(summary_directory, state.step, config.profile_steps)
+
+    with _termination_requests() as requested, writer.as_default():
+        while state.step < steps:
+            # Executions end where something is to be written.
+            step = state.step
+            stops = (curve_every - step % curve_every, per_epoch - step % per_epoch)
+            count = min(config.steps_per_execution, steps - step, *stops)
+            rates = [schedule(step + i) for i in range(count)]
+            began = time.perf_counter()
+            totals = execute(iterator, tf.constant(rates))
+            loss, accuracy, gradient_norm = (totals / count).numpy().tolist()
+            if not loss < _DIVERGED * math.log(model.output_shape[-1]):
+                raise TrainingDiverged(
+                    f"{title}: the loss is {loss:g} at step {step + count} of {steps} "
+                    f"(train.learning_rate={config.learning_rate:g}); lower "
+                    "train.learning_rate and run again"
+                )
+            seconds = time.perf_counter() - began  # waiting for the batch included
+            state.advance(count, seconds)
+            meter.update(count, (loss, accuracy, gradient_norm), seconds)
+            profile.step(state.step)
+            done = state.step
+            where = {"step": done, "epoch": done / per_epoch}
+            if done % curve_every == 0 or done == steps:
+                point = where | meter.means() | {"learning_rate": rates[-1]}
+                state.history.append(point)
+                _write_scalars(point, meter.images_per_second)
+            if done % per_epoch == 0 or done == steps:
+                point = where | _evaluate(model, data)
+                state.history.append(point)
+                _write_scalars(point)
+            if requested:
+                state.save()
+                raise SystemExit(128 + requested[0])
+            state.save_if_older_than(config.checkpoint_seconds)
+        meter.finish()
+    if config.ema:
+        optimizer.finalize_variable_values(model.trainable_variables)
+    return Outcome(
+        steps=steps,
+        seconds=state.seconds,
+        images_per_second=meter.images_per_second,
+        replicas=strategy.num_replicas_in_sync,
+        history=state.history,
+    )
+
+
+def _optimizer(model: keras.Model, config: TrainConfig) -> Any:
+    average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    optimizer: Any = keras.optimizers.SGD(
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        **average,
+    )
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _execution(model: keras.Model, optimizer: Any, config: TrainConfig) -> Any:
+    """Compiles (iterator, learning rates [n]) -> sums over n steps.
+
+    The result is float32 [3]: loss, accuracy and norm of the gradient without decay, each
+    a mean over the images of a step.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas: Any = strategy.num_replicas_in_sync
+    variables = model.trainable_variables
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+    def replica_step(
+        images: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor
+    ) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = tf.cast(model(images, training=True), tf.float32)
+            loss = tf.reduce_mean(_losses(labels, logits, config.label_smoothing))
+            # Gradients are summed over replicas.
+            objective = loss / replicas
+            if scaled:
+                objective = optimizer.scale_loss(objective)
+        gradients = tape.gradient(objective, variables)
+        scale = optimizer.scale_loss(tf.constant(1.0)) if scaled else 1.0
+        norm = tf.linalg.global_norm(gradients) * (replicas / scale)
+        # Coupled L2, before momentum, on every trainable tensor (Keras's weight_decay
+        # is decoupled).
+        decay = config.weight_decay * scale / replicas
+        decayed = [
+            gradient + decay * variable
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+        # A mixed-precision optimizer has its learning rate inside.
+        inner = optimizer.inner_optimizer if scaled else optimizer
+        inner.learning_rate.assign(rate)
+        optimizer.apply(decayed, variables)
+        hits = tf.equal(tf.argmax(logits, axis=1), labels)
+        accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
+        return tf.stack([loss, accuracy, tf.cast(norm, tf.float32)])
+
+    def step(iterator: Any, rate: tf.Tensor) -> tf.Tensor:
+        images, labels = next(iterator)
+        if replicas == 1:
+            return replica_step(images, labels, rate)
+        results = strategy.run(replica_step, args=(images, labels, rate))
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
+
+    if config.steps_per_execution == 1:
+        return tf.function(
+            lambda iterator, rates: step(iterator, rates[0]), reduce_retracing=True
+        )
+
+    @tf.function(reduce_retracing=True)
+    def execute(iterator: Any, rates: tf.Tensor) -> tf.Tensor:
+        totals = tf.zeros([3])
+        for i in tf.range(tf.shape(rates)[0]):
+            totals += step(iterator, rates[i])
+        return totals
+
+    return execute
+
+
+def _losses(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Cross-entropy per image, float32 [batch]."""
+    if not smoothing:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    classes: Any = logits.shape[-1]
+    targets = (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def _evaluate(model: keras.Model, data: TrainingData) -> dict[str, float]:
+    """Mean cross-entropy and accuracy over the eval split, in inference mode."""
+    loss = correct = 0.0
+    examples = data.evaluation
+    for images, labels in evaluation_batches(
+        examples, data.normalise, _EVALUATION_BATCH
+    ):
+        logits = tf.cast(_infer(model, images), tf.float32)
+        loss += float(tf.reduce_sum(_losses(labels, logits, 0.0)))
+        hits = tf.equal(tf.argmax(logits, axis=1), labels)
+        correct += float(tf.reduce_sum(tf.cast(hits, tf.float32)))
+    return {
+        "eval_loss": loss / len(examples),
+        "eval_accuracy": correct / len(examples),
+    }
+
+
+@tf.function(reduce_retracing=True)
+def _infer(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    return model(images, training=False)
+
+
+def _write_scalars(
+    point: dict[str, float], images_per_second: float | None = None
+) -> None:
+    step = int(point["step"])
+    for name, value in point.items():
+        if name not in ("step", "epoch"):
+            tf.summary.scalar(name, value, step=step)
+    if images_per_second is not None:
+        tf.summary.scalar("images_per_second", images_per_second, step=step)
+
+
+class _State:
+    """What a checkpoint holds, restored from the newest one that is whole."""
+
+    def __init__(self, model: keras.Model, optimizer: Any, directory: str) -> None:
+        self._variables = [*model.variables, *optimizer.variables]
+        self._step = tf.Variable(0, dtype=tf.int64)
+        self._seconds = tf.Variable(0.0, dtype=tf.float64)
+        self._history = tf.Variable("[]", dtype=tf.string)
+        # Variable by variable: a Checkpoint of a Keras model leaves out what is not
+        # trained, and the moving statistics would start anew.
+        self._checkpoint = tf.train.Checkpoint(
+            variables=[variable.value for variable in self._variables],
+            step=self._step,
+            seconds=self._seconds,
+            history=self._history,
+        )
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, directory, max_to_keep=_CHECKPOINTS
+        )
+        self._restore()
+        self.step = int(self._step.numpy())
+        self.seconds = float(self._seconds.numpy())
+        self.history: list[dict[str, float]] = json.loads(self._history.numpy())
+        self._saved = time.monotonic()
+        if self.step:
+            _PROGRESS.info("resuming at step %d from %s", self.step, directory)
+
+    def advance(self, steps: int, seconds: float) -> None:
+        self.step += steps
+        self.seconds += seconds
+
+    def save(self) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            TrainingDiverged: A weight is not finite; the checkpoints stay as they are.
+        """
+        # A finite loss can have made weights that are not: the loss is that of before.
+        for variable in self._variables:
+            if variable.dtype.startswith(("float", "bfloat")) and not bool(
+                tf.reduce_all(tf.math.is_finite(variable.value))
+            ):
+                raise TrainingDiverged(
+                    f"{variable.path} is not finite after step {self.step}; lower "
+                    "train.learning_rate and run again"
+                )
+        self._step.assign(self.step)
+        self._seconds.assign(self.seconds)
+        self._history.assign(json.dumps(self.history))
+        self._manager.save()
+        self._saved = time.monotonic()
+
+    def save_if_older_than(self, seconds: float) -> None:
+        if time.monotonic() - self._saved >= seconds:
+            self.save()
+
+    def _restore(self) -> None:
+        # The manager's own list may be damaged as well: the files count.
+        pattern = f"{self._manager.directory}/ckpt-*.index"
+        found = [name.removesuffix(".index") for name in tf.io.gfile.glob(pattern)]
+        if not found:
+            return
+        start = [variable.numpy() for variable in self._variables]
+        for path in sorted(found, key=_checkpoint_number, reverse=True):
+            try:
+                self._checkpoint.restore(path).assert_consumed()
+            except Exception as error:  # noqa: BLE001 - damage has many types
+                message = str(error).splitlines()[0]
+                _PROGRESS.info(
+                    "%s is damaged (%s); taking the one before", path, message
+                )
+                for variable, value in zip(self._variables, start, strict=True):
+                    variable.assign(value)
+                continue
+            newest = _checkpoint_number(path)
+            self._checkpoint.save_counter.assign(newest)
+            return
+        self._step.assign(0)
+        self._seconds.assign(0.0)
+        self._history.assign("[]")
+
+
+def _checkpoint_number(path: str) -> int:
+    return int(path.rsplit("-", 1)[1])
+
+
+class _Profile:
+    """TensorBoard's profiler over a few steps, after the graph has been built."""
+
+    _SKIPPED = 3
+
+    def __init__(self, directory: str, first_step: int, steps: int) -> None:
+        self._directory = directory
+        self._start = first_step + self._SKIPPED
+        self._stop = self._start + steps
+        self._running = False
+        self._wanted = steps > 0
+
+    def step(self, done: int) -> None:
+        """Starts or stops recording after `done` steps."""
+        if self._wanted and not self._running and done >= self._start:
+            tf.profiler.experimental.start(self._directory)
+            self._running, self._wanted = True, False
+        elif self._running and done >= self._stop:
+            tf.profiler.experimental.stop()
+            self._running = False
+
+
+class _Meter:
+    """Means since the last point of the curve, and progress for a person."""
+
+    def __init__(
+        self, batch_size: int, first_step: int, steps: int, title: str
+    ) -> None:
+        self._batch_size = batch_size
+        self._first_step = self._step = first_step
+        self._first_steps = 0  # of the first execution
+        self._steps = steps
+        self._title = title
+        self._seconds = 0.0
+        self._reported = time.monotonic()
+        self._values: list[tuple[int, tuple[float, float, float]]] = []
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Without the first execution, which builds the graph; None until the second."""
+        done = self._step - self._first_step - self._first_steps
+        return done * self._batch_size / self._seconds if done > 0 else None
+
+    def update(
+        self, steps: int, values: tuple[float, float, float], seconds: float
+    ) -> None:
+        """Takes the mean loss, accuracy and gradient norm of `steps` steps."""
+        if self._step == self._first_step:
+            self._first_steps = steps
+        else:
+            self._seconds += seconds
+        self._step += steps
+        self._values.append((steps, values))
+        loss, accuracy, _ = values
+        now = time.monotonic()
+        if now - self._reported >= _SECONDS_BETWEEN_REPORTS:
+            self._reported = now
+            self._report(loss, accuracy)
+
+    def means(self) -> dict[str, float]:
+        """Means over the steps since the last call."""
+        weights = [steps for steps, _ in self._values]
+        columns = zip(*(values for _, values in self._values), strict=True)
+        names = ("loss", "accuracy", "gradient_norm")
+        means = {
+            name: sum(w * v for w, v in zip(weights, column, strict=True))
+            / sum(weights)
+            for name, column in zip(names, columns, strict=True)
+        }
+        self._values = []
+        return means
+
+    def finish(self) -> None:
+        self._report(None, None)
+
+    def _report(self, loss: float | None, accuracy: float | None) -> None:
+        progress = {
+            "task": self._title,
+            "done": self._step,
+            "total": self._steps,
+            "unit": "steps",
+            "loss": loss,
+            "accuracy": accuracy,
+            "images_per_second": self.images_per_second,
+        }
+        _PROGRESS.info(
+            "%s: step %d of %d, loss %.4f, accuracy %.4f, %.0f images/s",
+            self._title,
+            self._step,
+            self._steps,
+            math.nan if loss is None else loss,
+            math.nan if accuracy is None else accuracy,
+            self.images_per_second or math.nan,
+            extra={"progress": progress},
+        )
+
+
+@contextlib.contextmanager
+def _termination_requests() -> Iterator[list[int]]:
+    """Collects SIGTERM and Ctrl-C instead of dying of them, so that the state is saved.
+
+    A second one does not wait for the end of the step.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, receive)
+    except ValueError:  # not the main thread: the platform's own handling stays
+        pass
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

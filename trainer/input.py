@@ -1,0 +1,169 @@
+"""Input of training and evaluation: every image stays in memory as uint8.
+
+In: TFRecords of ingested tf.Examples. Out: float32 batches, normalised by the Transform
+graph and augmented. Order and augmentation are functions of (seed, epoch, example), so
+that the same seed gives the same run, and a resumed run the same batches.
+"""
+
+# TensorFlow's own annotations are partial: what pyright makes of them is noise.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from pipeline.config import TrainConfig
+from trainer import features, recipe
+
+Normalise = Callable[
+    [tf.Tensor], tf.Tensor
+]  # string [batch] -> float32 [batch, 32, 32, 3]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One split in memory, ordered by example id."""
+
+    images: tf.Tensor  # string [n], 3,072 raw bytes each
+    labels: tf.Tensor  # int64 [n]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return int(self.labels.shape[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a training reads."""
+
+    train: Examples
+    evaluation: Examples  # for the learning curve; nothing is chosen by it
+    normalise: Normalise  # the Transform graph
+
+
+def load_examples(files: Sequence[str], label_key: str) -> Examples:
+    """Reads a whole split.
+
+    Args:
+        files: TFRecord files; `.gz` ones are compressed.
+        label_key: Feature to learn, `features.LABEL` or `features.COARSE_LABEL`.
+
+    Raises:
+        ValueError: There is no file or no example.
+    """
+    compression = "GZIP" if all(name.endswith(".gz") for name in files) else ""
+    specification = {
+        features.IMAGE: tf.io.FixedLenFeature([], tf.string),
+        features.EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
+        label_key: tf.io.FixedLenFeature([], tf.int64),
+    }
+    records = tf.data.TFRecordDataset(
+        sorted(files), compression_type=compression, num_parallel_reads=2
+    )
+    parsed = [
+        batch
+        for batch in records.batch(1000).map(
+            lambda serialized: tf.io.parse_example(serialized, specification),
+            num_parallel_calls=2,
+        )
+    ]
+    if not parsed:
+        raise ValueError(f"no example in {len(files)} files, first: {files[:1]}")
+    columns = {
+        key: tf.concat([batch[key] for batch in parsed], axis=0)
+        for key in specification
+    }
+    ids = columns[features.EXAMPLE_ID].numpy()
+    # Files and shard counts must not change the order that the seed stands for.
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return Examples(
+        images=tf.gather(columns[features.IMAGE], order),
+        labels=tf.gather(columns[label_key], order),
+    )
+
+
+def training_batches(
+    examples: Examples,
+    normalise: Normalise,
+    config: TrainConfig,
+    *,
+    first_step: int,
+    steps: int,
+) -> tf.data.Dataset:
+    """Endless passes over the split, cut to steps [first_step, steps).
+
+    Returns:
+        A dataset of (images float32 [global_batch_size, 32, 32, 3], labels int64
+        [global_batch_size]); the last, incomplete batch of a pass is dropped or kept.
+    """
+    count = len(examples)
+    per_epoch = recipe.steps_per_epoch(config, count)
+    first_epoch, skipped = divmod(first_step, per_epoch)
+    epochs = -(-steps // per_epoch)
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        seed = tf.stack([tf.constant(config.seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
+        # One row of three numbers per image of the split: independent of the order.
+        chances = tf.random.stateless_uniform([count, 3], seed=seed + [0, 1 << 32])
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(
+            config.global_batch_size, drop_remainder=config.last_batch == "drop"
+        )
+        return batches.map(lambda rows: (rows, tf.gather(chances, rows)))
+
+    def load(rows: tf.Tensor, chances: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = normalise(tf.gather(examples.images, rows))
+        images = augment(images, chances, padding=config.crop_padding, flip=config.flip)
+        return images, tf.gather(examples.labels, rows)
+
+    rows = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
+    batches = rows.skip(skipped).take(steps - first_step)
+    return batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def evaluation_batches(
+    examples: Examples, normalise: Normalise, batch_size: int
+) -> tf.data.Dataset:
+    """One pass in order: (images float32 [<=batch_size, 32, 32, 3], labels int64)."""
+    pairs = tf.data.Dataset.from_tensor_slices((examples.images, examples.labels))
+    return pairs.batch(batch_size).map(
+        lambda images, labels: (normalise(images), labels), num_parallel_calls=2
+    )
+
+
+def augment(
+    images: tf.Tensor, chances: tf.Tensor, *, padding: int, flip: bool
+) -> tf.Tensor:
+    """Random crop out of a zero-padded frame, then a random mirror image.
+
+    After normalisation zero is the mean colour (as in the authors' released code).
+
+    Args:
+        images: float32 [batch, height, width, channels].
+        chances: float32 [batch, 3] in [0, 1): row offset, column offset, mirror.
+        padding: Pixels on every side; offsets are 0 to 2 * padding.
+        flip: Whether half of the images are mirrored.
+
+    Returns:
+        float32, the shape of `images`.
+    """
+    height, width = images.shape[1], images.shape[2]
+    if padding:
+        places = 2 * padding + 1
+        offsets = tf.cast(tf.floor(chances[:, :2] * places), tf.int32)
+        columns = offsets[:, 1:] + tf.range(width)  # [batch, width]
+        rows = offsets[:, :1] + tf.range(height)  # [batch, height]
+        frame = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+        images = tf.pad(images, frame)
+        images = tf.gather(images, rows, axis=1, batch_dims=1)
+    else:
+        columns = tf.tile(tf.range(width)[None], [tf.shape(images)[0], 1])
+    if flip:
+        columns = tf.where(chances[:, 2:] < 0.5, columns[:, ::-1], columns)
+    if padding or flip:
+        wanted = tf.tile(columns[:, None], [1, height, 1])  # [batch, height, width]
+        images = tf.gather(images, wanted, axis=2, batch_dims=2)
+    return images

@@ -1,0 +1,174 @@
+"""From a name to a Keras model, and its weights in and out.
+
+Comes in: a network's name or specification. Goes out: a `keras.Model` from normalised
+images to logits, whose graph does not grow with depth, and flat dictionaries of weights
+that do not depend on how the model holds them. `trainer.program` says what it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from trainer.initialisers import INITIALISERS
+from trainer.layers import Options, ProgramLayer, full_precision
+from trainer.program import expand
+from trainer.tables import FAMILIES
+from trainer.units import NetworkError, NetworkSpec, parse_network
+
+
+def build(  # noqa: PLR0913 - each has a default that is right for most
+    network: str | NetworkSpec,
+    classes: int,
+    *,
+    seed: int = 1,
+    initialiser: str = "he_fan_in",
+    unroll: bool = False,
+    rematerialise: bool = False,
+    synchronized: bool = False,
+    dtype: Any = None,
+) -> keras.Model:
+    """Builds a network with its initial weights.
+
+    Args:
+        network: A name such as "preact_resnet164" (see `parse_network`), or a specification.
+        classes: Width of the logits, at least 1.
+        seed: Of the initial weights (each tensor has its own stream, by its name) and of
+            dropout.
+        initialiser: "he_fan_in" (He et al. 2015) or "released" (resnet-1k-layers).
+        unroll: One copy of the program per unit instead of a loop: the same numbers, but
+            a graph (and the time to build it) that grows with depth.
+        rematerialise: Recompute each unit in the backward pass instead of keeping its
+            activations: less memory, up to a third more time in training.
+        synchronized: Batch norm by the moments of all replicas' images instead of each
+            replica's own (the authors'). Needs `unroll`: replicas cannot meet inside a loop.
+        dtype: Keras dtype policy, e.g. "mixed_bfloat16"; default: the global one.
+
+    Returns:
+        Model from normalised float32 images [batch, 32, 32, 3] (ImageNet: 224 pixels
+        wide) to float32 logits [batch, classes].
+
+    Raises:
+        NetworkError: No such network or option; the message says what to choose instead.
+    """
+    spec = parse_network(network) if isinstance(network, str) else network
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise NetworkError(f"classes={classes!r} must be a whole number, at least 1")
+    if initialiser not in INITIALISERS:
+        raise NetworkError(
+            f"initialiser={initialiser!r} is none of {', '.join(INITIALISERS)}"
+        )
+    if synchronized and not unroll:
+        raise NetworkError(
+            "synchronized=True with unroll=False: replicas cannot exchange moments inside the "
+            "loop; take unroll=True, at the cost of a graph that grows with depth"
+        )
+    options = Options(
+        seed=seed,
+        initialiser=initialiser,
+        unroll=unroll,
+        rematerialise=rematerialise,
+        synchronized=synchronized,
+    )
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    side = FAMILIES[spec.family].image_side
+    images = keras.Input((side, side, 3), dtype="float32", name="images")
+    x = images
+    for section in expand(spec, classes):
+        x = ProgramLayer(
+            network=spec.name,
+            classes=classes,
+            section=section.name,
+            options=options,
+            name=section.name,
+            # Pooling and the dense layer cost nothing: full precision for the logits.
+            dtype=full_precision(policy) if section.name == "head" else policy,
+        )(x)
+    return keras.Model(images, x, name=spec.name.replace(":", "-").replace("=", "_"))
+
+
+def export_weights(model: keras.Model) -> dict[str, np.ndarray]:
+    """All weights by flat name, e.g. "stage1/unit2/conv1/kernel" [kh, kw, in, out].
+
+    Names and shapes depend on the network alone, not on stacking, unrolling or precision; the
+    moving statistics are among them.
+
+    Args:
+        model: Made by `build`, or a model that contains one.
+
+    Raises:
+        NetworkError: `model` holds no network of `build`.
+    """
+    weights: dict[str, np.ndarray] = {}
+    for layer in _layers(model):
+        arrays = {name: v.numpy() for name, v in layer.arrays.items()}
+        for i, prefix in enumerate(layer.section.prefixes):
+            for name, array in arrays.items():
+                part = array[i] if layer.section.stacked else array
+                weights[f"{prefix}{name}"] = part
+    return weights
+
+
+def import_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Assigns what `export_weights` returned, also from another form of the same network.
+
+    Args:
+        model: Made by `build`, or a model that contains one.
+        weights: Flat name -> array; exactly the names and shapes of `export_weights(model)`.
+
+    Raises:
+        NetworkError: A name is missing or unknown, or a shape differs; nothing is assigned.
+    """
+    layers = list(_layers(model))
+    wanted = {
+        f"{prefix}{weight.name}": weight.shape
+        for layer in layers
+        for prefix in layer.section.prefixes
+        for weight in layer.section.weights
+    }
+    _check_names(wanted, weights)
+    for name, shape in wanted.items():
+        if np.shape(weights[name]) != shape:
+            raise NetworkError(
+                f"weight {name} has shape {list(np.shape(weights[name]))}, but {model.name} "
+                f"needs {list(shape)}; are both the same network and number of classes?"
+            )
+    for layer in layers:
+        for name, variable in layer.arrays.items():
+            parts = [
+                np.asarray(weights[f"{prefix}{name}"])
+                for prefix in layer.section.prefixes
+            ]
+            variable.assign(np.stack(parts) if layer.section.stacked else parts[0])
+
+
+def _check_names(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    missing = [name for name in wanted if name not in given]
+    unknown = [name for name in given if name not in wanted]
+    if missing or unknown:
+        found = [
+            f"{len(names)} {kind} (first: {names[0]})"
+            for kind, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
+        raise NetworkError(
+            f"the weights are not this network's: of {len(wanted)} names, "
+            f"{' and '.join(found)}; see export_weights for the names"
+        )
+
+
+def _layers(model: keras.Model) -> Iterator[ProgramLayer]:
+    """The network's layers inside `model`, in order of use."""
+    found = [
+        layer
+        for layer in model._flatten_layers()  # pyright: ignore
+        if isinstance(layer, ProgramLayer)
+    ]
+    if not found:
+        raise NetworkError(
+            f"model {model.name!r} holds no network made by trainer.network.build"
+        )
+    yield from found

@@ -1,0 +1,122 @@
+"""Trainer stage: `run_fn` connects input, network, training loop and export.
+
+The baseline and the candidate go through this one function; only the network's name
+differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from pipeline import provenance
+from pipeline.config import ModelConfig, TrainConfig, from_json
+from trainer import export, fit, network, strategy
+from trainer.input import Examples, TrainingData, load_examples
+
+HISTORY_FILE = "history.json"  # in the Trainer's model_run artifact
+
+
+# TFX Trainer will call this function.
+def run_fn(fn_args: Any) -> None:
+    """Trains one network and exports it.
+
+    Args:
+        fn_args: tfx.components.FnArgs; its `custom_config` holds "role" ("baseline" or
+            "candidate"), "model", "train" and "preprocessing" (JSON of the sections),
+            "class_names", "label_key" and "checkpoints" (a local folder).
+    """
+    settings = fn_args.custom_config
+    model_config = from_json(ModelConfig, settings["model"])
+    config = from_json(TrainConfig, settings["train"])
+    transform = tft.TFTransformOutput(fn_args.transform_graph_path)
+    layer = transform.transform_features_layer()
+    train = load_examples(_files(fn_args.train_files), settings["label_key"])
+    evaluation = load_examples(_files(fn_args.eval_files), settings["label_key"])
+
+    mean, std = export.statistics(layer)
+    key = _training_key(settings, train, evaluation, mean.numpy(), std.numpy())
+    checkpoints = os.path.join(settings["checkpoints"], key)
+
+    # The same command, the same weights: also after a resumed run.
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed)
+    with strategy.create(config).scope():
+        model = network.build(
+            model_config.network,
+            classes=len(settings["class_names"]),
+            seed=config.seed,
+            initialiser=config.initialiser,
+            rematerialise=config.rematerialise,
+            synchronized=config.synchronized_batch_norm,
+            unroll=config.synchronized_batch_norm,
+            dtype=config.precision,
+        )
+        outcome = fit.fit(
+            model,
+            TrainingData(
+                train=train,
+                evaluation=evaluation,
+                normalise=lambda images: export.apply_transform(layer, images),
+            ),
+            config,
+            checkpoint_directory=checkpoints,
+            summary_directory=fn_args.model_run_dir,
+            title=f"{settings['role']} {model_config.network}",
+        )
+    record = {
+        "role": settings["role"],
+        "network": model_config.network,
+        "parameters": sum(
+            int(tf.size(variable)) for variable in model.trainable_variables
+        ),
+        "train": dataclasses.asdict(config),
+        "train_examples": len(train),
+        "eval_examples": len(evaluation),
+        "class_names": list(settings["class_names"]),
+        "preprocessing": json.loads(settings["preprocessing"]),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        **dataclasses.asdict(outcome),
+    }
+    export.save(
+        model,
+        transform,
+        settings["class_names"],
+        directory=fn_args.serving_model_dir,
+        run=record,
+    )
+    with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
+        f.write(json.dumps(record))
+    # The result is safe now; a later run of the same configuration trains anew.
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _files(patterns: list[str]) -> list[str]:
+    return sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
+
+
+def _training_key(
+    settings: dict[str, Any],
+    train: Examples,
+    evaluation: Examples,
+    *statistics: Any,
+) -> str:
+    """A folder name that differs whenever the training would differ."""
+    digest = hashlib.sha256()
+    for name in ("role", "model", "train", "class_names", "label_key", "source"):
+        digest.update(json.dumps(settings.get(name), sort_keys=True).encode())
+    for split in (train, evaluation):
+        digest.update(b"".join(split.images.numpy()))
+        digest.update(split.labels.numpy().tobytes())
+    for array in statistics:
+        digest.update(array.tobytes())
+    return f"{settings['role']}-{digest.hexdigest()[:16]}"

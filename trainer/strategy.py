@@ -1,0 +1,108 @@
+"""Which devices train, and how many replicas.
+
+`auto | single | mirrored | tpu`. Several replicas on CPUs are logical devices, which
+TensorFlow only makes before its first operation: `prepare_devices` comes first in a
+process that runs the whole pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import tensorflow as tf
+
+from pipeline.config import TrainConfig
+
+
+class StrategyError(RuntimeError):
+    """The devices that were asked for are not there."""
+
+
+def prepare_devices(config: TrainConfig) -> None:
+    """Makes as many logical CPU devices as a mirrored training on CPUs needs.
+
+    Raises:
+        StrategyError: TensorFlow has already started with another number.
+    """
+    wanted = config.replicas or 1
+    if config.strategy != "mirrored" or _gpus() or wanted == 1:
+        return
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    devices = [tf.config.LogicalDeviceConfiguration()] * wanted
+    # If TensorFlow has started already, what counts is what it started with.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_logical_device_configuration(cpu, devices)
+    found = len(tf.config.list_logical_devices("CPU"))
+    if found < wanted:
+        raise StrategyError(
+            f"train.replicas={wanted}: TensorFlow has already started with {found} CPU "
+            "device; start the run in a process of its own"
+        )
+
+
+def create(config: TrainConfig) -> tf.distribute.Strategy:
+    """The strategy of a configuration; never with fewer replicas than asked for.
+
+    Raises:
+        StrategyError: Devices are missing, or the batch does not divide.
+    """
+    kind = config.strategy
+    gpus = tf.config.list_logical_devices("GPU") if _gpus() else []
+    if config.precision == "mixed_float16" and not gpus:
+        raise StrategyError(
+            "train.precision=mixed_float16: TensorFlow has no batch norm in float16 "
+            "without a GPU; choose train.precision=mixed_bfloat16"
+        )
+    if kind == "auto":
+        kind = "tpu" if config.tpu else "mirrored" if len(gpus) > 1 else "single"
+    if kind == "tpu":
+        strategy = _tpu(config)
+    elif kind == "mirrored":
+        strategy = tf.distribute.MirroredStrategy(_mirrored_devices(config, gpus))
+    else:
+        strategy = tf.distribute.get_strategy()  # the default: one device
+    replicas = strategy.num_replicas_in_sync
+    if config.replicas is not None and replicas != config.replicas:
+        raise StrategyError(
+            f"train.replicas={config.replicas}: there are {replicas}; ask for "
+            f"{replicas}, or leave train.replicas out to take all"
+        )
+    if config.global_batch_size % replicas:
+        raise StrategyError(
+            f"train.global_batch_size={config.global_batch_size}: must divide by the "
+            f"{replicas} replicas, every replica gets the same share"
+        )
+    return strategy
+
+
+def _mirrored_devices(config: TrainConfig, gpus: list) -> list[str]:
+    kind, devices = "GPU", gpus
+    if not gpus:
+        kind, devices = "CPU", tf.config.list_logical_devices("CPU")
+    wanted = config.replicas or len(devices)
+    if len(devices) < wanted:
+        raise StrategyError(
+            f"train.replicas={wanted}: this machine has {len(devices)} {kind} devices; "
+            "lower train.replicas"
+        )
+    return [device.name for device in devices[:wanted]]
+
+
+def _tpu(config: TrainConfig) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=config.tpu or ""
+        )
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        message = str(error).splitlines()[0]
+        raise StrategyError(
+            f"train.strategy=tpu, train.tpu={config.tpu}: no TPU can be reached "
+            f"({message}); give its name or address in train.tpu, or local on a TPU VM"
+        ) from error
+
+
+def _gpus() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))

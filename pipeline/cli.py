@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
 from pipeline.config import ConfigError, RunConfig
+from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.resolve import Resolved, resolve
 
 USAGE_ERROR, RUN_FAILED, INTERRUPTED = 2, 1, 130
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     options = parser.parse_args(list(arguments) or ["run"])
     try:
         return options.command(options, environment)
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, FolderInUse) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return USAGE_ERROR
 
@@ -103,7 +103,8 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     )
     os.makedirs(os.path.dirname(log), exist_ok=True)
     signal.signal(signal.SIGTERM, _raise_exit)
-    with console.captured_output(log) as screen:
+    # The lock comes first: a second run is told at once, not after TensorFlow has loaded.
+    with exclusive(config.output_root), console.captured_output(log) as screen:
         out = Console(file=screen, highlight=False)
         _print_heading(out, resolved, log)
         try:
@@ -137,20 +138,15 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float, log: str) -> int:
         pipeline = create_pipeline(config, resolved.fingerprint)
         display.end("done")
         runner = local.LocalRunner(display)
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(local.exclusive(config.output_root))
-            except BlockingIOError as error:
-                return fail(str(error))
-            try:
-                runner.run(pipeline)
-            except local.ComponentFailed as error:
-                return fail(str(error))
-            display.start("Report")
-            page, report = _write_report(
-                config, str(runner.run_id), resolved.data_reason, began
-            )
-            display.end("done")
+        try:
+            runner.run(pipeline)
+        except local.ComponentFailed as error:
+            return fail(str(error))
+        display.start("Report")
+        page, report = _write_report(
+            config, str(runner.run_id), resolved.data_reason, began
+        )
+        display.end("done")
     _print_verdict(out, report, page)
     return 0
 

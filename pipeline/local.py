@@ -8,13 +8,10 @@ cache.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ml_metadata.proto import metadata_store_pb2
@@ -113,31 +110,6 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                     )
                 cached = execution.last_known_state == _States.CACHED
             self._display.end("cached" if cached else "done")
-
-
-@contextlib.contextmanager
-def exclusive(output_root: str) -> Iterator[None]:
-    """Holds the output folder for one run at a time.
-
-    Raises:
-        BlockingIOError: Another run holds it; the message names its process.
-    """
-    os.makedirs(output_root, exist_ok=True)
-    path = os.path.join(output_root, ".lock")
-    with open(path, "a+", encoding="utf-8") as lock:
-        try:
-            # The kernel drops the lock when the process dies, however it dies.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BlockingIOError(
-                f"output_root={output_root}: another run (process {lock.read().strip()}) "
-                "is writing there; wait for it, or give this run another output_root"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 _OWN_PACKAGES = ("components", "pipeline", "trainer")

@@ -310,10 +310,16 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     output = tmp_path / "output"
     one = run(output, wait=False)
     wait_for(lambda: any(output.glob("artifacts/*")), one)
+    one.send_signal(
+        signal.SIGSTOP
+    )  # held still: it must not end before the other is told
+    began = time.monotonic()
     other = run(output)
-    assert other.returncode == 1
+    assert time.monotonic() - began < 10  # before TensorFlow loads
+    assert other.returncode == 2
     assert f"process {one.pid}" in other.output
     one.send_signal(signal.SIGTERM)
+    one.send_signal(signal.SIGCONT)
     text, _ = one.communicate(timeout=60)
     assert one.returncode == 128 + signal.SIGTERM, text
     assert_nothing_half_written_after_stop(output)

@@ -1,8 +1,6 @@
 """The local runner's own additions: locks, sweeping, messages."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -73,33 +71,6 @@ def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
     _forget_missing_pushes(store)
     assert (tmp_path / "there-artifact").exists()
     assert not (tmp_path / "gone-artifact").exists()
-
-
-def test_the_output_folder_belongs_to_one_process(tmp_path):
-    from pipeline.local import exclusive
-
-    code = (
-        "import sys; from pipeline.local import exclusive\n"
-        f"with exclusive({str(tmp_path)!r}):\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
-    )
-    assert holder.stdout.readline() == "held\n"
-    with (
-        pytest.raises(BlockingIOError, match=f"process {holder.pid}"),
-        exclusive(str(tmp_path)),
-    ):
-        pass
-    holder.kill()
-    holder.communicate()
-    with exclusive(str(tmp_path)):  # the dead do not hold locks
-        pass
 
 
 def test_messages_are_the_first_cause_without_wrapping():

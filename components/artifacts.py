@@ -12,7 +12,7 @@ class Decision(artifact.Artifact):
       - `{uri}/decision.json`: see components/model_chooser/choice.py.
 
     * Custom properties:
-      - `winner`: "baseline", "candidate", or "none" when nothing could be chosen.
+      - `winner`: "baseline", "candidate", "in_service" when that stays, or "none".
       - `reason`: one sentence for people.
     """
 

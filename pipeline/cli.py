@@ -12,6 +12,7 @@ from typing import Any
 
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
+from pipeline import history
 from pipeline.config import ConfigError, RunConfig
 from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.resolve import Resolved, resolve
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     options = parser.parse_args(list(arguments) or ["run"])
     try:
         return options.command(options, environment)
-    except (ConfigError, DataError, FolderInUse) as error:
+    except (ConfigError, DataError, FolderInUse, history.HistoryError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return USAGE_ERROR
 
@@ -74,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("config", help="list all configuration fields")
     _add_overrides(show)
     show.set_defaults(command=_show_config)
+
+    history.add_parser(commands, _add_overrides)
     return parser
 
 
@@ -177,7 +180,7 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
     from rich.table import Table
 
     from pipeline.console import clock
-    from pipeline.report.render import interval, percent
+    from pipeline.report.render import TITLES, interval, percent
 
     decision = report["decision"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -185,15 +188,17 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
     table.add_column("role", no_wrap=True)
     for heading in ("eval error", "95 % interval", "test error", "training"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for role in ("baseline", "candidate"):
-        model = report["models"][role]
+    for role, model in report["models"].items():
+        if model is None:
+            continue
+        seconds = model["train_seconds"]
         table.add_row(
             model["network"],
-            role,
+            TITLES[role],
             percent(model["eval"]["error"]),
             interval(model["eval"]["ci95"]),
             percent(model["test"]["error"]),
-            clock(model["train_seconds"]),
+            "–" if seconds is None else clock(seconds),
             style="bold green" if role == decision["winner"] else "",
         )
     out.print()
@@ -202,6 +207,11 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
     pushed = report["pushed"]
     lines = {
         "verdict": decision["reason"],
+        **(
+            {"blocked": "; ".join(decision["blocked_by"])}
+            if decision["blocked_by"]
+            else {}
+        ),
         "pushed": (
             f"version {pushed['version']}, {pushed['path']}" if pushed else "nothing"
         ),

@@ -61,6 +61,41 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftConfig:
+    """How far data may be from those of the last accepted run, and split from split.
+
+    Labels: change of a class's share of all images, in even shares (1 / classes).
+    Images: Jensen-Shannon divergence of brightness, contrast, colours and sharpness.
+    Smaller changes pass, and so do larger ones that chance explains in small splits.
+    """
+
+    labels: float | None = _setting(
+        0.5,
+        "a class's change since the last accepted run, in even shares; none: off",
+        low=0.0,
+        high=1000.0,
+    )
+    images: float | None = _setting(
+        0.02,
+        "divergence of the images from the last accepted run's; none: off",
+        low=0.0,
+        high=1.0,
+    )
+    skew_labels: float | None = _setting(
+        0.5,
+        "a class's difference of eval or test from train, in even shares; none: off",
+        low=0.0,
+        high=1000.0,
+    )
+    skew_images: float | None = _setting(
+        0.02,
+        "divergence of the images of eval or test from train's; none: off",
+        low=0.0,
+        high=1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreprocessingConfig:
     """Normalisation, computed over the train split and served with the model."""
 
@@ -168,7 +203,72 @@ class TrainConfig:
 class EvaluationConfig:
     """How the winner is chosen; always on the eval split, never on test."""
 
-    policy: Literal["best"] = _setting("best", "best: the lower eval error is pushed")
+    policy: Literal["best", "superior", "non_inferior"] = _setting(
+        "best",
+        "best: the lower eval error is pushed; superior: the candidate only if it is "
+        "better beyond doubt; non_inferior: only if it is worse by less than the margin",
+    )
+    margin: float = _setting(
+        0.01, "non_inferior: error rate that may be lost", low=0.0, high=1.0
+    )
+    max_error: float | None = _setting(
+        None,
+        "no model with a higher error rate is pushed; none: that of always answering the "
+        "most frequent class",
+        low=0.0,
+        high=1.0,
+    )
+    service_margin: float = _setting(
+        0.0,
+        "error rate that may be lost, beyond doubt, to the model in service",
+        low=0.0,
+        high=1.0,
+    )
+    slice_margin: float = _setting(
+        0.05, "the same on any slice (class, brightness, contrast)", low=0.0, high=1.0
+    )
+    max_ece: float | None = _setting(
+        0.3, "highest expected calibration error of a pushed model", low=0.0, high=1.0
+    )
+    max_latency_ms: float | None = _setting(
+        None, "longest time for one image, on this machine", low=0.0, high=3_600_000
+    )
+    max_latency_ratio: float | None = _setting(
+        5.0,
+        "longest time for one image, in times of the model in service, or else of the "
+        "other contender",
+        low=0.1,
+        high=1000,
+    )
+    batch_size: int = _setting(128, "images per forward pass", low=1, high=65_536)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryConfig:
+    """What the winner must do in a server of its own before it is pushed."""
+
+    server: str = _setting(
+        "embedded",
+        "embedded (serving.server), a tensorflow_model_server program, or docker:<image>",
+    )
+    max_load_seconds: float = _setting(
+        120.0, "from the server's start until the model answers", low=0.1, high=3600
+    )
+    max_p50_ms: float = _setting(
+        1000.0, "median of requests with one image, one at a time", low=0.01, high=1e6
+    )
+    max_p99_ms: float = _setting(
+        3000.0, "99th percentile of the same requests", low=0.01, high=1e6
+    )
+    answer_tolerance: float = _setting(
+        0.01,
+        "largest difference of a probability from the training path's",
+        low=0.0,
+        high=1.0,
+    )
+    requests: int = _setting(
+        50, "requests with one image that are timed", low=1, high=10_000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +294,7 @@ class RunConfig:
         True, "reuse what an earlier run made of the same inputs"
     )
     data: DataConfig = field(default_factory=DataConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     baseline: ModelConfig = field(
         default_factory=lambda: ModelConfig(network="resnet20")
@@ -201,6 +302,7 @@ class RunConfig:
     candidate: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    canary: CanaryConfig = field(default_factory=CanaryConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     @property

@@ -10,12 +10,15 @@ from tfx.dsl.components.base.base_component import BaseComponent
 
 from components.atomic_pusher.component import AtomicPusher
 from components.dataset_schema.component import DatasetSchema
-from components.dataset_schema.text import schema_text
+from components.dataset_schema.text import invariants_text, schema_text
+from components.evaluator.component import Evaluator
 from components.example_gen.component import CifarExampleGen
 from components.example_validator.component import BlockingExampleValidator
+from components.example_validator.previous import PreviousStatistics
 from components.model_chooser.component import ModelChooser
+from components.model_in_service.strategy import PUSHED, InServiceStrategy
+from components.serving_canary.component import ServingCanary
 from pipeline.config import ModelConfig, RunConfig, to_json
-from pipeline.evaluation import eval_config
 from trainer import features
 
 _PROJECT = Path(__file__).parents[1]
@@ -40,8 +43,23 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
     statistics_gen = tfx.components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]
     )
+    # Nor may they differ from the last accepted run's, or eval and test from train.
+    invariants = DatasetSchema(
+        schema=invariants_text(config.data.name, config.drift)
+    ).with_id("DataInvariants")
+    previous = tfx.dsl.Resolver(
+        strategy_class=PreviousStatistics,
+        examples=example_gen.outputs["examples"],
+        previous_statistics=tfx.dsl.Channel(
+            type=tfx.types.standard_artifacts.ExampleStatistics
+        ),
+    ).with_id("PreviousStatistics")
     validator = BlockingExampleValidator(
-        statistics=statistics_gen.outputs["statistics"], schema=schema.outputs["schema"]
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        examples=example_gen.outputs["examples"],
+        invariants=invariants.outputs["schema"],
+        previous_statistics=previous.outputs["previous_statistics"],
     ).with_id("ExampleValidator")
 
     # Mean and deviation over train alone. Nothing is materialised: the Trainers and the
@@ -84,14 +102,31 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
     baseline = create_trainer("baseline", config.baseline)
     candidate = create_trainer("candidate", config.candidate)
 
-    # Both on the same eval images, which decide; and on test, which only reports.
+    # The model in service, if there is one: what was pushed last, as ML Metadata tells.
+    destination = f"{config.serving_root}/{config.serving.model_name}"
+    in_service = tfx.dsl.Resolver(
+        strategy_class=InServiceStrategy,
+        config={"destination": destination},
+        baseline=baseline.outputs["model"],
+        candidate=candidate.outputs["model"],
+        **{PUSHED: tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel)},
+    ).with_id("ModelInService")
+
+    # All three on the same eval images, which decide; and on test, which only reports.
     def create_evaluator(split: str) -> BaseComponent:
-        return tfx.components.Evaluator(
+        return Evaluator(
             examples=example_gen.outputs["examples"],
-            model=candidate.outputs["model"],
-            baseline_model=baseline.outputs["model"],
-            eval_config=eval_config(len(classes), label_key),
-            example_splits=[split],
+            transform_graph=transform.outputs["transform_graph"],
+            baseline=baseline.outputs["model"],
+            candidate=candidate.outputs["model"],
+            in_service=in_service.outputs[PUSHED],
+            split=split,
+            class_names=classes,
+            label_key=label_key,
+            batch_size=config.evaluation.batch_size,
+            baseline_network=config.baseline.network,
+            candidate_network=config.candidate.network,
+            source=source_digest("components/evaluator"),
         )
 
     evaluator = create_evaluator(features.EVAL)
@@ -102,16 +137,25 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
         evaluation=evaluator.outputs["evaluation"],
         baseline=baseline.outputs["model"],
         candidate=candidate.outputs["model"],
-        policy=config.evaluation.policy,
-        baseline_network=config.baseline.network,
-        candidate_network=config.candidate.network,
+        rule=to_json(config.evaluation),
+        source=source_digest("components/model_chooser"),
+    )
+
+    # It must load, answer as it did in training, and be quick, in a server of its own.
+    canary = ServingCanary(
+        model=chooser.outputs["model"],
+        model_blessing=chooser.outputs["blessing"],
+        config=to_json(config.canary),
+        class_names=classes,
+        source=source_digest("serving"),
     )
 
     # A new version in the folder that TF Serving watches; whole or not at all.
     pusher = AtomicPusher(
         model=chooser.outputs["model"],
         model_blessing=chooser.outputs["blessing"],
-        destination=f"{config.serving_root}/{config.serving.model_name}",
+        infra_blessing=canary.outputs["blessing"],
+        destination=destination,
     )
 
     return tfx.dsl.Pipeline(
@@ -121,13 +165,17 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
             example_gen,
             schema,
             statistics_gen,
+            invariants,
+            previous,
             validator,
             transform,
             baseline,
             candidate,
+            in_service,
             evaluator,
             test_evaluator,
             chooser,
+            canary,
             pusher,
         ],
         enable_cache=config.enable_cache,

@@ -9,6 +9,7 @@ In: the trained network and the Transform graph. Out: a SavedModel with the sign
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,11 @@ from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD, normalise
 RUN_ASSET = "run.json"  # under assets.extra: configuration, metrics, versions
 WARMUP_FILE = "tf_serving_warmup_requests"  # under assets.extra; TF Serving's name
 _WARMUP_BATCH = 32
+# Under assets.extra: eval images with the answers of the training path, against which
+# components/serving_canary holds a server's. Numpy's .npz, nothing pickled: `images` uint8
+# [n, 32, 32, 3], `probabilities` float32 [n, classes], `class_names` text [classes].
+EXPECTED_ANSWERS = "expected_answers.npz"
+MOST_EXPECTED_ANSWERS = 32
 # For `tensorflow_model_server --enable_batching --enable_per_model_batching_parameters`,
 # which looks for this name (tensorflow/serving, g3doc/serving_config.md).
 BATCHING_FILE = "batching_params.pbtxt"
@@ -51,6 +57,10 @@ class Servable(tf.Module):
     ) -> None:
         super().__init__()
         self._model = model
+        # Keras 3 exports each variable a second time under another name. Without these
+        # references the saver of TF Serving's own loader (a session, not
+        # tf.saved_model.load) restores the copies and leaves the network's uninitialised.
+        self._variables = [variable.value for variable in model.variables]
         self._transform = transform.transform_features_layer()
         self._class_names = tf.constant(list(class_names))
         self._mean, self._std = statistics(self._transform)
@@ -137,6 +147,7 @@ def save(
     *,
     directory: str,
     run: Mapping[str, Any],
+    images: np.ndarray | None = None,
 ) -> None:
     """Writes the SavedModel.
 
@@ -146,6 +157,9 @@ def save(
         class_names: In label order.
         directory: Folder to be made; its parent is the Trainer's `Format-Serving`.
         run: JSON-able provenance, stored as `assets.extra/run.json`.
+        images: Eval images, uint8 [n, 32, 32, 3]; the network's answers to the first
+            32 are stored with the model. None: no answers, and the serving canary will
+            refuse the model for it.
     """
     servable = Servable(model, transform, class_names)
     tf.saved_model.save(
@@ -173,8 +187,45 @@ def save(
     with tf.io.TFRecordWriter(os.path.join(extra, WARMUP_FILE)) as writer:
         for log in warmup_requests():
             writer.write(log.SerializeToString())
+    if images is not None:
+        answers = expected_answers(model, transform, class_names, images)
+        with tf.io.gfile.GFile(os.path.join(extra, EXPECTED_ANSWERS), "wb") as file:
+            file.write(answers)
     with tf.io.gfile.GFile(os.path.join(directory, BATCHING_FILE), "w") as file:
         file.write(BATCHING_PARAMETERS)
+
+
+def expected_answers(
+    model: keras.Model,
+    transform: tft.TFTransformOutput,
+    class_names: Sequence[str],
+    images: np.ndarray,
+) -> bytes:
+    """The content of `EXPECTED_ANSWERS`: what the network answers while it is trained.
+
+    It goes the way of training, not of the SavedModel: raw bytes through the Transform
+    graph, then the Keras model itself, not one of the signatures.
+
+    Args:
+        model: The trained network, images -> logits.
+        transform: Output of the Transform component.
+        class_names: In label order.
+        images: uint8 [n, 32, 32, 3]; those after the first 32 are left out.
+    """
+    images = np.asarray(images[:MOST_EXPECTED_ANSWERS], np.uint8)
+    layer = transform.transform_features_layer()
+    rows = tf.constant([image.tobytes() for image in images], tf.string)
+    # As one graph: run eagerly, the loops over a deep network's units take seconds.
+    forward = tf.function(lambda batch: model(batch, training=False))
+    logits = tf.cast(forward(apply_transform(layer, rows)), tf.float32)
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        images=images,
+        probabilities=tf.nn.softmax(logits).numpy(),
+        class_names=np.array(list(class_names), dtype=np.str_),
+    )
+    return buffer.getvalue()
 
 
 def warmup_requests() -> list[prediction_log_pb2.PredictionLog]:

@@ -34,13 +34,18 @@ def preprocessing_fn(
 
     Returns:
         `features.TRANSFORMED_IMAGE`, `IMAGE_MEAN` and `IMAGE_STD`, each float32
-        [batch, 32, 32, 3]; pixel values count 0 to 255 before normalisation.
+        [batch, 32, 32, 3]; pixel values count 0 to 255 before normalisation. The names
+        of `features.BANDS`, each int64 [batch].
     """
     config = from_json(PreprocessingConfig, custom_config["preprocessing"])
     pixels = decode_pixels(inputs[features.IMAGE])
     images = tf.cast(pixels, tf.float32)
     mean, std = _statistics(pixels, config)
+    brightness, contrast = brightness_and_contrast(pixels)
+    quarters = len(features.BAND_NAMES)
     return {
+        features.BRIGHTNESS_BAND: tft.bucketize(brightness, quarters),
+        features.CONTRAST_BAND: tft.bucketize(contrast, quarters),
         features.TRANSFORMED_IMAGE: normalise(images, mean, std),
         IMAGE_MEAN: tf.broadcast_to(mean, tf.shape(images)),
         IMAGE_STD: tf.broadcast_to(std, tf.shape(images)),
@@ -51,6 +56,12 @@ def decode_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     """Raw bytes, string [batch] or [batch, 1], as uint8 [batch, 32, 32, 3]."""
     flat = tf.io.decode_raw(tf.reshape(image_bytes, [-1]), tf.uint8)
     return tf.reshape(flat, [-1, *features.IMAGE_SHAPE])
+
+
+def brightness_and_contrast(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and standard deviation of each image's values, float32 [batch], 0 to 255."""
+    values = tf.reshape(tf.cast(pixels, tf.float32), [-1, features.IMAGE_BYTES])
+    return tf.reduce_mean(values, axis=1), tf.math.reduce_std(values, axis=1)
 
 
 def normalise(images: tf.Tensor, mean: tf.Tensor, std: tf.Tensor) -> tf.Tensor:

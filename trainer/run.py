@@ -21,6 +21,7 @@ from pipeline import provenance
 from pipeline.config import ModelConfig, TrainConfig, from_json
 from trainer import export, fit, network, strategy
 from trainer.input import Examples, TrainingData, load_examples
+from trainer.preprocessing import decode_pixels
 
 HISTORY_FILE = "history.json"  # in the Trainer's model_run artifact
 
@@ -93,6 +94,7 @@ def run_fn(fn_args: Any) -> None:
         settings["class_names"],
         directory=fn_args.serving_model_dir,
         run=record,
+        images=decode_pixels(evaluation.images[: export.MOST_EXPECTED_ANSWERS]).numpy(),
     )
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
         f.write(json.dumps(record))

@@ -59,6 +59,14 @@ class Executor(base_executor.BaseExecutor):
         pushed_model.set_int_custom_property("pushed", 1)
         pushed_model.set_string_custom_property("pushed_destination", path)
         pushed_model.set_string_custom_property("pushed_version", str(version))
+        # Which training it came from, for the next run's Resolver and for the history.
+        for key in ("network", "role"):
+            pushed_model.set_string_custom_property(
+                key, model.get_string_custom_property(key)
+            )
+        pushed_model.set_int_custom_property(
+            "model_id", model.get_int_custom_property("model_id")
+        )
 
 
 def _missing_blessing(input_dict: dict[str, list[types.Artifact]]) -> str | None:

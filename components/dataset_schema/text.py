@@ -1,6 +1,7 @@
 """What the examples of a data set must look like, as a TensorFlow Metadata schema.
 
-Data set name in, text form of a `tensorflow.metadata.v0.Schema` out. No TensorFlow and
+Data set name in, text form of a `tensorflow.metadata.v0.Schema` out: one of the examples,
+and one of what the ExampleValidator compares over time. No TensorFlow and
 no protobuf here: the text is short, and its author is this file.
 
 Source: tensorflow_metadata/proto/v0/schema.proto.
@@ -8,6 +9,8 @@ Source: tensorflow_metadata/proto/v0/schema.proto.
 
 from __future__ import annotations
 
+from components.example_validator.image_statistics import NUMBERS
+from pipeline.config import DriftConfig
 from trainer import features
 
 # Every example has exactly one value of each feature.
@@ -39,6 +42,53 @@ def schema_text(dataset: str) -> str:
     if entry.coarse_class_names:
         parts.append(_label(features.COARSE_LABEL, len(entry.coarse_class_names)))
     return "\n".join(parts) + "\n"
+
+
+def invariants_text(dataset: str, drift: DriftConfig) -> str:
+    """What must not change from run to run, nor differ from split to split.
+
+    A schema of its own, because its features are made of the examples' (class names,
+    numbers that describe an image) and are not in them, and because another threshold
+    must not make the Trainers, which depend on the examples' schema, train again.
+
+    A `drift_comparator` compares a split with the same one of the last accepted run, a
+    `skew_comparator` compares train with eval and with test.
+
+    Args:
+        dataset: Key of `features.DATASETS`.
+        drift: The thresholds; of labels in even shares, which become shares here.
+    """
+    entry = features.DATASETS[dataset]
+    parts = [_classes(features.LABEL, entry.class_names, drift)]
+    if entry.coarse_class_names:
+        parts.append(_classes(features.COARSE_LABEL, entry.coarse_class_names, drift))
+    comparators = _comparators(
+        "jensen_shannon_divergence", drift.images, drift.skew_images
+    )
+    parts += [
+        f'feature {{ name: "{name}" type: FLOAT {comparators}}}' for name in NUMBERS
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _classes(name: str, classes: tuple[str, ...], drift: DriftConfig) -> str:
+    shares = [
+        None if threshold is None else threshold / len(classes)
+        for threshold in (drift.labels, drift.skew_labels)
+    ]
+    values = " ".join(f'value: "{value}"' for value in classes)
+    return (
+        f'feature {{ name: "{name}" type: BYTES string_domain {{ {values} }} '
+        f"{_comparators('infinity_norm', *shares)}}}"
+    )
+
+
+def _comparators(measure: str, drift: float | None, skew: float | None) -> str:
+    return "".join(
+        f"{kind}_comparator {{ {measure} {{ threshold: {threshold!r} }} }} "
+        for kind, threshold in (("drift", drift), ("skew", skew))
+        if threshold is not None
+    )
 
 
 def _label(name: str, classes: int) -> str:

@@ -1,18 +1,48 @@
-"""Work of the ExampleValidator: statistics against schema; anomalies stop the flow."""
+"""Work of the ExampleValidator: data against schema, earlier data, and each other.
+
+First, TFX's own comparison of statistics and schema. Then, if the flow states invariants,
+labels and image numbers are measured from the examples and compared: each split with the
+same one of the last accepted run (drift), eval and test with train (skew). Anything wrong
+stops the flow.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx import types
 from tfx.components.example_validator import executor as upstream
 from tfx.components.example_validator import labels
-from tfx.types import standard_component_specs
-from tfx.utils import writer_utils
+from tfx.components.statistics_gen import stats_artifact_utils
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import io_utils, json_utils, writer_utils
 
 from components.dataset_schema import text
+from components.example_validator import image_statistics, invariants
+from trainer import features
+
+STATISTICS = standard_component_specs.STATISTICS_KEY
+SCHEMA = standard_component_specs.SCHEMA_KEY
+EXAMPLES = standard_component_specs.EXAMPLES_KEY
+ANOMALIES = standard_component_specs.ANOMALIES_KEY
+EXCLUDE_SPLITS = standard_component_specs.EXCLUDE_SPLITS_KEY
+INVARIANTS, PREVIOUS = "invariants", "previous_statistics"
+ACCEPTED = "accepted_statistics"
+
+# Custom properties of `accepted_statistics`: of which data set and examples they are, and
+# which thresholds these met.
+NAME, EXAMPLES_URI, INVARIANTS_URI = "name", "examples_uri", "invariants_uri"
+DISTANCES = "distances"  # of `anomalies`: list of objects, see `_record`
+
+_BATCH = 1000
+
+# Split, and how far one of its features is from that of the reference.
+_Found = tuple[str, invariants.Distance]
 
 
 class AnomalyError(RuntimeError):
@@ -31,12 +61,13 @@ class Executor(upstream.Executor):
         """Validates all splits.
 
         Args:
-            input_dict: `statistics` and `schema`.
-            output_dict: `anomalies`.
+            input_dict: `statistics`, `schema`; for comparisons `examples`, `invariants`
+                and `previous_statistics` (none: the first run).
+            output_dict: `anomalies`; for comparisons `accepted_statistics`.
             exec_properties: `exclude_splits`, as upstream.
 
         Raises:
-            AnomalyError: There are anomalies in any split.
+            AnomalyError: There are anomalies, drift or skew in any split.
         """
         self._lines: list[str] = []
         result = super().Do(input_dict, output_dict, exec_properties)
@@ -47,6 +78,17 @@ class Executor(upstream.Executor):
                 + "\nremedy: correct the data that data.name or data.path points to, "
                 "or, if the data are right, components/dataset_schema/text.py"
             )
+        # Not before the schema holds: what is no image cannot be measured.
+        if input_dict.get(INVARIANTS):
+            excluded = json_utils.loads(exec_properties.get(EXCLUDE_SPLITS) or "[]")
+            found = _compare(input_dict, output_dict, excluded)
+            lines = [_sentence(split, d) for split, d in found if d.violated]
+            if lines:
+                raise AnomalyError(
+                    "the data are not what they were, or their splits differ:\n"
+                    + "\n".join(f"  {line}" for line in lines)
+                )
+            _publish(result, output_dict, found)
         return result
 
     def _Validate(  # noqa: N802 - TFX's name
@@ -54,9 +96,7 @@ class Executor(upstream.Executor):
     ) -> anomalies_pb2.Anomalies:
         """Validates one split; upstream calls it for each."""
         anomalies = super()._Validate(inputs, outputs)
-        statistics = inputs[standard_component_specs.STATISTICS_KEY]
-        schema = inputs[standard_component_specs.SCHEMA_KEY]
-        add_own_findings(anomalies, statistics, schema)
+        add_own_findings(anomalies, inputs[STATISTICS], inputs[SCHEMA])
         folder = outputs[labels.SCHEMA_DIFF_PATH]
         writer_utils.write_anomalies(
             os.path.join(folder, upstream.DEFAULT_FILE_NAME), anomalies
@@ -64,6 +104,195 @@ class Executor(upstream.Executor):
         split = os.path.basename(folder.rstrip("/")).removeprefix("Split-")
         self._lines += anomaly_lines(split, anomalies)
         return anomalies
+
+
+def _compare(
+    input_dict: dict[str, list[types.Artifact]],
+    output_dict: dict[str, list[types.Artifact]],
+    excluded: list[str],
+) -> list[_Found]:
+    """Measures the splits, writes `accepted_statistics`, compares."""
+    examples = artifact_utils.get_single_instance(input_dict[EXAMPLES])
+    accepted = artifact_utils.get_single_instance(output_dict[ACCEPTED])
+    rules = artifact_utils.get_single_uri(input_dict[INVARIANTS])
+    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(rules))
+    names = artifact_utils.decode_split_names(examples.split_names)
+    splits = [split for split in names if split not in excluded]
+    accepted.split_names = artifact_utils.encode_split_names(splits)
+    accepted.set_string_custom_property(NAME, examples.get_string_custom_property(NAME))
+    accepted.set_string_custom_property(EXAMPLES_URI, examples.uri)
+    accepted.set_string_custom_property(INVARIANTS_URI, rules)
+    ours: dict[str, statistics_pb2.DatasetFeatureStatisticsList] = {}
+    for split in splits:
+        folder = artifact_utils.get_split_uri([examples], split)
+        ours[split] = measure_split(folder, schema)
+        target = artifact_utils.get_split_uri([accepted], split)
+        io_utils.write_bytes_file(
+            os.path.join(target, stats_artifact_utils.BINARY_PB_BASENAME),
+            ours[split].SerializeToString(),
+        )
+    previous = {
+        split: stats_artifact_utils.load_statistics(artifact, split).proto()
+        for artifact in input_dict.get(PREVIOUS) or []
+        for split in artifact_utils.decode_split_names(artifact.split_names)
+    }
+    return compare_splits(ours, previous, schema)
+
+
+def compare_splits(
+    ours: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
+    previous: Mapping[str, statistics_pb2.DatasetFeatureStatisticsList],
+    schema: schema_pb2.Schema,
+) -> list[_Found]:
+    """All comparisons of a run.
+
+    Args:
+        ours: Split -> statistics of this run.
+        previous: The same of an earlier one; splits that only one of them has are not
+            compared.
+        schema: With the comparators.
+    """
+    found: list[_Found] = []
+    for split, statistics in ours.items():
+        references: dict[
+            invariants.Kind, statistics_pb2.DatasetFeatureStatisticsList | None
+        ] = {
+            "drift": previous.get(split),
+            "skew": ours.get(features.TRAIN) if split != features.TRAIN else None,
+        }
+        for kind, reference in references.items():
+            if reference is not None:
+                found += [
+                    (split, distance)
+                    for distance in invariants.compare(
+                        statistics, reference, schema, kind
+                    )
+                ]
+    return found
+
+
+def measure_split(
+    folder: str, schema: schema_pb2.Schema
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """Statistics of the image numbers and of the class names of one split.
+
+    Args:
+        folder: Of TFRecords of ingested tf.Examples, valid, at least one.
+        schema: Its features with a string_domain are labels: the domain names the
+            classes in order.
+    """
+    classes = {
+        feature.name: np.array(feature.string_domain.value, object)
+        for feature in schema.feature
+        if feature.HasField("string_domain")
+    }
+    columns: dict[str, list[np.ndarray]] = {}
+    for batch in _batches(folder, list(classes)):
+        pixels = np.frombuffer(b"".join(batch.pop(features.IMAGE)), np.uint8)
+        part = image_statistics.measure(pixels.reshape(-1, *features.IMAGE_SHAPE))
+        part |= {name: classes[name][batch[name]] for name in classes}
+        for name, values in part.items():
+            columns.setdefault(name, []).append(values)
+    return image_statistics.statistics(
+        {name: np.concatenate(parts) for name, parts in columns.items()}
+    )
+
+
+def _batches(folder: str, label_keys: list[str]) -> Iterator[dict[str, Any]]:
+    """Raw images (bytes) and labels (int64), each [at most 1000]."""
+    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
+    specification = {features.IMAGE: tf.io.FixedLenFeature([], tf.string)} | {
+        key: tf.io.FixedLenFeature([], tf.int64) for key in label_keys
+    }
+    for compression in ("GZIP", ""):
+        chosen = [f for f in files if f.endswith(".gz") == (compression == "GZIP")]
+        if not chosen:
+            continue
+        records = tf.data.TFRecordDataset(
+            chosen, compression_type=compression, num_parallel_reads=2
+        )
+        batches = records.batch(_BATCH).map(
+            lambda serialized: tf.io.parse_example(serialized, specification)
+        )
+        for batch in batches.prefetch(1):
+            yield {name: column.numpy() for name, column in batch.items()}
+
+
+# Comparator -> what a split is compared with, the field of labels, of image numbers.
+_WORDS: dict[invariants.Kind, tuple[str, str, str]] = {
+    "drift": ("in the last accepted run", "drift.labels", "drift.images"),
+    "skew": ("in train", "drift.skew_labels", "drift.skew_images"),
+}
+_MEANT = {
+    "drift": "correct the data, or accept the change with one run of",
+    "skew": "correct the data, or allow the difference with",
+}
+
+
+def _sentence(split: str, distance: invariants.Distance) -> str:
+    """One violation: where, what, how much, the threshold, the remedy."""
+    where, of_labels, of_images = _WORDS[distance.kind]
+    numeric = distance.feature in image_statistics.NUMBERS
+    name = of_images if numeric else of_labels
+    return (
+        f"split {split}, feature {distance.feature}: {distance.here}, but "
+        f"{distance.there} {where} ({distance.measure} {distance.value:.3g}, threshold "
+        f"{distance.threshold:.3g}); {_MEANT[distance.kind]} --runtime_parameter {name}=none"
+    )
+
+
+def _publish(
+    result: Any, output_dict: dict[str, list[types.Artifact]], found: list[_Found]
+) -> None:
+    """Writes the distances where people and the report find them."""
+    (anomalies,) = output_dict[ANOMALIES]
+    anomalies.set_json_value_custom_property(DISTANCES, [_record(*f) for f in found])
+    for split in artifact_utils.decode_split_names(anomalies.split_names):
+        path = os.path.join(
+            artifact_utils.get_split_uri([anomalies], split), upstream.DEFAULT_FILE_NAME
+        )
+        written = anomalies_pb2.Anomalies.FromString(io_utils.read_bytes_file(path))
+        for ours, distance in found:
+            if ours == split:
+                _add_measurement(written, distance)
+        writer_utils.write_anomalies(path, written)
+    del result.output_artifacts[ANOMALIES].artifacts[:]
+    for key in (ANOMALIES, ACCEPTED):
+        (artifact,) = output_dict[key]
+        result.output_artifacts[key].artifacts.append(artifact.mlmd_artifact)
+
+
+def _record(split: str, distance: invariants.Distance) -> dict[str, Any]:
+    return {
+        "split": split,
+        "kind": distance.kind,
+        "feature": distance.feature,
+        "measure": distance.measure,
+        "value": distance.value,
+        "threshold": distance.threshold,
+    }
+
+
+def _add_measurement(
+    anomalies: anomalies_pb2.Anomalies, distance: invariants.Distance
+) -> None:
+    """As TFDV notes a measured distance; tfdv.display_anomalies reads it."""
+    infos = (i for i in anomalies.drift_skew_info if i.path.step == [distance.feature])
+    info = next(infos, None)
+    if info is None:
+        info = anomalies.drift_skew_info.add()
+        info.path.step.append(distance.feature)
+    measured = (
+        info.drift_measurements if distance.kind == "drift" else info.skew_measurements
+    )
+    kinds = anomalies_pb2.DriftSkewInfo.Measurement
+    measured.add(
+        type=kinds.L_INFTY
+        if distance.measure == invariants.L_INFINITY
+        else kinds.JENSEN_SHANNON_DIVERGENCE,
+        value=distance.value,
+        threshold=distance.threshold,
+    )
 
 
 def anomaly_lines(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:

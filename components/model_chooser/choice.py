@@ -1,250 +1,392 @@
-"""Which contender wins, and why, in words.
+"""Which contender is pushed, and why, in words.
 
-Between the Evaluator's counts and the push: two contenders with their confusion
-matrices on the eval split in, a decision (the content of decision.json) out. No
-TensorFlow here, so that the rule can be read, tested and reported on its own.
+Between the Evaluator's comparison (components/evaluator/measures.py) on the eval split
+and the push: a decision (the content of decision.json) out. No TensorFlow here, so that
+the rule can be read, tested and reported on its own.
 
-Sources: Wilson 1927 for the interval of one error rate; Newcombe 1998 (Statistics in
-Medicine 17, 873-890), method 10, for the interval of the difference of two.
+First every contender must be fit for service: measured, above the floor, calibrated, fast
+enough, and not worse, beyond doubt, than the model in service. Then the policy chooses
+among those that are, and says whether the choice may replace the model in service.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy import stats
+from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE
+from pipeline.config import EvaluationConfig
 
-Role = Literal["baseline", "candidate"]
-BASELINE: Role = "baseline"
-CANDIDATE: Role = "candidate"
-ROLES: tuple[Role, Role] = (BASELINE, CANDIDATE)
-
-BEST = "best"
-POLICIES = (BEST,)
-
-_CONFIDENCE = 0.95
-_UNPAIRED = (
-    "unpaired: Newcombe's score interval and the two-proportion z test, from the two "
-    "error counts alone; as both networks saw the same images, the interval is rather "
-    "too wide than too narrow"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """What one network did on the eval split."""
-
-    network: str
-    # Rows: true class, columns: predicted class; None: the Evaluator wrote none.
-    confusion: tuple[tuple[int, ...], ...] | None
-    # Examples of each true class, also those for which nothing was predicted.
-    examples_by_class: tuple[int, ...]
-    cross_entropy: float | None  # nats per example
-
-    @property
-    def examples(self) -> int:
-        """Number of images in the eval split."""
-        return sum(self.examples_by_class)
-
-    @property
-    def errors(self) -> int:
-        """Number of images whose most probable class is not the true one."""
-        if self.confusion is None:
-            return self.examples
-        return self.examples - sum(row[i] for i, row in enumerate(self.confusion))
-
-    @property
-    def problem(self) -> str | None:
-        """Why this contender cannot win, or None if it can."""
-        if self.confusion is None or self.cross_entropy is None:
-            return "it has no metrics"
-        if not self.examples:
-            return "it was evaluated on no images"
-        if not math.isfinite(self.cross_entropy):
-            return f"its cross-entropy is {self.cross_entropy}, not a finite number"
-        return None
+Role = Literal["baseline", "candidate", "in_service"]
+CONTENDERS = (BASELINE, CANDIDATE)
+BEST, SUPERIOR, NON_INFERIOR = "best", "superior", "non_inferior"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """Who won, and why."""
 
-    winner: Role | None
+    # A contender that is pushed; "in_service": nothing is pushed, what serves stays; None:
+    # nothing is pushed and nothing is in service.
+    winner: str | None
     reason: str
-    blocked_by: tuple[str, ...]
+    blocked_by: tuple[
+        str, ...
+    ]  # "candidate: it ..." for each rule that a contender broke
 
 
-def choose(contenders: Mapping[Role, Contender], policy: str) -> Decision:
-    """Applies a policy to the two contenders.
+def choose(comparison: Mapping[str, Any], rule: EvaluationConfig) -> Decision:
+    """Applies the rules to a comparison on the eval split.
 
-    Policy "best": the lower error rate wins; at a tie the baseline is kept, because a
-    change would gain nothing. Whoever has no usable metrics cannot win.
+    Policies:
+        best: the lowest error rate; at a tie the model in service stays, or else the
+            baseline, because a change would gain nothing.
+        superior: the candidate, if the 95 % interval of its difference to the baseline
+            lies below zero; else the baseline. Whichever it is replaces the model in
+            service on the same condition only.
+        non_inferior: the candidate, if the interval of its difference lies below
+            `rule.margin`; else the baseline. The same condition towards the model in
+            service.
 
     Raises:
-        ValueError: Unknown policy.
+        ValueError: The comparison is not of the eval split, or the policy is unknown.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
-    names = _names(contenders)
-    problems = {role: contenders[role].problem for role in ROLES}
+    if comparison["split"] != "eval":
+        raise ValueError(
+            f"split={comparison['split']!r}: only the eval split decides, so that the "
+            "test split stays a fair judge"
+        )
+    if rule.policy not in _POLICIES:
+        raise ValueError(
+            f"evaluation.policy={rule.policy!r}: must be one of {', '.join(_POLICIES)}"
+        )
+    serving = _serving(comparison)
+    obstacles = {
+        role: obstacles_of(role, comparison, rule, serving) for role in CONTENDERS
+    }
     blocked_by = tuple(
-        f"{role}: {problem}" for role, problem in problems.items() if problem
+        f"{role}: {sentence}" for role in CONTENDERS for sentence in obstacles[role]
     )
-    able: list[Role] = [role for role in ROLES if not problems[role]]
-    winner: Role | None
-    if len(able) == 2:
-        winner, reason = _lower_error(contenders, names)
-    elif able:
-        winner, loser = able[0], _other(able[0])
-        reason = (
-            f"{names[loser]} cannot win: {problems[loser]}; {names[winner]} makes "
-            f"{contenders[winner].errors / contenders[winner].examples:.1%} errors on "
-            f"{contenders[winner].examples:,} eval images and is pushed"
+    able = [role for role in CONTENDERS if not obstacles[role]]
+    if not able:
+        winner = IN_SERVICE if serving else None
+        text = "; ".join(
+            f"{_name(comparison, role)} cannot be pushed: {obstacles[role][0]}"
+            for role in CONTENDERS
         )
+        reason = f"{text}; {_stays(comparison, serving)}"
     else:
-        winner = None
-        reason = "nothing is pushed: " + "; ".join(
-            f"{names[role]} cannot win: {problems[role]}" for role in ROLES
+        winner, reason = _POLICIES[rule.policy](comparison, rule, able, obstacles)
+        if serving:
+            winner, reason = _against_service(comparison, rule, winner, reason)
+    return Decision(winner=winner, reason=reason, blocked_by=blocked_by)
+
+
+def obstacles_of(
+    role: str, comparison: Mapping[str, Any], rule: EvaluationConfig, serving: bool
+) -> list[str]:
+    """Why a contender may not be pushed, whatever the policy; empty if it may.
+
+    Args:
+        role: "baseline" or "candidate".
+        comparison: On the eval split.
+        rule: The limits.
+        serving: Whether there is a model in service to be compared with.
+    """
+    model = comparison["models"][role]
+    if model is None:
+        return ["it was not evaluated"]
+    if model["problem"]:
+        return [model["problem"]]
+    found = []
+    floor = rule.max_error
+    if floor is None:
+        floor, words = comparison["constant_error"], "always the most frequent class"
+        if model["error"] >= floor:
+            found.append(
+                f"it makes {percent(model['error'])} errors; the answer {words!r} makes "
+                f"{percent(floor)}"
+            )
+    elif model["error"] > floor:
+        found.append(
+            f"it makes {percent(model['error'])} errors; evaluation.max_error allows "
+            f"{percent(floor)}"
         )
-    return Decision(
-        winner=winner, reason=reason.replace("%", " %"), blocked_by=blocked_by
-    )
+    if rule.max_ece is not None and model["ece"] > rule.max_ece:
+        found.append(
+            f"its expected calibration error is {model['ece']:.3f}; evaluation.max_ece "
+            f"allows {rule.max_ece:g}"
+        )
+    found += _too_slow(role, comparison, rule, serving)
+    if serving:
+        found += _worse_than_service(role, comparison, rule)
+    return found
 
 
 def describe(
-    contenders: Mapping[Role, Contender], policy: str, decision: Decision
+    comparison: Mapping[str, Any], rule: EvaluationConfig, decision: Decision
 ) -> dict[str, Any]:
-    """The content of decision.json: plain values, error rates as fractions.
-
-    Numbers that do not exist are None; JSON has no NaN.
-    """
+    """The content of decision.json: plain values, error rates as fractions."""
     return {
-        "policy": policy,
+        "policy": rule.policy,
         "winner": decision.winner,
         "reason": decision.reason,
         "blocked_by": list(decision.blocked_by),
-        "models": {role: measured(contenders[role]) for role in ROLES},
-        "difference": _difference(contenders),
+        "comparison": dict(comparison),
     }
 
 
-def measured(contender: Contender) -> dict[str, Any]:
-    """One contender's entry in decision.json; `ci95` is the Wilson interval."""
-    errors, examples = contender.errors, contender.examples
-    confusion, entropy = contender.confusion, contender.cross_entropy
-    known = confusion is not None and examples > 0
-    return {
-        "network": contender.network,
-        "eval": {
-            "error": errors / examples if known else None,
-            "ci95": list(wilson(errors, examples)) if known else None,
-            "examples": examples,
-            "errors": errors if known else None,
-        },
-        "cross_entropy": (
-            entropy if entropy is not None and math.isfinite(entropy) else None
-        ),
-        "per_class": {
-            str(index): {
-                "error": (total - row[index]) / total if total else None,
-                "examples": total,
-            }
-            for index, (row, total) in enumerate(
-                zip(confusion or (), contender.examples_by_class, strict=False)
-            )
-        },
-        "confusion": None if confusion is None else [list(row) for row in confusion],
+def percent(share: float) -> str:
+    """A fraction as people read it: "3.4 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def _serving(comparison: Mapping[str, Any]) -> bool:
+    model = comparison["models"][IN_SERVICE]
+    return model is not None and not model["problem"]
+
+
+def _name(comparison: Mapping[str, Any], role: str) -> str:
+    models = comparison["models"]
+    name = models[role]["network"] if models[role] else role
+    if role == IN_SERVICE:
+        return f"the model in service ({name})"
+    twins = [r for r in CONTENDERS if models[r] and models[r]["network"] == name]
+    return f"{name} ({role})" if len(twins) > 1 else name
+
+
+def _stays(comparison: Mapping[str, Any], serving: bool) -> str:
+    if serving:
+        return f"{_name(comparison, IN_SERVICE)} stays"
+    return "nothing is pushed"
+
+
+def _pair(comparison: Mapping[str, Any], first: str, second: str) -> dict[str, Any]:
+    return comparison["pairs"][f"{first}_minus_{second}"]
+
+
+def _too_slow(
+    role: str, comparison: Mapping[str, Any], rule: EvaluationConfig, serving: bool
+) -> list[str]:
+    models = comparison["models"]
+    own = models[role]["latency_ms"]
+    if own is None:
+        return []
+    found = []
+    if rule.max_latency_ms is not None and own > rule.max_latency_ms:
+        found.append(
+            f"it takes {own:.1f} ms for one image; evaluation.max_latency_ms allows "
+            f"{rule.max_latency_ms:g}"
+        )
+    # The model that users are used to, or else the other contender.
+    other = IN_SERVICE if serving else (BASELINE if role == CANDIDATE else CANDIDATE)
+    reference = models[other] and models[other]["latency_ms"]
+    ratio = rule.max_latency_ratio
+    if ratio is not None and reference and own > ratio * reference:
+        found.append(
+            f"it takes {own:.1f} ms for one image, {own / reference:.1f} times as long as "
+            f"{_name(comparison, other)} ({reference:.1f} ms); "
+            f"evaluation.max_latency_ratio allows {ratio:g} times"
+        )
+    return found
+
+
+def _worse_than_service(
+    role: str, comparison: Mapping[str, Any], rule: EvaluationConfig
+) -> list[str]:
+    """Worse beyond doubt: the whole interval of the difference lies above the margin."""
+    pair = _pair(comparison, role, IN_SERVICE)
+    found = []
+    if pair["ci95"][0] > rule.service_margin:
+        found.append(
+            f"it makes {points(pair['difference'])} points more errors than "
+            f"{_name(comparison, IN_SERVICE)} ({interval(pair['ci95'])}); "
+            f"evaluation.service_margin allows {points(rule.service_margin)}"
+        )
+    worse = {
+        name: part
+        for name, part in pair["slices"].items()
+        if part["interval"][0] > rule.slice_margin
     }
+    if worse:
+        name = max(worse, key=lambda key: worse[key]["interval"][0])
+        more = f" (and on {len(worse) - 1} more)" if len(worse) > 1 else ""
+        found.append(
+            f"on the slice {slice_name(name, comparison['class_names'])}{more} it makes "
+            f"{points(worse[name]['difference'])} points more errors than "
+            f"{_name(comparison, IN_SERVICE)} "
+            f"({interval(worse[name]['interval'])}, all slices together); "
+            f"evaluation.slice_margin allows {points(rule.slice_margin)}"
+        )
+    return found
 
 
-def wilson(errors: int, examples: int) -> tuple[float, float]:
-    """The 95 % score interval of an error rate."""
-    interval = stats.binomtest(errors, examples).proportion_ci(
-        confidence_level=_CONFIDENCE, method="wilson"
-    )
-    return float(interval.low), float(interval.high)
+def slice_name(name: str, class_names: list[str]) -> str:
+    """ "label=3" as "class cat", "brightness=low" as it is."""  # noqa: D415
+    feature, _, value = name.partition("=")
+    return f"class {class_names[int(value)]}" if feature == "label" else name
 
 
-def newcombe(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
-    """The 95 % interval of `first` minus `second`, each (errors, examples)."""
-    (a, a_low, a_high), (b, b_low, b_high) = (
-        (errors / examples, *wilson(errors, examples))
-        for errors, examples in (first, second)
-    )
-    return (
-        a - b - math.hypot(a - a_low, b_high - b),
-        a - b + math.hypot(a_high - a, b - b_low),
-    )
+def points(share: float) -> str:
+    """A difference of rates in percentage points: "1.25"."""
+    return f"{100 * share:.2f}"
 
 
-def two_proportion_p_value(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Two-sided z test, pooled variance, of two equal rates (errors, examples)."""
-    (a, n), (b, m) = first, second
-    pooled = (a + b) / (n + m)
-    deviation = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    if deviation == 0:  # both rates 0 or both 1
-        return 1.0
-    return float(2 * stats.norm.sf(abs(a / n - b / m) / deviation))
+def interval(bounds: list[float]) -> str:
+    """Two differences in percentage points: "95 % interval -0.20 to 1.10"."""
+    return f"95 % interval {points(bounds[0])} to {points(bounds[1])}"
 
 
-def _other(role: Role) -> Role:
-    return CANDIDATE if role == BASELINE else BASELINE
-
-
-def _names(contenders: Mapping[Role, Contender]) -> dict[Role, str]:
-    names: dict[Role, str] = {role: contenders[role].network for role in ROLES}
-    if names[BASELINE] == names[CANDIDATE]:
-        return {role: f"{names[role]} ({role})" for role in ROLES}
-    return names
-
-
-def _lower_error(
-    contenders: Mapping[Role, Contender], names: Mapping[Role, str]
-) -> tuple[Role, str]:
-    baseline, candidate = contenders[BASELINE], contenders[CANDIDATE]
-    rates = {
-        BASELINE: baseline.errors / baseline.examples,
-        CANDIDATE: candidate.errors / candidate.examples,
-    }
+def _best(
+    comparison: Mapping[str, Any],
+    rule: EvaluationConfig,  # noqa: ARG001 - one form for all policies
+    able: list[str],
+    obstacles: Mapping[str, list[str]],
+) -> tuple[str, str]:
+    if len(able) == 1:
+        return _only(comparison, able[0], obstacles)
+    rates = {role: comparison["models"][role]["error"] for role in CONTENDERS}
+    names = {role: _name(comparison, role) for role in CONTENDERS}
+    examples = comparison["examples"]
     if rates[BASELINE] == rates[CANDIDATE]:
         return BASELINE, (
-            f"{names[CANDIDATE]} and {names[BASELINE]} both make {rates[BASELINE]:.1%} "
-            f"errors on {baseline.examples:,} eval images; the baseline "
+            f"{names[CANDIDATE]} and {names[BASELINE]} both make "
+            f"{percent(rates[BASELINE])} errors on {examples:,} eval images; the baseline "
             f"{names[BASELINE]} is kept, because nothing would be gained"
         )
-    winner: Role = BASELINE if rates[BASELINE] < rates[CANDIDATE] else CANDIDATE
-    loser = _other(winner)
+    winner, loser = sorted(CONTENDERS, key=lambda role: rates[role])
     low, high = _distinct_percentages(rates[winner], rates[loser])
     return winner, (
-        f"{names[winner]} makes {low} errors on {contenders[winner].examples:,} eval "
-        f"images, {names[loser]} makes {high}; the lower error is pushed"
+        f"{names[winner]} makes {low} errors on {examples:,} eval images, {names[loser]} "
+        f"{high}; the lower error wins{_doubt(comparison)}"
+    )
+
+
+def _superior(
+    comparison: Mapping[str, Any],
+    rule: EvaluationConfig,  # noqa: ARG001
+    able: list[str],
+    obstacles: Mapping[str, list[str]],
+) -> tuple[str | None, str]:
+    return _proven(comparison, able, obstacles, 0.0, "better than")
+
+
+def _non_inferior(
+    comparison: Mapping[str, Any],
+    rule: EvaluationConfig,
+    able: list[str],
+    obstacles: Mapping[str, list[str]],
+) -> tuple[str | None, str]:
+    words = f"at most {points(rule.margin)} points worse than"
+    return _proven(comparison, able, obstacles, rule.margin, words)
+
+
+def _proven(
+    comparison: Mapping[str, Any],
+    able: list[str],
+    obstacles: Mapping[str, list[str]],
+    margin: float,
+    words: str,
+) -> tuple[str | None, str]:
+    """The candidate if the interval of its difference lies below the margin."""
+    names = {role: _name(comparison, role) for role in CONTENDERS}
+    pair = _pair(comparison, CANDIDATE, BASELINE)
+    if CANDIDATE not in able:
+        return _only(comparison, BASELINE, obstacles)
+    if pair is None:
+        return None, (
+            f"{names[CANDIDATE]} cannot be shown to be {words} {names[BASELINE]}, of "
+            f"which {obstacles[BASELINE][0]}; nothing is pushed"
+        )
+    evidence = (
+        f"the difference is {points(pair['difference'])} points "
+        f"({interval(pair['ci95'])}) on {comparison['examples']:,} eval images"
+    )
+    if pair["ci95"][1] < margin:
+        return CANDIDATE, (
+            f"{names[CANDIDATE]} is shown to be {words} {names[BASELINE]}: {evidence}"
+        )
+    text = (
+        f"{names[CANDIDATE]} is not shown to be {words} {names[BASELINE]}: {evidence}"
+    )
+    if BASELINE in able:
+        return BASELINE, f"{text}; the baseline {names[BASELINE]} is kept"
+    return None, (
+        f"{text}; and {names[BASELINE]} cannot be pushed: {obstacles[BASELINE][0]}"
+    )
+
+
+_POLICIES = {BEST: _best, SUPERIOR: _superior, NON_INFERIOR: _non_inferior}
+
+
+def _only(
+    comparison: Mapping[str, Any], role: str, obstacles: Mapping[str, list[str]]
+) -> tuple[str, str]:
+    other = BASELINE if role == CANDIDATE else CANDIDATE
+    return role, (
+        f"{_name(comparison, other)} cannot be pushed: {obstacles[other][0]}; "
+        f"{_name(comparison, role)} makes "
+        f"{percent(comparison['models'][role]['error'])} errors on "
+        f"{comparison['examples']:,} eval images"
+    )
+
+
+def _against_service(
+    comparison: Mapping[str, Any],
+    rule: EvaluationConfig,
+    winner: str | None,
+    reason: str,
+) -> tuple[str, str]:
+    """Whether the policy's choice may replace the model in service."""
+    service = _name(comparison, IN_SERVICE)
+    if winner is None:
+        return IN_SERVICE, f"{reason}; {service} stays"
+    pair = _pair(comparison, winner, IN_SERVICE)
+    error = comparison["models"][IN_SERVICE]["error"]
+    evidence = (
+        f"its difference to it is {points(pair['difference'])} points "
+        f"({interval(pair['ci95'])})"
+    )
+    name = _name(comparison, winner)
+    if rule.policy == BEST:
+        good, words = pair["difference"] < 0, f"lower than {percent(error)}"
+        if good:
+            return (
+                winner,
+                f"{reason}; it replaces {service}, which makes {percent(error)}",
+            )
+        return IN_SERVICE, (
+            f"{reason}; but the error of {name} is not {words}, that of {service}, "
+            "which stays"
+        )
+    margin = 0.0 if rule.policy == SUPERIOR else rule.margin
+    words = (
+        "better than"
+        if rule.policy == SUPERIOR
+        else f"at most {points(margin)} points worse than"
+    )
+    if pair["ci95"][1] < margin:
+        return winner, f"{reason}; it is also shown to be {words} {service}: {evidence}"
+    return IN_SERVICE, (
+        f"{reason}; but {name} is not shown to be {words} {service}, which stays: {evidence}"
+    )
+
+
+def _doubt(comparison: Mapping[str, Any]) -> str:
+    """A warning where the lower error may be chance."""
+    pair = _pair(comparison, CANDIDATE, BASELINE)
+    if pair["p_value"] < 0.05:
+        return ""
+    return (
+        f", although the difference may be chance (p = {pair['p_value']:.2f}, paired)"
     )
 
 
 def _distinct_percentages(low: float, high: float) -> tuple[str, str]:
     """One decimal, or as many as it takes to see which is lower."""
     for digits in range(1, 6):
-        texts = f"{low:.{digits}%}", f"{high:.{digits}%}"
+        texts = f"{100 * low:.{digits}f} %", f"{100 * high:.{digits}f} %"
         if texts[0] != texts[1]:
             break
     return texts
-
-
-def _difference(contenders: Mapping[Role, Contender]) -> dict[str, Any] | None:
-    if any(contender.problem for contender in contenders.values()):
-        return None
-    candidate, baseline = (
-        (contenders[role].errors, contenders[role].examples)
-        for role in (CANDIDATE, BASELINE)
-    )
-    return {
-        "candidate_minus_baseline": (
-            candidate[0] / candidate[1] - baseline[0] / baseline[1]
-        ),
-        "ci95": list(newcombe(candidate, baseline)),
-        "p_value": two_proportion_p_value(candidate, baseline),
-        "method": _UNPAIRED,
-    }

@@ -14,9 +14,8 @@ class ModelChooserSpec(types.ComponentSpec):
     """Inputs, outputs and parameters of the ModelChooser."""
 
     PARAMETERS = {
-        executor.POLICY: component_spec.ExecutionParameter(type=str),
-        executor.BASELINE_NETWORK: component_spec.ExecutionParameter(type=str),
-        executor.CANDIDATE_NETWORK: component_spec.ExecutionParameter(type=str),
+        executor.RULE: component_spec.ExecutionParameter(type=str),
+        executor.SOURCE: component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {
         executor.EVALUATION: component_spec.ChannelParameter(
@@ -39,10 +38,10 @@ class ModelChooserSpec(types.ComponentSpec):
 
 
 class ModelChooser(base_component.BaseComponent):
-    """Chooses one of two evaluated contenders, blesses it and says why.
+    """Chooses one of the evaluated contenders, blesses it and says why.
 
     `outputs`:
-      - `model`: the winner, copied; empty when nobody could be chosen.
+      - `model`: the winner, copied; empty when nothing is to be pushed.
       - `blessing`: as TFX's Pusher and Resolver read it.
       - `decision`: decision.json, see components/model_chooser/choice.py.
     """
@@ -50,36 +49,31 @@ class ModelChooser(base_component.BaseComponent):
     SPEC_CLASS = ModelChooserSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
 
-    def __init__(  # noqa: PLR0913 - three inputs and three parameters, all by name
+    def __init__(
         self,
         *,
         evaluation: types.BaseChannel,
         baseline: types.BaseChannel,
         candidate: types.BaseChannel,
-        policy: str,
-        baseline_network: str,
-        candidate_network: str,
+        rule: str,
+        source: str,
     ):
         """Creates the node.
 
         Args:
-            evaluation: ModelEvaluation of an Evaluator that ran with
-                `pipeline.evaluation.eval_config`, the candidate as its model and the
-                baseline as its baseline model.
+            evaluation: ModelEvaluation of components.evaluator, on the eval split.
             baseline: Model, as given to that Evaluator.
             candidate: Model, as given to that Evaluator.
-            policy: A name from `choice.POLICIES`.
-            baseline_network: Name of the baseline's network, for people.
-            candidate_network: Name of the candidate's network, for people.
+            rule: JSON of `pipeline.config.EvaluationConfig`.
+            source: Digest of the code that chooses, so that a changed one runs again.
         """
         super().__init__(
             ModelChooserSpec(
                 evaluation=evaluation,
                 baseline=baseline,
                 candidate=candidate,
-                policy=policy,
-                baseline_network=baseline_network,
-                candidate_network=candidate_network,
+                rule=rule,
+                source=source,
                 model=types.Channel(type=standard_artifacts.Model),
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
                 decision=types.Channel(type=artifacts.Decision),

@@ -21,14 +21,22 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
 
-from components.model_chooser import choice, executor
+from components.evaluator.executor import COMPARISON_FILE, PREDICTIONS_FILE
+from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
+from components.model_chooser import choice
+from components.model_in_service.strategy import PUSHED
+from components.serving_canary.executor import CANARY_FILE
 from pipeline import provenance
+from pipeline.report import published
 from trainer import features
+from trainer.export import RUN_ASSET
 from trainer.run import HISTORY_FILE
 
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
+_MOST_DISAGREEMENTS = 24
 _CONFIG_PROPERTY = "run_facts"
+_RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
 _STATES = metadata_store_pb2.Execution.State
 
 Report = dict[str, Any]
@@ -105,12 +113,12 @@ def collect(database: str, run_id: str) -> Report:
     decision = _read_json(
         os.path.join(outputs["ModelChooser", "decision"].uri, "decision.json")
     )
-    metrics = executor.overall_metrics(outputs["TestEvaluator", "evaluation"].uri)
-    test = {
-        role: choice.measured(
-            executor.contender(metrics, role, config[role]["network"])
-        )
-        for role in choice.ROLES
+    evaluation = outputs["Evaluator", "evaluation"].uri
+    comparisons = {
+        features.EVAL: decision["comparison"],
+        features.TEST: _read_json(
+            os.path.join(outputs["TestEvaluator", "evaluation"].uri, COMPARISON_FILE)
+        ),
     }
     trainings = {
         role: _read_json(
@@ -118,12 +126,19 @@ def collect(database: str, run_id: str) -> Report:
                 outputs[f"{role.capitalize()}Trainer", "model_run"].uri, HISTORY_FILE
             )
         )
-        for role in choice.ROLES
+        for role in choice.CONTENDERS
     }
-    models = {
-        role: _model(decision["models"][role], test[role], trainings[role])
-        for role in choice.ROLES
-    }
+    served = outputs.get(("ModelInService", PUSHED))
+    if served is not None:
+        trainings[IN_SERVICE] = _read_json_if_there(
+            os.path.join(served.uri, "assets.extra", RUN_ASSET)
+        )
+    canary = _read_json(
+        os.path.join(outputs["ServingCanary", "blessing"].uri, CANARY_FILE)
+    )
+    blocked_by = list(decision["blocked_by"])
+    if decision["winner"] in choice.CONTENDERS and not canary["passed"]:
+        blocked_by += [f"canary: {reason}" for reason in canary["reasons"]]
     label_key = features.label_key(config["data"]["label"])
     return {
         "schema": 1,
@@ -136,22 +151,41 @@ def collect(database: str, run_id: str) -> Report:
             "versions": facts["versions"],
         },
         "data": _data(examples, facts["data_reason"]),
-        "models": {**models, "in_service": None},
-        "difference": decision["difference"],
-        "decision": {
-            key: decision[key] for key in ("policy", "winner", "reason", "blocked_by")
+        "models": {
+            role: _model(
+                {split: found["models"][role] for split, found in comparisons.items()},
+                trainings[role],
+            )
+            if comparisons[features.EVAL]["models"][role]
+            else None
+            for role in ROLES
         },
+        "difference": _difference(comparisons[features.EVAL]),
+        "decision": {
+            **{key: decision[key] for key in ("policy", "winner", "reason")},
+            "blocked_by": blocked_by,
+        },
+        "canary": canary,
         "pushed": _pushed(outputs["AtomicPusher", "pushed_model"]),
+        "published": {
+            role: published.lookup(config["data"]["name"], config[role]["network"])
+            if config["data"]["label"] == "fine"
+            else None
+            for role in choice.CONTENDERS
+        },
+        "comparison": comparisons,
         "components": components,
         "page": {
             "config": config,
             "platform": facts["platform"],
             "dataset_title": features.DATASETS[config["data"]["name"]].title,
             "classes": list(classes),
-            "histories": {role: trainings[role]["history"] for role in choice.ROLES},
-            "eval": decision["models"],
+            "histories": {
+                role: trainings[role]["history"] for role in choice.CONTENDERS
+            },
             "class_counts": _class_counts(examples.uri, label_key, len(classes)),
             "samples": _samples(examples.uri, label_key, len(classes)),
+            "disagreements": _disagreements(evaluation, examples.uri, classes),
             "artifacts": _artifacts(outputs),
         },
     }
@@ -177,6 +211,7 @@ def _components(
     rows = []
     outputs = {}
     executions = store.get_executions_by_context(run_context)
+    kinds = {kind.id: kind.name for kind in store.get_execution_types()}
     for execution in sorted(executions, key=lambda e: e.id):
         node = next(
             c.name.split(".", 1)[1]
@@ -191,7 +226,9 @@ def _components(
                 "id": node,
                 "state": _STATES.Name(execution.last_known_state).lower(),
                 "seconds": milliseconds / 1000,
-                "cached": execution.last_known_state == _STATES.Value("CACHED"),
+                # A Resolver only looks something up, in every run.
+                "cached": execution.last_known_state == _STATES.Value("CACHED")
+                or kinds[execution.type_id] == _RESOLVER,
             }
         )
         events = [
@@ -219,18 +256,91 @@ def _data(examples: Any, reason: str) -> dict[str, Any]:
 
 
 def _model(
-    evaluated: Mapping[str, Any], tested: Mapping[str, Any], training: Mapping[str, Any]
+    measured: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """One contender; `measured` holds its part of the comparison on each split."""
+    evaluated = measured[features.EVAL]
     return {
-        "network": training["network"],
-        "parameters": training["parameters"],
-        "eval": {key: evaluated["eval"][key] for key in ("error", "ci95")},
-        "test": {key: tested["eval"][key] for key in ("error", "ci95")},
-        "cross_entropy": evaluated["cross_entropy"],
-        "ece": None,
-        "train_seconds": training["seconds"],
-        "images_per_second": training["images_per_second"],
+        "network": evaluated["network"],
+        "parameters": training.get("parameters"),
+        **{
+            split: {key: found.get(key) for key in ("error", "ci95")}
+            for split, found in measured.items()
+        },
+        **{
+            key: evaluated.get(key)
+            for key in (
+                "problem", "top5", "cross_entropy", "cross_entropy_ci95", "ece",
+                "ece_ci95", "latency_ms",
+            )
+        },
+        "train_seconds": training.get("seconds"),
+        "images_per_second": training.get("images_per_second"),
+    }  # fmt: skip
+
+
+def _difference(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Candidate against baseline; what concerns the model in service is in `comparison`."""
+    pair = comparison["pairs"][f"{CANDIDATE}_minus_{BASELINE}"]
+    if pair is None:
+        return None
+    return {
+        "candidate_minus_baseline": pair["difference"],
+        **{key: pair[key] for key in ("ci95", "p_value", "method", "bootstrap_ci95")},
+        "only_candidate_wrong": pair["only_first_wrong"],
+        "only_baseline_wrong": pair["only_second_wrong"],
     }
+
+
+def _disagreements(
+    evaluation: str, examples: str, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Eval images on which exactly one of the two networks is right, surest first.
+
+    Returns:
+        For each: the picture (data URI), the true class, what each network says with
+        which probability, and who is right.
+    """
+    with tf.io.gfile.GFile(os.path.join(evaluation, PREDICTIONS_FILE), "rb") as file:
+        found = np.load(io.BytesIO(file.read()))
+    keys = {role: f"probabilities/{role}" for role in (BASELINE, CANDIDATE)}
+    if any(key not in found for key in keys.values()):
+        return []
+    labels = found["labels"]
+    says = {role: found[key].argmax(axis=1) for role, key in keys.items()}
+    sure = {role: found[key].max(axis=1) for role, key in keys.items()}
+    right = {role: says[role] == labels for role in keys}
+    differ = np.flatnonzero(right[BASELINE] != right[CANDIDATE])
+    surest = np.minimum(sure[BASELINE], sure[CANDIDATE])
+    chosen = differ[np.argsort(-surest[differ], kind="stable")][:_MOST_DISAGREEMENTS]
+    pictures = _pictures(examples, {found["ids"][i] for i in chosen})
+    return [
+        {
+            "picture": pictures[found["ids"][i]],
+            "label": classes[labels[i]],
+            "right": CANDIDATE if right[CANDIDATE][i] else BASELINE,
+            **{
+                role: {
+                    "class": classes[says[role][i]],
+                    "probability": float(sure[role][i]),
+                }
+                for role in keys
+            },
+        }
+        for i in chosen
+    ]
+
+
+def _pictures(uri: str, ids: set[bytes]) -> dict[bytes, str]:
+    """PNG data URIs of the eval images with these ids."""
+    found = {}
+    keys = [features.IMAGE, features.EXAMPLE_ID]
+    for batch in _split_dataset(uri, features.EVAL, keys):
+        names = batch[features.EXAMPLE_ID].numpy()
+        for pixels, name in zip(batch[features.IMAGE].numpy(), names, strict=True):
+            if name in ids:
+                found[name] = _png_uri(pixels)
+    return found
 
 
 def _pushed(artifact: Any) -> dict[str, Any] | None:
@@ -259,8 +369,9 @@ def _artifacts(outputs: Mapping[tuple[str, str], Any]) -> list[dict[str, Any]]:
 def _split_dataset(uri: str, split: str, keys: Sequence[str]) -> tf.data.Dataset:
     files = sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*")))
     compression = "GZIP" if files[0].endswith(".gz") else ""
+    texts = (features.IMAGE, features.EXAMPLE_ID)
     kinds = {
-        key: tf.io.FixedLenFeature([], tf.string if key == features.IMAGE else tf.int64)
+        key: tf.io.FixedLenFeature([], tf.string if key in texts else tf.int64)
         for key in keys
     }
     return (
@@ -307,6 +418,11 @@ def _png_uri(pixels: bytes) -> str:
 def _read_json(path: str) -> Any:
     with tf.io.gfile.GFile(path) as file:
         return json.load(file)
+
+
+def _read_json_if_there(path: str) -> dict[str, Any]:
+    """For what another version of the project may not have written, or a person deleted."""
+    return _read_json(path) if tf.io.gfile.exists(path) else {}
 
 
 def _utc(seconds: float) -> str:

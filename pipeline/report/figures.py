@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Colour-blind safe (Okabe and Ito).
-COLOURS = {"baseline": "#0072B2", "candidate": "#D55E00"}
+COLOURS = {"baseline": "#0072B2", "candidate": "#D55E00", "in_service": "#009E73"}
 _SPLIT_COLOURS = {"train": "#56B4E9", "eval": "#E69F00", "test": "#999999"}
-_ROLES = ("baseline", "candidate")
+_ROLES = ("baseline", "candidate", "in_service")
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -41,7 +41,7 @@ def learning_curves(
         networks: Role -> network name, for the legend.
     """
     figure, (loss_axes, error_axes) = _figure((9.2, 3.2), columns=2)
-    for role in _ROLES:
+    for role in histories:
         colour = COLOURS[role]
         train = [p for p in histories[role] if "loss" in p]
         evaluated = [p for p in histories[role] if "eval_loss" in p]
@@ -77,11 +77,12 @@ def learning_curves(
 
 def errors(models: Mapping[str, Any]) -> str:
     """Error rates with their 95 % intervals, eval and test, one row each."""
-    figure, axes = _figure((9.2, 2.0))
+    roles = [role for role in _ROLES if models[role]]
+    figure, axes = _figure((9.2, 0.8 + 0.6 * len(roles)))
     ticks, labels = [], []
     row = 0
     for split in ("eval", "test"):
-        for role in _ROLES:
+        for role in roles:
             measured = models[role][split]
             if measured["error"] is None:
                 continue
@@ -104,6 +105,43 @@ def errors(models: Mapping[str, Any]) -> str:
     axes.set_ylim(-row + 0.4, 0.6)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.7)
     return _svg(figure, "Error rates with confidence intervals")
+
+
+def reliability(
+    bins: Mapping[str, Sequence[Mapping[str, float]] | None],
+    networks: Mapping[str, str],
+) -> str:
+    """Accuracy against confidence; on the diagonal a network is as good as it says.
+
+    Args:
+        bins: Role -> rows of `components.evaluator.calibration.reliability`, or None.
+        networks: Role -> network name, for the legend.
+    """
+    figure, axes = _figure((4.8, 4.2))
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
+    for role, rows in bins.items():
+        if not rows:
+            continue
+        most = max(row["examples"] for row in rows)
+        axes.plot(
+            [row["confidence"] for row in rows],
+            [row["accuracy"] for row in rows],
+            color=COLOURS[role],
+            linewidth=1.3,
+            label=f"{networks[role]}, {role.replace('_', ' ')}",
+        )
+        axes.scatter(
+            [row["confidence"] for row in rows],
+            [row["accuracy"] for row in rows],
+            s=[4 + 60 * row["examples"] / most for row in rows],
+            color=COLOURS[role],
+            linewidths=0,
+        )
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(color="#e5e5e5", linewidth=0.7)
+    if any(bins.values()):
+        axes.legend(frameon=False, fontsize=8.5)
+    return _svg(figure, "Reliability diagram")
 
 
 def class_balance(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -> str:

@@ -9,17 +9,24 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from components.model_chooser.choice import slice_name
 from pipeline.console import clock
 from pipeline.report import figures
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_ROLES = ("baseline", "candidate")
+_ROLES = ("baseline", "candidate", "in_service")
+TITLES = {
+    "baseline": "baseline",
+    "candidate": "candidate",
+    "in_service": "in service",
+    None: "nobody",
+}
 
 
 def write(report: Mapping[str, Any], directory: str) -> str:
@@ -57,26 +64,90 @@ def html(report: Mapping[str, Any]) -> str:
         "thousands": lambda number: "–" if number is None else f"{number:,.0f}",
         "signed_points": lambda share: f"{100 * share:+.2f}",
         "json": lambda value: json.dumps(value, indent=2),
+        "number": lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
+        "range": lambda bounds, digits: (
+            f"({bounds[0]:.{digits}f} to {bounds[1]:.{digits}f})" if bounds else ""
+        ),
     }
     page = report["page"]
     winner = report["decision"]["winner"]
     shown = winner or "candidate"
+    roles = [role for role in _ROLES if report["models"][role]]
+    networks = {role: report["models"][role]["network"] for role in roles}
+    measured = report["comparison"]["eval"]["models"]
+    confusion = measured[shown].get("confusion") if measured[shown] else None
     drawings = {
         "errors": figures.errors(report["models"]),
-        "curves": figures.learning_curves(
-            page["histories"],
-            {role: report["models"][role]["network"] for role in _ROLES},
-        ),
+        "curves": figures.learning_curves(page["histories"], networks),
         "balance": figures.class_balance(page["class_counts"], page["classes"]),
+        "reliability": figures.reliability(
+            {role: measured[role].get("reliability") for role in roles}, networks
+        ),
         "confusion": (
-            figures.confusion_matrix(page["eval"][shown]["confusion"], page["classes"])
-            if page["eval"][shown]["confusion"]
-            else None
+            figures.confusion_matrix(confusion, page["classes"]) if confusion else None
         ),
     }
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
-        **report, roles=_ROLES, shown=shown, figures=drawings, colours=figures.COLOURS
+        **report,
+        roles=roles,
+        titles=TITLES,
+        shown=shown,
+        figures=drawings,
+        colours=figures.COLOURS,
+        lead=lead(report),
+        slices=worst_slices(report["comparison"]["eval"], page["classes"]),
     )
+
+
+def lead(report: Mapping[str, Any]) -> str:
+    """The decision as a short paragraph for people who do not read tables."""
+    winner, pushed = report["decision"]["winner"], report["pushed"]
+    models = report["models"]
+    if winner == "in_service":
+        return f"The model in service, {models[winner]['network']}, stays."
+    if winner is None:
+        return "No model is good enough to be published."
+    name = f"The {winner}, {models[winner]['network']},"
+    error = percent(models[winner]["eval"]["error"], 1)
+    if pushed:
+        served = models["in_service"]
+        instead = (
+            f" It replaces {served['network']} ({percent(served['eval']['error'], 1)})."
+            if served
+            else " Nothing was in service before."
+        )
+        return (
+            f"{name} wins with {error} errors and is published as version "
+            f"{pushed['version']}.{instead}"
+        )
+    return f"{name} wins with {error} errors, but failed when it was tried in a server."
+
+
+def worst_slices(
+    comparison: Mapping[str, Any], classes: Sequence[str], most: int = 12
+) -> list[dict[str, Any]]:
+    """The slices on which the models err most, by the worst model on each.
+
+    Returns:
+        For each slice: name, examples, role -> error entry, and the paired difference of
+        candidate and baseline with its interval, or None.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for role, model in comparison["models"].items():
+        for name, part in ((model or {}).get("slices") or {}).items():
+            row = found.setdefault(name, {"examples": part["examples"], "models": {}})
+            row["models"][role] = part
+    pair = comparison["pairs"]["candidate_minus_baseline"]
+    rows = [
+        {
+            "name": slice_name(name, classes),
+            **row,
+            "difference": pair["slices"][name] if pair else None,
+        }
+        for name, row in found.items()
+    ]
+    rows.sort(key=lambda r: -max(part["error"] for part in r["models"].values()))
+    return rows[:most]
 
 
 def percent(share: float | None, digits: int = 2) -> str:

@@ -83,7 +83,7 @@ def test_statistics_are_those_of_the_split(transformed, images):
 
 
 @pytest.fixture(scope="module")
-def saved(transformed, tmp_path_factory):
+def saved(transformed, images, tmp_path_factory):
     import keras
 
     from trainer import export
@@ -101,7 +101,14 @@ def saved(transformed, tmp_path_factory):
     )
     directory = tmp_path_factory.mktemp("saved") / "Format-Serving"
     run = {"network": "tiny", "steps": 3}
-    export.save(model, transform, CLASSES, directory=str(directory), run=run)
+    export.save(
+        model,
+        transform,
+        CLASSES,
+        directory=str(directory),
+        run=run,
+        images=images[100:],
+    )
     return model, directory, mean, std
 
 
@@ -204,6 +211,45 @@ def test_provenance_travels_with_the_model(saved):
     _, directory, _, _ = saved
     run = json.loads((directory / "assets.extra/run.json").read_text())
     assert run == {"network": "tiny", "steps": 3}
+
+
+def test_the_answers_of_the_training_path_travel_with_the_model(saved, images):
+    """Against the network fed by NumPy's own normalisation."""
+    import tensorflow as tf
+
+    model, directory, mean, std = saved
+    path = directory / "assets.extra/expected_answers.npz"
+    with np.load(path, allow_pickle=False) as stored:
+        found = {name: stored[name] for name in stored.files}
+    assert set(found) == {"images", "probabilities", "class_names"}
+    assert found["images"].dtype == np.uint8
+    np.testing.assert_array_equal(found["images"], images[100:132])
+    normalised = ((images[100:132] - mean) / std).astype(np.float32)
+    expected = tf.nn.softmax(model(normalised, training=False)).numpy()
+    assert found["probabilities"].dtype == np.float32
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+    assert tuple(found["class_names"]) == CLASSES
+
+
+def test_a_session_serves_the_same_network(saved, images):
+    """TF Serving's loader is a session, which restores variables by their own names."""
+    import tensorflow as tf
+
+    _, directory, _, _ = saved
+    loaded = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    expected = loaded(images=tf.constant(images[:7]))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], str(directory))
+        signature = graph.signature_def["serving_default"]
+        answer = session.run(
+            {name: info.name for name, info in signature.outputs.items()},
+            {signature.inputs["images"].name: images[:7]},
+        )
+    np.testing.assert_allclose(
+        answer["probabilities"], expected["probabilities"], atol=1e-6
+    )
+    assert answer["label"].tolist() == expected["label"].numpy().tolist()
+    assert answer["class_name"].tolist() == expected["class_name"].numpy().tolist()
 
 
 def test_warm_up_requests_are_answered(saved):

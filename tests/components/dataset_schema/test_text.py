@@ -6,7 +6,9 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.dataset_schema.text import schema_text
+from components.dataset_schema.text import invariants_text, schema_text
+from components.example_validator.image_statistics import NUMBERS
+from pipeline.config import DriftConfig
 from trainer import features
 
 
@@ -69,3 +71,40 @@ def test_text_that_is_no_schema_is_refused(tmp_path):
     with pytest.raises(text_format.ParseError):
         Executor().Do({}, {"schema": [artifact]}, {"text": "feature { nme: 1 }"})
     assert list(tmp_path.iterdir()) == []
+
+
+def invariants(
+    dataset: str, **thresholds: float | None
+) -> dict[str, schema_pb2.Feature]:
+    text = invariants_text(dataset, DriftConfig(**thresholds))
+    schema = text_format.Parse(text, schema_pb2.Schema())
+    return {feature.name: feature for feature in schema.feature}
+
+
+@pytest.mark.parametrize("dataset", features.DATASETS)
+def test_invariants_have_thresholds_in_the_schema(dataset: str):
+    found = invariants(dataset, labels=0.5, skew_labels=0.25, images=0.1)
+    labels = {features.LABEL: features.class_names(dataset)}
+    if dataset == "cifar100":
+        labels[features.COARSE_LABEL] = features.class_names(dataset, "coarse")
+    assert set(found) == set(NUMBERS) | set(labels)
+    for name, classes in labels.items():
+        feature = found[name]
+        assert tuple(feature.string_domain.value) == classes
+        drift, skew = feature.drift_comparator, feature.skew_comparator
+        assert drift.infinity_norm.threshold == pytest.approx(0.5 / len(classes))
+        assert skew.infinity_norm.threshold == pytest.approx(0.25 / len(classes))
+    for name in NUMBERS:
+        drift, skew = found[name].drift_comparator, found[name].skew_comparator
+        assert drift.jensen_shannon_divergence.threshold == pytest.approx(0.1)
+        assert skew.jensen_shannon_divergence.threshold == pytest.approx(
+            DriftConfig().skew_images
+        )
+
+
+def test_a_threshold_of_none_is_no_comparator():
+    found = invariants("digits", labels=None, skew_images=None)
+    assert not found[features.LABEL].HasField("drift_comparator")
+    assert found[features.LABEL].HasField("skew_comparator")
+    assert not found["contrast"].HasField("skew_comparator")
+    assert found["contrast"].HasField("drift_comparator")

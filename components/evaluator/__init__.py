@@ -1,0 +1,1 @@
+"""Measures all contenders on the same images: TFMA, and paired statistics."""

@@ -1,0 +1,240 @@
+"""What the contenders did on one split, as plain values: comparison.json.
+
+Predictions of every contender on the same images come in; error rates with intervals,
+calibration, slices and paired differences go out. No TensorFlow here: the ModelChooser
+and the report read the result, the tests compute it again in other ways.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.evaluator import calibration, paired
+
+BASELINE, CANDIDATE, IN_SERVICE = ROLES = ("baseline", "candidate", "in_service")
+# Of each pair: the first's error rate minus the second's.
+PAIRS = ((CANDIDATE, BASELINE), (CANDIDATE, IN_SERVICE), (BASELINE, IN_SERVICE))
+TOP, TOP_CLASSES = 5, 20  # the top-5 error is reported from 20 classes on
+_SMALLEST = np.finfo(np.float32).tiny  # a probability of 0 has a cross-entropy of 87
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The images of a split, in one order for all contenders."""
+
+    ids: np.ndarray  # bytes [n]
+    labels: np.ndarray  # int64 [n], in [0, classes)
+    bands: Mapping[str, np.ndarray]  # name -> int64 [n], see trainer.features.BANDS
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What one contender made of them."""
+
+    network: str
+    probabilities: np.ndarray | None  # float32 [n, classes]; None: it could not be run
+    problem: str | None = None  # why nothing can be concluded from it, as a sentence
+    latency_ms: float | None = None  # median of one image at a time
+    images_per_second: float | None = None  # in batches
+    load_seconds: float | None = None
+
+
+def probabilities_problem(
+    probabilities: np.ndarray, examples: int, classes: int
+) -> str | None:
+    """Why a model's output is no set of class probabilities, or None."""
+    if probabilities.shape != (examples, classes):
+        return (
+            f"its probabilities have the shape {list(probabilities.shape)}, where "
+            f"{examples:,} images of {classes} classes need {[examples, classes]}"
+        )
+    broken = ~np.isfinite(probabilities).all(axis=1)
+    if broken.any():
+        return f"its probabilities are not numbers for {broken.sum():,} of {examples:,} images"
+    sums = probabilities.sum(axis=1)
+    off = (np.abs(sums - 1) > 0.01) | (probabilities < 0).any(axis=1)
+    if off.any():
+        return (
+            f"its probabilities are negative or do not add up to 1 for {off.sum():,} of "
+            f"{examples:,} images"
+        )
+    return None
+
+
+def class_name_problem(
+    found: Sequence[bytes], predicted: np.ndarray, class_names: Sequence[str]
+) -> str | None:
+    """Why a model's class names are not those of the data, or None.
+
+    Args:
+        found: The name it gave for each image, [n].
+        predicted: The class index it gave for each image, int64 [n].
+        class_names: Of the data set, in label order.
+    """
+    for name, index in zip(found, predicted.tolist(), strict=True):
+        right = class_names[index] if 0 <= index < len(class_names) else None
+        if right is None or name != right.encode():
+            return (
+                f"it calls class {index} {name.decode(errors='replace')!r}, which is "
+                f"{right!r} in the data"
+            )
+    return None
+
+
+def slices(images: Images, band_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Name of a slice -> bool [n]: one per class ("label=3") and per band."""
+    found = {
+        f"label={index}": images.labels == index
+        for index in np.unique(images.labels).tolist()
+    }
+    for feature, values in images.bands.items():
+        for index in np.unique(values).tolist():
+            name = f"{feature.removesuffix('_band')}={band_names[index]}"
+            found[name] = values == index
+    return found
+
+
+def compare(
+    split: str,
+    images: Images,
+    answers: Mapping[str, Answers],
+    class_names: Sequence[str],
+    band_names: Sequence[str],
+) -> dict[str, Any]:
+    """The content of comparison.json; rates are fractions, missing values None.
+
+    Args:
+        split: Name of the split.
+        images: Labels, ids and bands of its images.
+        answers: By role; a role that is not there (nothing in service) is None in the
+            result.
+        class_names: In label order.
+        band_names: In order of the bands' indices.
+    """
+    parts = slices(images, band_names)
+    sound = {
+        role: probabilities
+        for role, given in answers.items()
+        if given.problem is None and (probabilities := given.probabilities) is not None
+    }
+    wrong = {
+        role: probabilities.argmax(axis=1) != images.labels
+        for role, probabilities in sound.items()
+    }
+    counts = np.bincount(images.labels, minlength=len(class_names))
+    return {
+        "split": split,
+        "examples": len(images),
+        "class_names": list(class_names),
+        # Of whoever always answers the most frequent class.
+        "constant_error": 1 - float(counts.max()) / len(images),
+        "models": {
+            role: _measured(answers[role], images, sound.get(role), parts)
+            if role in answers
+            else None
+            for role in ROLES
+        },
+        "pairs": {
+            f"{first}_minus_{second}": _difference(wrong[first], wrong[second], parts)
+            if first in wrong and second in wrong
+            else None
+            for first, second in PAIRS
+        },
+    }
+
+
+def error_rate(errors: int, examples: int) -> dict[str, Any]:
+    """A rate with its Wilson interval."""
+    return {
+        "error": errors / examples,
+        "ci95": list(paired.wilson(errors, examples)),
+        "examples": examples,
+        "errors": errors,
+    }
+
+
+def _measured(
+    given: Answers,
+    images: Images,
+    probabilities: np.ndarray | None,
+    parts: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    facts = dataclasses.asdict(given)
+    del facts["probabilities"]
+    if probabilities is None:
+        return facts | {"error": None}
+    predicted = probabilities.argmax(axis=1)
+    wrong = predicted != images.labels
+    own = probabilities[np.arange(len(images)), images.labels]
+    entropy = -np.log(np.maximum(own, _SMALLEST).astype(np.float64))
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    classes = probabilities.shape[1]
+    top = None
+    if classes >= TOP_CLASSES:
+        # Rank of the true class; of equals, the first ones count before it, as in argmax.
+        above = (probabilities > own[:, None]).sum(axis=1)
+        before = np.arange(classes)[None, :] < images.labels[:, None]
+        above += ((probabilities == own[:, None]) & before).sum(axis=1)
+        top = error_rate(int((above >= TOP).sum()), len(images))
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (images.labels, predicted), 1)
+    return facts | {
+        **error_rate(int(wrong.sum()), len(images)),
+        "top5": top,
+        "cross_entropy": float(entropy.mean()),
+        "cross_entropy_ci95": list(paired.mean_interval(entropy)),
+        "ece": calibration.expected_calibration_error(confidence, ~wrong),
+        "ece_ci95": list(calibration.interval(confidence, ~wrong)),
+        "reliability": calibration.reliability(confidence, ~wrong),
+        "slices": {
+            name: error_rate(int(wrong[part].sum()), int(part.sum()))
+            for name, part in parts.items()
+        },
+        "confusion": confusion.tolist(),  # rows: true class, columns: predicted class
+    }
+
+
+def _difference(
+    first: np.ndarray, second: np.ndarray, parts: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """One pair; `first` and `second` say of each image whether that network is wrong."""
+
+    def count(part: np.ndarray) -> tuple[int, int, int]:
+        return (
+            int((first & ~second & part).sum()),
+            int((second & ~first & part).sum()),
+            int(part.sum()),
+        )
+
+    only_first, only_second, examples = count(np.ones_like(first))
+    # Many slices are looked at, so each gets an interval as much wider (Bonferroni) as it
+    # takes for all of them together to hold with 95 %.
+    simultaneous = 1 - (1 - paired.CONFIDENCE) / max(len(parts), 1)
+    found = {}
+    for name, part in parts.items():
+        a, b, n = count(part)
+        found[name] = {
+            "difference": (a - b) / n,
+            "interval": list(paired.tango(a, b, n, simultaneous)),
+            "examples": n,
+        }
+    return {
+        "difference": (only_first - only_second) / examples,
+        "ci95": list(paired.tango(only_first, only_second, examples)),
+        "bootstrap_ci95": list(paired.bootstrap(only_first, only_second, examples)),
+        "p_value": paired.mcnemar(only_first, only_second),
+        "only_first_wrong": only_first,
+        "only_second_wrong": only_second,
+        "both_wrong": int((first & second).sum()),
+        "examples": examples,
+        "method": paired.METHOD,
+        "slices": found,
+    }

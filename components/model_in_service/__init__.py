@@ -1,0 +1,1 @@
+"""Finds the model in service, the third contender."""

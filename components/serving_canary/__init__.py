@@ -1,0 +1,1 @@
+"""Tries the chosen model in a real server before it is pushed."""

@@ -1,0 +1,148 @@
+"""The canary's run: one server, real requests to all signatures, one verdict.
+
+In: a SavedModel with the answers of its training path. Out: what canary.json says.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from components.serving_canary import judgement, server, traffic
+from components.serving_canary.judgement import Answer, Expected, Observed
+from pipeline.config import CanaryConfig
+
+LOG_FILE = "server.log"
+_STATUS_POLL_SECONDS = 0.05
+
+
+def check(
+    model: Path, class_names: Sequence[str], config: CanaryConfig, output: Path
+) -> dict[str, Any]:
+    """Tries a model in a server.
+
+    Args:
+        model: SavedModel folder; local.
+        class_names: Of the data set, in label order.
+        config: Server and budgets.
+        output: Folder that gets the server's log if the model does not pass.
+
+    Returns:
+        The content of canary.json: "passed", "reasons", "server", "load_seconds",
+        "p50_ms", "p99_ms", "requests", "max_abs_difference", "signatures", "versions".
+
+    Raises:
+        server.ServerMissing: The configured server cannot be started here at all.
+    """
+    chosen = server.check(config.server)
+    try:
+        expected = judgement.read_expected(model, class_names)
+        _check_run_names(model, expected)
+    except judgement.NotComparable as error:
+        return _report(config, (str(error),))
+    with tempfile.TemporaryDirectory(prefix="canary-") as folder:
+        workspace = Path(folder)
+        log = workspace / LOG_FILE
+        start = server.command(chosen, model, workspace)
+        with server.running(start, log) as running:
+            observed = observe(running, expected, config)
+        found = judgement.judge(expected, observed, config)
+        if not found.passed:
+            shutil.copyfile(log, output / LOG_FILE)
+    return _report(config, found.reasons, found)
+
+
+def nothing_to_check(config: CanaryConfig) -> dict[str, Any]:
+    """The content of canary.json where no model was blessed."""
+    return _report(config, ("no contender was blessed: nothing to check",))
+
+
+def _report(
+    config: CanaryConfig,
+    reasons: Sequence[str],
+    found: judgement.Judgement | None = None,
+) -> dict[str, Any]:
+    return {
+        "passed": not reasons,
+        "reasons": list(reasons),
+        "server": config.server,
+        "load_seconds": found.load_seconds if found else None,
+        "p50_ms": found.p50_ms if found else None,
+        "p99_ms": found.p99_ms if found else None,
+        "requests": found.requests if found else 0,
+        "max_abs_difference": found.max_abs_difference if found else None,
+        "signatures": found.signatures if found else {},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("tensorflow", "grpcio")},
+        },
+    }
+
+
+def _check_run_names(model: Path, expected: Expected) -> None:
+    """run.json, where there is one, must tell the same class names."""
+    path = model / "assets.extra" / "run.json"
+    if not path.is_file():
+        return
+    try:
+        names = json.loads(path.read_text(encoding="utf-8")).get("class_names")
+    except (ValueError, AttributeError) as error:
+        raise judgement.NotComparable(
+            f"assets.extra/run.json of the model cannot be read ({error})"
+        ) from None
+    if names is not None and tuple(names) != expected.class_names:
+        raise judgement.NotComparable(
+            "assets.extra/run.json and expected_answers.npz of the model have different "
+            "class names"
+        )
+
+
+def observe(
+    running: server.Running, expected: Expected, config: CanaryConfig
+) -> Observed:
+    """Waits for the model, then asks every signature and takes the times."""
+    load_seconds: float | None = None
+    answers: dict[str, Answer | str] = {}
+    try:
+        if not _wait_until_ready(running, config.max_load_seconds):
+            return Observed(
+                failure=f"the model was not ready after {config.max_load_seconds:g} s "
+                "(canary.max_load_seconds)"
+            )
+        load_seconds = time.monotonic() - running.started
+        with traffic.Caller(running.address, config) as caller:
+            for signature in judgement.SIGNATURES:
+                answers[signature] = caller.ask(signature, expected.images)
+                running.check_alive(f"answering {signature}")
+            singles, latencies, failure = traffic.single_requests(
+                caller, expected.images, config
+            )
+            running.check_alive("answering requests with one image")
+    except server.ServerEnded as error:
+        return Observed(load_seconds=load_seconds, failure=str(error), answers=answers)
+    return Observed(
+        load_seconds=load_seconds,
+        failure=failure,
+        answers=answers,
+        singles=singles,
+        latencies_ms=latencies,
+    )
+
+
+def _wait_until_ready(running: server.Running, seconds: float) -> bool:
+    until = running.started + seconds
+    if not running.wait_for_socket(until):
+        return False
+    while time.monotonic() < until:
+        running.check_alive("loading the model")
+        if traffic.is_available(running.address):
+            return True
+        time.sleep(_STATUS_POLL_SECONDS)
+    return False

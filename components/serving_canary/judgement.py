@@ -1,0 +1,317 @@
+"""Whether what a server answered is what training answered, in time: the rule alone.
+
+In: the training path's answers (trainer/export.py, `EXPECTED_ANSWERS`) and what was
+observed of a server. Out: reasons against the model, each one sentence for a person; none
+means that it passed. NumPy only: no server, no TensorFlow, so that the rule can be read
+and tested on recorded answers.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import CanaryConfig
+from trainer import features
+
+EXPECTED_ANSWERS = Path("assets.extra", "expected_answers.npz")
+# Signatures that a model must offer, in the order in which they are tried.
+SIGNATURES = (
+    features.SIGNATURE_IMAGES,
+    features.SIGNATURE_EXAMPLES,
+    features.SIGNATURE_ENCODED,
+    features.SIGNATURE_CLASSIFY,
+)
+_PERCENTILES = (("p50", 50.0), ("p99", 99.0))
+
+
+class NotComparable(Exception):
+    """There is nothing to hold a server's answers against; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expected:
+    """Answers of the training path."""
+
+    images: np.ndarray  # uint8 [n, 32, 32, 3]
+    probabilities: np.ndarray  # float32 [n, classes]
+    class_names: tuple[str, ...]  # in label order
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What a server answered for images [rows] of the expected ones."""
+
+    rows: Sequence[int]
+    probabilities: np.ndarray  # [len(rows), classes], as they came
+    labels: np.ndarray | None = None  # [len(rows)]; None: the signature has none
+    class_names: tuple[str, ...] | None = None  # of each label
+    all_class_names: tuple[tuple[str, ...], ...] | None = (
+        None  # classify: of each score
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observed:
+    """What a server did."""
+
+    load_seconds: float | None = None  # None: it never became ready
+    failure: str | None = None  # the server ended, or did not answer at all
+    answers: Mapping[str, Answer | str] = field(default_factory=dict)  # str: the error
+    singles: Answer | None = None  # serving_default, an image at a time
+    latencies_ms: tuple[float, ...] = ()  # of those
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The verdict with its figures; `signatures` and all else is ready for JSON."""
+
+    reasons: tuple[str, ...]
+    load_seconds: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    requests: int
+    max_abs_difference: float | None
+    signatures: dict[str, dict[str, Any]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the model."""
+        return not self.reasons
+
+
+def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
+    """Reads and checks the answers that the Trainer stored with a model.
+
+    Args:
+        model: SavedModel folder.
+        class_names: Of the data set, in label order.
+
+    Raises:
+        NotComparable: The file is missing or damaged, training answered NaN, or it had
+            other class names than the data set.
+    """
+    path = model / EXPECTED_ANSWERS
+    if not path.is_file():
+        raise NotComparable(
+            f"the model has no {EXPECTED_ANSWERS.as_posix()}, so there is nothing to hold "
+            "a server's answers against: train it again"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            expected = Expected(
+                images=stored["images"],
+                probabilities=stored["probabilities"],
+                class_names=tuple(str(name) for name in stored["class_names"]),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise NotComparable(
+            f"{EXPECTED_ANSWERS.as_posix()} of the model cannot be read "
+            f"({type(error).__name__}: {error})"
+        ) from None
+    count = len(expected.images)
+    shape = (count, len(expected.class_names))
+    if (
+        not count
+        or expected.images.dtype != np.uint8
+        or expected.images.shape[1:] != features.IMAGE_SHAPE
+        or expected.probabilities.dtype.kind != "f"
+        or expected.probabilities.shape != shape
+    ):
+        raise NotComparable(
+            f"{EXPECTED_ANSWERS.as_posix()} of the model holds images "
+            f"{expected.images.dtype} {list(expected.images.shape)} and probabilities "
+            f"{list(expected.probabilities.shape)} for {shape[1]} classes, which do not "
+            "fit together"
+        )
+    if expected.class_names != tuple(class_names):
+        raise NotComparable(_other_names(expected.class_names, class_names))
+    broken = _rows_without_numbers(expected.probabilities)
+    if broken:
+        raise NotComparable(
+            f"training itself answered {_not_numbers(expected.probabilities)} for "
+            f"{broken} of {count} images: the network is broken"
+        )
+    return expected
+
+
+def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> Judgement:
+    """Holds what a server did against training and against the budgets."""
+    reasons: list[str] = []
+    if observed.failure:
+        reasons.append(observed.failure)
+    load = observed.load_seconds
+    if load is not None and load > config.max_load_seconds:
+        reasons.append(
+            f"the model was ready after {load:.1f} s; the budget is "
+            f"{config.max_load_seconds:g} s (canary.max_load_seconds)"
+        )
+    signatures: dict[str, dict[str, Any]] = {}
+    for name in SIGNATURES:
+        entry = _signature(name, expected, observed, config)
+        signatures[name] = entry
+        # A server that ended explains every missing answer; one reason is enough.
+        if entry["reason"] and not (observed.failure and name not in observed.answers):
+            reasons.append(entry["reason"])
+    found: dict[str, float] = {}
+    if observed.latencies_ms:
+        for name, share in _PERCENTILES:
+            found[name] = float(np.percentile(observed.latencies_ms, share))
+            budget = getattr(config, f"max_{name}_ms")
+            if found[name] > budget:
+                reasons.append(
+                    f"{name} of {len(observed.latencies_ms)} requests with one image is "
+                    f"{found[name]:,.1f} ms; the budget is {budget:,g} ms "
+                    f"(canary.max_{name}_ms)"
+                )
+    differences = [
+        entry["max_abs_difference"]
+        for entry in signatures.values()
+        if entry["max_abs_difference"] is not None
+    ]
+    return Judgement(
+        reasons=tuple(reasons),
+        load_seconds=load,
+        p50_ms=found.get("p50"),
+        p99_ms=found.get("p99"),
+        requests=len(observed.latencies_ms),
+        max_abs_difference=max(differences, default=None),
+        signatures=signatures,
+    )
+
+
+def beyond_doubt(latencies_ms: Sequence[float], config: CanaryConfig) -> bool:
+    """Whether the budgets are missed however fast the remaining requests are.
+
+    NumPy's percentile lies between two neighbours of the sorted values; once the lower
+    one must be above the budget, the percentile is.
+    """
+    last = config.requests - 1
+    return any(
+        sum(value > getattr(config, f"max_{name}_ms") for value in latencies_ms)
+        >= config.requests - math.floor(share / 100 * last)
+        for name, share in _PERCENTILES
+    )
+
+
+def _signature(
+    name: str, expected: Expected, observed: Observed, config: CanaryConfig
+) -> dict[str, Any]:
+    """One signature's entry in canary.json."""
+    answer = observed.answers.get(name)
+    if not isinstance(answer, Answer):
+        text = "was not tried" if answer is None else f"fails: {answer}"
+        return {"ok": False, "max_abs_difference": None, "reason": f"{name} {text}"}
+    parts = {name: answer}
+    if name == features.SIGNATURE_IMAGES and observed.singles is not None:
+        parts[f"{name}, asked for one image at a time,"] = observed.singles
+    reason, largest = None, None
+    for title, part in parts.items():
+        difference = _difference(expected, part)
+        if difference is not None:
+            largest = max(difference, largest or 0.0)
+        reason = reason or _reason(title, expected, part, config.answer_tolerance)
+    return {"ok": reason is None, "max_abs_difference": largest, "reason": reason}
+
+
+def _difference(expected: Expected, answer: Answer) -> float | None:
+    """Largest difference of a probability; None where there is no such number."""
+    wanted = expected.probabilities[list(answer.rows)]
+    if answer.probabilities.shape != wanted.shape:
+        return None
+    largest = float(np.abs(answer.probabilities.astype(np.float64) - wanted).max())
+    return largest if math.isfinite(largest) else None
+
+
+def _reason(
+    title: str, expected: Expected, answer: Answer, tolerance: float
+) -> str | None:
+    """The first thing that is wrong with an answer, or None."""
+    wanted = expected.probabilities[list(answer.rows)]
+    given, names = answer.probabilities, expected.class_names
+    if given.shape != wanted.shape:
+        return (
+            f"{title} answers {len(answer.rows)} images with probabilities of shape "
+            f"{list(given.shape)}, must be {list(wanted.shape)}"
+        )
+    broken = _rows_without_numbers(given)
+    if broken:
+        return (
+            f"{title} answers {_not_numbers(given)} for {broken} of {len(given)} images"
+        )
+    # Before the numbers: names in another order would otherwise look like them.
+    if answer.all_class_names is not None:
+        for shown in answer.all_class_names:
+            if shown != names:
+                return f"{title}: {_other_names(shown, names)}"
+    difference = np.abs(given.astype(np.float64) - wanted)
+    if difference.max() > tolerance:
+        row, column = np.unravel_index(difference.argmax(), difference.shape)
+        got, meant = _distinct(float(given[row, column]), float(wanted[row, column]))
+        return (
+            f"{title} answers {got} for class {names[column]} where training answered "
+            f"{meant} (tolerance {tolerance:g}): the serving signature differs from the "
+            "training path"
+        )
+    return _label_reason(title, names, answer)
+
+
+def _label_reason(title: str, names: tuple[str, ...], answer: Answer) -> str | None:
+    if answer.labels is None:
+        return None
+    if answer.labels.shape != (len(answer.rows),):
+        return (
+            f"{title} answers {len(answer.rows)} images with labels of shape "
+            f"{list(answer.labels.shape)}"
+        )
+    for row, label in enumerate(answer.labels.tolist()):
+        given = answer.probabilities[row]
+        if not 0 <= label < len(names) or given[label] != given.max():
+            return (
+                f"{title} answers label {label} where its own probabilities say "
+                f"{int(given.argmax())}"
+            )
+        shown = answer.class_names[row] if answer.class_names else None
+        if shown is not None and shown != names[label]:
+            return (
+                f"{title} calls class {label} {shown} where training called it "
+                f"{names[label]}: its class names are wrong or in another order"
+            )
+    return None
+
+
+def _other_names(found: Sequence[str], wanted: Sequence[str]) -> str:
+    if len(found) != len(wanted):
+        return f"the model has {len(found)} class names, the data set {len(wanted)}"
+    index = next(
+        i
+        for i, pair in enumerate(zip(found, wanted, strict=True))
+        if pair[0] != pair[1]
+    )
+    return (
+        f"class {index} of the model is named {found[index]}, of the data set "
+        f"{wanted[index]}: its class names are wrong or in another order"
+    )
+
+
+def _rows_without_numbers(probabilities: np.ndarray) -> int:
+    return int((~np.isfinite(probabilities)).any(axis=1).sum())
+
+
+def _not_numbers(probabilities: np.ndarray) -> str:
+    return "NaN" if np.isnan(probabilities).any() else "infinity"
+
+
+def _distinct(first: float, second: float) -> tuple[str, str]:
+    """Two decimals, or as many as it takes to tell the numbers apart."""
+    for digits in range(2, 8):
+        texts = f"{first:.{digits}f}", f"{second:.{digits}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts

@@ -1,0 +1,199 @@
+"""`python -m serving.client`: classify images, look at a model, measure a server.
+
+Results go to stdout, progress and complaints to stderr. Exit status: 0 done, 1 some
+images could not be used, 2 wrong arguments, 3 the server did not do what was asked,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from serving.client import commands
+from serving.client.classifier import Classifier
+from serving.client.configured import DEFAULT_ADDRESS, DEFAULT_MODEL
+from serving.client.errors import InvalidInput, NotFound, ServingError, Unavailable
+from serving.client.options import TLS, Retry, Timeouts, parse_address
+
+PROGRAM = "python -m serving.client"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _classifier(options) as classifier:
+            return options.run(classifier, options)
+    except ServingError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}{_remedy(error, options)}\n")
+        return 2 if isinstance(error, InvalidInput) and not error.address else 3
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # Nobody reads on, as with `| head`; Python would complain again at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        sys.stderr.write(f"{PROGRAM}: {error.filename}: {error.strerror}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _remedy(error: ServingError, options: argparse.Namespace) -> str:
+    if isinstance(error, Unavailable):
+        flag = "rest_api_port" if options.server.startswith("http") else "port"
+        return (
+            f". Is a server running there? `python -m serving.server --{flag}=...` "
+            "starts one; --server names another address"
+        )
+    if isinstance(error, NotFound):
+        return ". --model names the model"
+    return ""
+
+
+def _classifier(options: argparse.Namespace) -> Classifier:
+    metadata = {}
+    for pair in options.metadata:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidInput("--metadata takes KEY=VALUE, and one of them has no =")
+        metadata[key] = value
+    if options.token_file:
+        with open(options.token_file, encoding="utf-8") as file:
+            metadata["authorization"] = f"Bearer {file.read().strip()}"
+    secure = parse_address(options.server).secure or options.tls
+    files = (options.ca, options.certificate, options.key, options.server_name)
+    tls = None
+    if secure or any(files):
+        tls = TLS(
+            ca=options.ca,
+            certificate=options.certificate,
+            key=options.key,
+            server_name=options.server_name,
+        )
+    return Classifier(
+        options.server,
+        model=options.model,
+        version=options.version,
+        version_label=options.version_label,
+        timeouts=Timeouts(request=options.timeout),
+        retry=Retry(attempts=options.attempts),
+        tls=tls,
+        metadata=metadata,
+        batch_size=getattr(options, "batch_size", 128),
+        in_flight=getattr(options, "in_flight", 4),
+        resize=getattr(options, "resize", False),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    common = _common()
+
+    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        command = subparsers.add_parser(
+            name, help=text, description=text, parents=[common], allow_abbrev=False
+        )
+        command.set_defaults(run=run)
+        return command
+
+    predict = add("predict", commands.predict, "classify image files and folders")
+    predict.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER")
+    predict.add_argument("--csv", metavar="FILE", help="write all answers; -: stdout")
+    predict.add_argument(
+        "--json", metavar="FILE", help="the same with all probabilities; -: stdout"
+    )
+    predict.add_argument(
+        "--resize", action="store_true", help="bring other sizes to 32 x 32 (Pillow)"
+    )
+    _add_load(predict, batch_size=128)
+    add("status", commands.status, "show the model's versions and their states")
+    add("metadata", commands.metadata, "show the model's signatures")
+    watch = add("watch", commands.watch, "report each change of the model's versions")
+    watch.add_argument("--interval", type=float, default=1.0, metavar="SECONDS")
+    watch.add_argument(
+        "--seconds",
+        type=float,
+        default=None,
+        help="stop after so long (default: never)",
+    )
+    bench = add("bench", commands.bench, "measure throughput and latency")
+    bench.add_argument("--requests", type=int, default=500, metavar="N")
+    bench.add_argument("--json", metavar="FILE", help="write the figures; -: stdout")
+    _add_load(bench, batch_size=32)
+    return parser
+
+
+def _add_load(command: argparse.ArgumentParser, *, batch_size: int) -> None:
+    command.add_argument(
+        "--batch_size",
+        type=int,
+        default=batch_size,
+        metavar="N",
+        help=f"most images in a request (default {batch_size})",
+    )
+    command.add_argument(
+        "--in_flight",
+        type=int,
+        default=4,
+        metavar="N",
+        help="most requests at a time (default 4)",
+    )
+
+
+def _common() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--server",
+        default=DEFAULT_ADDRESS,
+        metavar="ADDRESS",
+        help="host:8500, unix:/path, http://host:8501 (default %(default)s)",
+    )
+    group.add_argument("--model", default=DEFAULT_MODEL, help="default %(default)s")
+    group.add_argument("--version", type=int, metavar="N", help="default: the newest")
+    group.add_argument("--version_label", metavar="LABEL")
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="for each request (default %(default)g)",
+    )
+    group.add_argument(
+        "--attempts",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how often a request is tried while the server is away or overloaded",
+    )
+    group.add_argument(
+        "--metadata",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="sent along with each request; for secrets take --token_file",
+    )
+    group.add_argument(
+        "--token_file", metavar="FILE", help="its content is sent as Bearer token"
+    )
+    group.add_argument("--tls", action="store_true", help="encrypt (gRPC)")
+    group.add_argument("--ca", metavar="FILE", help="PEM: authorities to trust")
+    group.add_argument("--certificate", metavar="FILE", help="PEM: the client's own")
+    group.add_argument("--key", metavar="FILE", help="PEM: its private key")
+    group.add_argument("--server_name", metavar="NAME", help="in the certificate")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""Compares what the server was asked with what the model was trained on.
+
+    python -m serving.live_statistics --request_log_dir DIR [--pipeline_output output]
+
+Raw pixels have no statistics worth comparing: TFDV sees one string of 3,072 bytes per
+image. So images of both sides, from the request log and from the run's Examples, become
+the numbers that the pipeline's own checks use (brightness, contrast, ...), and live
+predictions stand beside training labels. TFDV measures the distances: the Jensen-Shannon
+divergence of numbers, the L-infinity norm of classes. One is drift if it exceeds its
+threshold and chance does not explain it (components/example_validator/invariants.py).
+
+Exit status: 0 no drift, 1 drift, 2 nothing to compare.
+
+such low-level image statistics as drift signals too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.example_validator import image_statistics, invariants
+from serving.server import request_log
+from trainer import features
+
+CLASS = "class"
+
+# What a change of a number looks like: less of it, and more.
+WORDS = {
+    image_statistics.BRIGHTNESS: ("darker", "brighter"),
+    image_statistics.CONTRAST: ("flatter", "richer in contrast"),
+    image_statistics.RED: ("less red", "more red"),
+    image_statistics.GREEN: ("less green", "more green"),
+    image_statistics.BLUE: ("less blue", "more blue"),
+    image_statistics.SHARPNESS: ("blurrier", "sharper"),
+}
+
+# Larger encoded images are not decoded: 32 x 32 is what the signature takes.
+_MOST_PIXELS = 1 << 20
+
+
+class NothingToCompare(Exception):
+    """One side is missing; the message says which, and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the comparison and returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.live_statistics",
+        description="compare logged requests with the training data",
+    )
+    parser.add_argument(
+        "--request_log_dir", required=True, help="the server's --request_log_dir"
+    )
+    parser.add_argument(
+        "--pipeline_output", default="output", help="a run's output folder"
+    )
+    parser.add_argument(
+        "--training_examples", help="a folder of Examples instead of that run's newest"
+    )
+    parser.add_argument(
+        "--most_divergence", type=float, default=0.1,
+        help="Jensen-Shannon divergence of a number that is still no drift (0 to 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--most_class_change", type=float, default=0.15,
+        help="change of a class's share that is still no drift (0 to 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fewest", type=int, default=200, help="images needed on either side"
+    )
+    parser.add_argument(
+        "--most", type=int, default=20_000, help="images used of either side"
+    )
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        training_folder = options.training_examples or newest_examples(
+            options.pipeline_output
+        )
+        live = live_table(options.request_log_dir, options.most)
+        names = class_names(options.pipeline_output)
+        training = training_table(training_folder, names, options.most)
+        for side, table in (("live", live), ("training", training)):
+            if len(table[CLASS]) < options.fewest:
+                raise NothingToCompare(
+                    f"There are {len(table[CLASS])} {side} images, but a comparison "
+                    f"needs {options.fewest}: wait for more, or pass --fewest."
+                )
+        distances = compare(
+            training, live, options.most_divergence, options.most_class_change
+        )
+    except NothingToCompare as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 2
+    sys.stdout.write(report(distances, training, live))
+    return int(any(distance.violated for distance in distances))
+
+
+def newest_examples(pipeline_output: str) -> str:
+    """The newest Examples artifact of a run's output folder."""
+    base = Path(pipeline_output) / "artifacts" / "CifarExampleGen" / "examples"
+    numbers = [path for path in base.glob("*") if path.name.isdigit()]
+    if not numbers:
+        raise NothingToCompare(
+            f"{base} holds no training examples: pass the output folder of a run as "
+            "--pipeline_output."
+        )
+    return str(max(numbers, key=lambda path: int(path.name)))
+
+
+def class_names(pipeline_output: str) -> list[str]:
+    """Class names in label order from the newest pushed model; [] if there is none."""
+    found = list(Path(pipeline_output).glob("serving/*/*/assets.extra/run.json"))
+    if not found:
+        return []
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return json.loads(newest.read_text()).get("class_names", [])
+
+
+def training_table(
+    examples: str, names: Sequence[str], most: int
+) -> dict[str, np.ndarray]:
+    """The measured training split: a column per number, and the labels' names."""
+    import tensorflow as tf
+
+    paths = sorted(Path(examples, f"Split-{features.TRAIN}").glob("data_tfrecord-*"))
+    if not paths:
+        raise NothingToCompare(f"{examples} has no files of the training split.")
+    compression = "GZIP" if paths[0].suffix == ".gz" else ""
+    images, labels = [], []
+    # One file after the other would give only the first ones' share of a large split.
+    dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    records = dataset.interleave(
+        lambda path: tf.data.TFRecordDataset(path, compression), len(paths)
+    ).take(most)
+    coarse = tuple(names) == features.class_names("cifar100", "coarse")
+    for record in records.as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        images.append(feature[features.IMAGE].bytes_list.value[0])
+        use_coarse = coarse and features.COARSE_LABEL in feature
+        key = features.COARSE_LABEL if use_coarse else features.LABEL
+        labels.append(feature[key].int64_list.value[0])
+    pixels = np.frombuffer(b"".join(images), np.uint8)
+    return image_statistics.measure(pixels.reshape(-1, *features.IMAGE_SHAPE)) | {
+        CLASS: np.array(
+            [names[i] if i < len(names) else str(i) for i in labels], object
+        )
+    }
+
+
+def live_table(directory: str, most: int) -> dict[str, np.ndarray]:
+    """The measured request log, as `training_table`; the newest requests count."""
+    if not Path(directory).is_dir():
+        raise NothingToCompare(f"{directory}: there is no such request log.")
+    images: list[np.ndarray] = []
+    classes: list[str] = []
+    for log in request_log.read(directory):
+        for image, name in _answered_images(log):
+            images.append(image)
+            classes.append(name)
+    if not images:
+        raise NothingToCompare(
+            f"{directory} holds no logged request with images and their classes."
+        )
+    table = image_statistics.measure(np.stack(images[-most:]))
+    return table | {CLASS: np.array(classes[-most:], object)}
+
+
+def _answered_images(log: Any) -> Iterator[tuple[np.ndarray, str]]:
+    """Each image of a request, with the class that the answer gave it."""
+    import tensorflow as tf
+
+    kind = log.WhichOneof("log_type")
+    images: list[np.ndarray | None] = []
+    names: list[str] = []
+    if kind == "predict_log":
+        outputs = log.predict_log.response.outputs
+        if features.CLASS_NAME not in outputs:
+            return
+        names = [
+            name.decode(errors="replace")
+            for name in tf.make_ndarray(outputs[features.CLASS_NAME]).ravel()
+        ]
+        for tensor in log.predict_log.request.inputs.values():
+            images = [_image(value) for value in tf.make_ndarray(tensor)]
+    elif kind == "classify_log":
+        request = log.classify_log.request.input
+        for example in request.example_list.examples:
+            images.append(_image(example.SerializeToString()))
+        for row in log.classify_log.response.result.classifications:
+            names.append(max(row.classes, key=lambda c: c.score).label)
+    if len(images) == len(names):
+        for image, name in zip(images, names, strict=True):
+            if image is not None:
+                yield image, name
+
+
+def _image(value: Any) -> np.ndarray | None:
+    """One input as uint8 [32, 32, 3]: pixels, a serialized tf.Example, PNG or JPEG."""
+    import tensorflow as tf
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(value, np.ndarray):
+        fits = value.dtype == np.uint8 and value.shape == features.IMAGE_SHAPE
+        return value if fits else None
+    if not isinstance(value, bytes):
+        return None
+    try:
+        with Image.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                return None
+            pixels = np.asarray(picture.convert("RGB"))
+        return pixels if pixels.shape == features.IMAGE_SHAPE else None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        pass  # no picture; perhaps an example
+    try:
+        example = tf.train.Example.FromString(value)
+    except Exception:  # protobuf's DecodeError, which has moved between its versions
+        return None
+    raw = example.features.feature[features.IMAGE].bytes_list.value
+    if len(raw) != 1 or len(raw[0]) != features.IMAGE_BYTES:
+        return None
+    return np.frombuffer(raw[0], np.uint8).reshape(features.IMAGE_SHAPE)
+
+
+def compare(
+    training: Mapping[str, np.ndarray],
+    live: Mapping[str, np.ndarray],
+    most_divergence: float,
+    most_class_change: float,
+) -> list[invariants.Distance]:
+    """The distance of every column."""
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    schema = schema_pb2.Schema()
+    for name in (*WORDS, CLASS):
+        kind = schema_pb2.BYTES if name == CLASS else schema_pb2.FLOAT
+        comparator = schema.feature.add(name=name, type=kind).skew_comparator
+        if name == CLASS:
+            comparator.infinity_norm.threshold = most_class_change
+        else:
+            comparator.jensen_shannon_divergence.threshold = most_divergence
+    here, there = (image_statistics.statistics(table) for table in (live, training))
+    return invariants.compare(here, there, schema, "skew")
+
+
+def report(
+    distances: Sequence[invariants.Distance],
+    training: Mapping[str, np.ndarray],
+    live: Mapping[str, np.ndarray],
+) -> str:
+    """The text that is printed."""
+    lines = [
+        f"{len(live[CLASS]):,} live images against {len(training[CLASS]):,} of training"
+    ]
+    for distance in distances:
+        name = distance.feature
+        words = f"{distance.here}, in training {distance.there}"
+        if distance.violated and name in WORDS:
+            words += f": {WORDS[name][int(live[name].mean() > training[name].mean())]}"
+        lines.append(
+            f"  {name:<10}  {'DRIFT' if distance.violated else 'fine':<5}  "
+            f"{distance.value:.3f} (at most {distance.threshold:g})  {words}"
+        )
+    drifted = [distance.feature for distance in distances if distance.violated]
+    lines.append(
+        f"Live traffic has drifted in {', '.join(drifted)}." if drifted else "No drift."
+    )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""An embedded stand-in for tensorflow_model_server."""

@@ -1,0 +1,321 @@
+"""Puts the parts together: models, gRPC, REST, health, profiler, by the flags."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.server import (
+    configuration,
+    grpc_services,
+    handlers,
+    metrics,
+    savedmodel,
+    tensors,
+)
+from serving.server.configuration import ConfigurationError, Model
+from serving.server.errors import ServingError
+from serving.server.flags import Flags
+from serving.server.manager import Manager, Policy, Version
+
+WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+BATCHING_FILE = "batching_params.pbtxt"
+_MOST_WARMUP_RECORDS = 1000
+
+_log = logging.getLogger(__name__)
+# TensorFlow's advice on deprecated names is for those who write models.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+class StartError(RuntimeError):
+    """The server cannot start; the message is one sentence."""
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    service: handlers.Service
+    grpc_server: grpc.Server
+    address: str = ""  # "127.0.0.1:8500", or empty: no TCP
+    port: int = 0
+    rest: Any = None
+    parts: list[str] = field(default_factory=list)
+    health: Any = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    recorder: Any = None
+
+    def ready_line(self) -> str:
+        """What is printed when the models can be used."""
+        models = "; ".join(
+            f"{name} version(s) {', '.join(map(str, numbers)) or 'none yet'}"
+            for name, numbers in sorted(self.service.manager.available().items())
+        )
+        return f"serving {models or 'no model yet'} on {', '.join(self.parts)}"
+
+    def stop(self, grace_seconds: float) -> None:
+        """Takes no new calls, lets those in flight end, and stops."""
+        self.stopping.set()
+        if self.health is not None:
+            self.health.enter_graceful_shutdown()
+        stopped = self.grpc_server.stop(grace_seconds)
+        if self.rest is not None:
+            self.rest.stop(grace_seconds)
+        stopped.wait()
+        self.service.manager.stop()
+        if self.recorder is not None:
+            self.recorder.close()
+
+
+def start(flags: Flags, stop: threading.Event | None = None) -> Server:
+    """Loads the models, then opens the ports.
+
+    Args:
+        flags: As given.
+        stop: When set, waiting for models ends.
+
+    Raises:
+        StartError: A file, a model or a port cannot be used.
+    """
+    try:
+        return _start(flags, stop or threading.Event())
+    except (ConfigurationError, OSError) as error:
+        raise StartError(str(error)) from error
+    except ServingError as error:
+        raise StartError(f"{error.code.name}: {error.message}") from error
+
+
+def _start(flags: Flags, stop: threading.Event) -> Server:
+    models = configuration.load_models(flags)
+    batching = (
+        configuration.load_batching(flags.batching_parameters_file)
+        if flags.enable_batching
+        else None
+    )
+    tls = configuration.load_tls(flags.ssl_config_file)
+    metrics_path = configuration.load_metrics_path(flags.monitoring_config_file)
+    channel_arguments = configuration.channel_arguments(flags.grpc_channel_arguments)
+    options = handlers.Options(
+        limits=tensors.Limits(
+            tensor_bytes=flags.max_message_bytes,
+            image_pixels=flags.max_image_pixels,
+        ),
+        check_method_names=flags.enable_signature_method_name_check,
+        tensor_content=flags.enable_serialization_as_tensor_content,
+        reload_roots=_roots(flags, models),
+        recorder=_recorder(flags),
+    )
+    loader = _Loader(flags, batching)
+    manager = Manager(loader.load, _policy(flags))
+    loader.service = service = handlers.Service(manager, options)
+    threading.Thread(
+        target=lambda: (stop.wait(), manager.stop()), name="stop", daemon=True
+    ).start()
+    manager.start(models)
+    threads = flags.grpc_max_threads or _threads(batching is not None)
+    server = Server(
+        service,
+        grpc_services.create(
+            service,
+            threads=threads,
+            options={
+                "grpc.max_receive_message_length": flags.max_message_bytes,
+                "grpc.max_send_message_length": -1,
+                "grpc.so_reuseport": 0,  # a port that is taken is an error
+                **channel_arguments,
+            },
+        ),
+        recorder=options.recorder,
+    )
+    _add_services(server, flags)
+    credentials = tls.credentials() if tls else None
+    _open_ports(server, flags, credentials)
+    server.grpc_server.start()
+    if flags.rest_api_port:
+        _start_rest(server, flags, metrics_path)
+    if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+        threading.Thread(
+            target=_poll_configuration, args=(server, flags), name="config", daemon=True
+        ).start()
+    return server
+
+
+class _Loader:
+    """Loads and warms up versions; knows the flags."""
+
+    def __init__(self, flags: Flags, batching: Any):
+        self._flags = flags
+        self._batching = batching
+        intra = flags.tensorflow_intra_op_parallelism
+        inter = flags.tensorflow_inter_op_parallelism
+        both = flags.tensorflow_session_parallelism
+        self._options = savedmodel.Options(
+            tags=tuple(filter(None, flags.saved_model_tags.split(","))),
+            intra_op_threads=intra or both,
+            inter_op_threads=inter or both,
+            gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
+            prefer_tflite=flags.prefer_tflite_model or flags.use_tflite_model,
+            tflite_interpreters=flags.num_tflite_interpreters_per_pool,
+        )
+        self.service: handlers.Service | None = None
+
+    def load(self, model: Model, version: Version) -> None:
+        """Sets version.servable."""
+        lite = model.platform == "tensorflow_lite"
+        version.servable = savedmodel.load(version.folder, self._options, lite=lite)
+        version.batching = self._batching_of(version)
+        if self._flags.enable_model_warmup:
+            self._warm_up(model, version)
+
+    def _batching_of(self, version: Version) -> Any:
+        path = version.folder / BATCHING_FILE
+        per_model = self._flags.enable_per_model_batching_parameters
+        if self._batching is not None and per_model and path.is_file():
+            return configuration.load_batching(str(path))
+        return self._batching
+
+    def _warm_up(self, model: Model, version: Version) -> None:
+        path = version.folder / WARMUP_FILE
+        if not path.is_file():
+            return
+        assert self.service is not None
+        began, status = time.monotonic(), "OK"
+        try:
+            for index, record in enumerate(tf.data.TFRecordDataset(str(path))):
+                if index >= _MOST_WARMUP_RECORDS:
+                    raise savedmodel.LoadError(
+                        "Number of warmup records exceeds the maximum "
+                        f"({_MOST_WARMUP_RECORDS}) at {path}"
+                    )
+                log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+                for _ in range(max(self._flags.num_request_iterations_for_warmup, 1)):
+                    self.service.warm_up(model, version, log)
+        except Exception as error:
+            status = type(error).__name__
+            raise savedmodel.LoadError(f"warm-up by {path} failed: {error}") from error
+        finally:
+            metrics.observe_warmup(str(path), time.monotonic() - began, status)
+
+
+def _policy(flags: Flags) -> Policy:
+    force = flags.force_allow_any_version_labels_for_unavailable_models
+    return Policy(
+        poll_seconds=flags.file_system_poll_wait_seconds,
+        max_retries=flags.max_num_load_retries,
+        retry_seconds=flags.load_retry_interval_micros / 1e6,
+        load_threads=flags.num_load_threads,
+        labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+        any_label=force,
+    )
+
+
+def _roots(flags: Flags, models: Mapping[str, Model]) -> tuple[str, ...]:
+    given = [model.base_path for model in models.values()]
+    given += filter(None, flags.reload_roots.split(","))
+    return tuple(
+        os.path.normpath(path if "://" in path else os.path.abspath(path))
+        for path in given
+    )
+
+
+def _threads(batching: bool) -> int:
+    """Callers wait for their batch on a thread each, so batches need many."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+    return 256 if batching else max(16, 4 * processors)
+
+
+def _add_services(server: Server, flags: Flags) -> None:
+    if flags.enable_grpc_healthcheck_service:
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+        server.health = health.HealthServicer()
+        for name in (
+            health.OVERALL_HEALTH,
+            grpc_services.PREDICTION_SERVICE,
+            grpc_services.MODEL_SERVICE,
+        ):
+            server.health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(server.health, server.grpc_server)
+    if flags.enable_profiler:
+        from serving.server import profiler
+
+        server.grpc_server.add_generic_rpc_handlers(
+            (profiler.generic_handler(flags.profiler_log_dir),)
+        )
+
+
+def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:
+    def add(address: str) -> int:
+        try:
+            if credentials is None:
+                return server.grpc_server.add_insecure_port(address)
+            return server.grpc_server.add_secure_port(address, credentials)
+        except RuntimeError:
+            raise StartError(
+                f"cannot listen on {address}: is it in use, or not this machine's?"
+            ) from None
+
+    if flags.grpc_socket_path:
+        path = f"unix:{flags.grpc_socket_path}"
+        if not add(path):
+            raise StartError(f"cannot listen on {path}")
+    if flags.port or not flags.grpc_socket_path:
+        server.port = add(f"{flags.bind_address}:{max(flags.port, 0)}")
+        server.address = f"{flags.bind_address}:{server.port}"
+        server.parts.append(f"{server.address} (gRPC{', TLS' if credentials else ''})")
+    if flags.grpc_socket_path:
+        server.parts.append(f"unix:{flags.grpc_socket_path}")
+
+
+def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
+    from serving.server import rest  # its HTTP library only when it is used
+
+    server.rest = rest.start(
+        server.service,
+        flags.bind_address,
+        max(flags.rest_api_port, 0),
+        rest.Options(
+            timeout_ms=flags.rest_api_timeout_in_ms,
+            metrics_path=metrics_path,
+            web_page=flags.web_page,
+            cors=flags.rest_api_enable_cors_support,
+            threads=flags.grpc_max_threads or _threads(flags.enable_batching),
+            most_body_bytes=min(flags.max_message_bytes, rest.MOST_BODY_BYTES),
+        ),
+    )
+    server.parts.append(f"http://{flags.bind_address}:{server.rest.port} (REST)")
+
+
+def _recorder(flags: Flags) -> Any:
+    if not flags.request_log_dir:
+        return None
+    from serving.server import request_log
+
+    return request_log.RequestLog(
+        flags.request_log_dir,
+        flags.request_log_sampling_rate,
+        flags.request_log_max_bytes,
+    )
+
+
+def _poll_configuration(server: Server, flags: Flags) -> None:
+    """Reads the models' file again and again; what is wrong with it changes nothing."""
+    said = ""
+    while not server.stopping.wait(flags.model_config_file_poll_wait_seconds):
+        try:
+            server.service.manager.reload(configuration.load_models(flags))
+            said = ""
+        except (ConfigurationError, ServingError) as error:
+            if str(error) != said:
+                said = str(error)
+                _log.error("the model configuration is kept as it was: %s", said)

@@ -1,0 +1,306 @@
+"""The configuration files, all protobuf text format, and what they mean.
+
+tensorflow-serving-api ships the messages of the model configuration; those of batching,
+TLS and monitoring it leaves out, so they are declared here, field by field as in
+tensorflow/serving (servables/tensorflow/session_bundle_config.proto,
+config/ssl_config.proto, config/monitoring_config.proto).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.server import protos
+from serving.server.batching import BatchingParameters
+from serving.server.errors import ServingError, invalid
+from serving.server.flags import Flags
+
+PLATFORMS = ("tensorflow", "tensorflow_lite")
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+_MESSAGES = protos.declare(
+    {
+        "BatchingParameters": (
+            ("max_batch_size", 1, "Int64Value"),
+            ("batch_timeout_micros", 2, "Int64Value"),
+            ("max_enqueued_batches", 3, "Int64Value"),
+            ("num_batch_threads", 4, "Int64Value"),
+            ("thread_pool_name", 5, "StringValue"),
+            ("allowed_batch_sizes", 6, "repeated int64"),
+            ("pad_variable_length_inputs", 7, "bool"),
+            ("enable_large_batch_splitting", 8, "BoolValue"),
+            ("max_execution_batch_size", 9, "Int64Value"),
+        ),
+        "SSLConfig": (
+            ("server_key", 1, "string"),
+            ("server_cert", 2, "string"),
+            ("custom_ca", 3, "string"),
+            ("client_verify", 4, "bool"),
+        ),
+        "PrometheusConfig": (("enable", 1, "bool"), ("path", 2, "string")),
+        "MonitoringConfig": (("prometheus_config", 1, "PrometheusConfig"),),
+    }
+)
+
+
+class ConfigurationError(ValueError):
+    """A file that cannot be used; the message names it and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One entry of a ModelServerConfig, checked."""
+
+    name: str
+    base_path: str
+    platform: str = "tensorflow"
+    policy: str = "latest"  # or "all", "specific"
+    num_versions: int = 1  # of "latest"
+    versions: frozenset[int] = frozenset()  # of "specific"
+    labels: Mapping[str, int]
+    sampling_rate: float | None = None  # of logging_config
+
+    def wanted(self, present: Iterable[int]) -> list[int]:
+        """Those versions that the policy serves, ascending."""
+        ordered = sorted(present)
+        if self.policy == "latest":
+            return ordered[-self.num_versions :]
+        if self.policy == "specific":
+            return [version for version in ordered if version in self.versions]
+        return ordered
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM texts of an SSLConfig."""
+
+    key: bytes
+    certificate: bytes
+    authority: bytes | None
+    verify_client: bool
+
+    def __repr__(self) -> str:
+        """Without the key: this may reach a log."""
+        return f"Tls(verify_client={self.verify_client})"
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For a gRPC server."""
+        return grpc.ssl_server_credentials(
+            [(self.key, self.certificate)], self.authority, self.verify_client
+        )
+
+
+def models(config: model_server_config_pb2.ModelServerConfig) -> dict[str, Model]:
+    """The models by name.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with tensorflow/serving's texts.
+    """
+    if config.WhichOneof("config") == "custom_model_config":
+        raise invalid("ModelServer does not yet support custom model config.")
+    found: dict[str, Model] = {}
+    for entry in config.model_config_list.config:
+        if entry.name in found:
+            raise invalid(
+                f"Illegal to list model {entry.name} multiple times in config list"
+            )
+        found[entry.name] = _model(entry)
+    return found
+
+
+def load_models(flags: Flags) -> dict[str, Model]:
+    """The models that the flags name.
+
+    Raises:
+        ConfigurationError: The file cannot be read or used.
+    """
+    if not flags.model_config_file:
+        # The working folder of a server is a matter of chance later on.
+        base_path = flags.model_base_path
+        if "://" not in base_path:
+            base_path = os.path.abspath(base_path)
+        model = Model(name=flags.model_name, base_path=base_path, labels={})
+        return {flags.model_name: model}
+    config = _read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
+    try:
+        return models(config)
+    except ServingError as error:
+        raise ConfigurationError(
+            f"{flags.model_config_file}: {error.message}"
+        ) from error
+
+
+def load_batching(path: str) -> BatchingParameters:
+    """BatchingParameters from a file; the defaults if there is no path.
+
+    Raises:
+        ConfigurationError: The file cannot be read or used.
+    """
+    if not path:
+        return BatchingParameters()
+    message = _read(path, _MESSAGES["BatchingParameters"]())
+    values: dict[str, Any] = {}
+    for descriptor, value in message.ListFields():
+        if descriptor.name == "thread_pool_name":
+            continue
+        if descriptor.message_type:
+            value = value.value
+        elif descriptor.name == "allowed_batch_sizes":
+            value = tuple(value)
+        values[descriptor.name] = value
+    try:
+        return BatchingParameters(**values)
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def load_tls(path: str) -> Tls | None:
+    """TLS from a file; None without a path.
+
+    Raises:
+        ConfigurationError: The file cannot be read or used.
+    """
+    if not path:
+        return None
+    message = _read(path, _MESSAGES["SSLConfig"]())
+    if not message.server_key or not message.server_cert:
+        raise ConfigurationError(
+            f"{path}: server_key and server_cert are both needed, as PEM texts"
+        )
+    if message.client_verify and not message.custom_ca:
+        raise ConfigurationError(
+            f"{path}: client_verify needs custom_ca, the PEM text of the authority that "
+            "signed the clients' certificates"
+        )
+    return Tls(
+        message.server_key.encode(),
+        message.server_cert.encode(),
+        message.custom_ca.encode() or None,
+        message.client_verify,
+    )
+
+
+def load_metrics_path(path: str) -> str | None:
+    """Where metrics are served, by a MonitoringConfig; None: nowhere.
+
+    Raises:
+        ConfigurationError: The file cannot be read or used.
+    """
+    if not path:
+        return None
+    prometheus = _read(path, _MESSAGES["MonitoringConfig"]()).prometheus_config
+    if not prometheus.enable:
+        return None
+    if prometheus.path and not prometheus.path.startswith("/"):
+        raise ConfigurationError(
+            f"{path}: prometheus_config.path is {prometheus.path!r}, but must begin "
+            "with a slash"
+        )
+    return prometheus.path or METRICS_PATH
+
+
+def channel_arguments(text: str) -> dict[str, str | int]:
+    """GRPC's options from `name=value,...`; integers as such.
+
+    Raises:
+        ConfigurationError: A part has no "=".
+    """
+    options: dict[str, str | int] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(
+                f"--grpc_channel_arguments: {part!r} is not of the form name=value"
+            )
+        number = value.lstrip("-").isdecimal()
+        options[name] = int(value) if number else value
+    return options
+
+
+def _model(entry: Any) -> Model:
+    """Checks a ModelConfig; texts of tensorflow/serving's server_core.cc."""
+    platform = entry.model_platform
+    if entry.model_type:
+        if platform:
+            raise invalid(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                "ModelServerConfig::model_platform."
+            )
+        if entry.model_type != model_server_config_pb2.TENSORFLOW:
+            raise invalid(
+                f"ModelServerConfig::model_type choice {entry.model_type} not supported."
+            )
+        platform = "tensorflow"
+    if not platform:
+        raise invalid(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            "ModelServerConfig::model_platform."
+        )
+    if platform not in PLATFORMS:
+        raise invalid(
+            f"model {entry.name}: model_platform is {platform!r}, but only "
+            f"{' and '.join(PLATFORMS)} are served"
+        )
+    if not entry.name:
+        raise invalid("A model in the config list has no name.")
+    if not entry.base_path:
+        raise invalid(f"Model {entry.name} has no base_path.")
+    if "://" not in entry.base_path and not os.path.isabs(entry.base_path):
+        raise invalid(
+            f"Expected model {entry.name} to have an absolute path or URI; got "
+            f"base_path()={entry.base_path}"
+        )
+    policy = entry.model_version_policy
+    choice = policy.WhichOneof("policy_choice") or "latest"
+    if choice not in ("latest", "all", "specific"):
+        raise invalid(
+            f"model {entry.name}: version policy {choice} is not supported; take "
+            "latest, all or specific"
+        )
+    if choice == "specific" and not policy.specific.versions:
+        raise invalid(f"model {entry.name}: the specific version policy names none")
+    logging = entry.logging_config
+    return Model(
+        name=entry.name,
+        base_path=entry.base_path,
+        platform=platform,
+        policy=choice,
+        num_versions=max(policy.latest.num_versions, 1),
+        versions=frozenset(policy.specific.versions),
+        labels=dict(entry.version_labels),
+        sampling_rate=(
+            logging.sampling_config.sampling_rate
+            if entry.HasField("logging_config")
+            else None
+        ),
+    )
+
+
+def _read(path: str, message: Any) -> Any:
+    """Parses a text format file.
+
+    Raises:
+        ConfigurationError: With the line, but never the text: it may hold a key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"{path} cannot be read: {reason}") from None
+    try:
+        return text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        line = error.GetLine()
+        raise ConfigurationError(
+            f"Invalid protobuf file: '{path}'"
+            + (f", line {line}" if line else "")
+            + f": not a {message.DESCRIPTOR.name} in text format"
+        ) from None

@@ -1,0 +1,599 @@
+"""TensorFlow Serving's JSON for predictions: requests to arrays, arrays to answers.
+
+A request is either a list of `instances` (rows) or a table of `inputs` (columns); the
+signature says what types its numbers have, and a number that is not of that type is
+refused, never rounded. Errors carry TensorFlow Serving's texts, because clients look at
+them; the one liberty is that a quoted value ends after `_QUOTE` characters.
+
+Most bodies are one array of numbers. For these NumPy's own conversion is used when it
+provably gives what the element-wise rules below would; else these decide.
+
+Source: tensorflow/serving, g3doc/api_rest.md and util/json_tensor.cc.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import numpy as np
+import orjson
+
+from serving.server.errors import ServingError, invalid
+
+_QUOTE = 500
+_DEEPEST = 32  # levels of lists; NumPy's own limit
+
+STRING = "string"
+
+# TensorFlow's names of the types that can stand in JSON, with the integer ranges. The
+# others are refused as TensorFlow Serving does.
+_INTEGERS = {
+    name: (np.iinfo(name).min, np.iinfo(name).max)
+    for name in ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
+}
+_FLOATS = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+
+# Python's words for a syntax error, and those of TensorFlow Serving's parser.
+_SYNTAX_ERRORS = (
+    ("Extra data", "The document root must not be followed by other values."),
+    ("Expecting property name", "Missing a name for object member."),
+    ("Expecting ':'", "Missing a colon after a name of object member."),
+    ("Unterminated string", "Missing a closing quotation mark in string."),
+    ("Invalid \\uXXXX", "Incorrect hex digit after \\u escape in string."),
+    ("Invalid \\escape", "Invalid escape character in string."),
+    ("Invalid control character", "Invalid encoding in string."),
+)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The object in a request's body; NaN, Infinity and -Infinity are numbers.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT; no JSON, or another kind of value.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
+    try:
+        document = orjson.loads(body)  # strict, and ten times as fast
+    except orjson.JSONDecodeError:
+        document = _parse_tolerantly(body)
+    if not isinstance(document, dict):
+        raise invalid(f"JSON Value: {quote(document)} Is not object")
+    return document
+
+
+def _parse_tolerantly(body: bytes) -> object:
+    try:
+        return json.loads(body.decode(), parse_float=_parse_float)
+    except UnicodeDecodeError as error:
+        text, offset = "Invalid encoding in string.", error.start
+    except json.JSONDecodeError as error:
+        offset = len(error.doc[: error.pos].encode())
+        text = next(
+            (ours for theirs, ours in _SYNTAX_ERRORS if error.msg.startswith(theirs)),
+            "Invalid value.",
+        )
+        if error.msg.startswith("Expecting ',' delimiter"):
+            text = "Missing a comma or {} after an {}.".format(
+                *(
+                    ("}", "object member")
+                    if _inside_object(error.doc[: error.pos])
+                    else ("]", "array element")
+                )
+            )
+    except RecursionError:
+        text, offset = "Lists or objects are nested too deeply.", 0
+    except ValueError:  # from _parse_float, or an integer of thousands of digits
+        text, offset = "Number too big to be stored in double.", 0
+    raise invalid(f"JSON Parse error: {text} at offset: {offset}")
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(text)
+    return value
+
+
+def _inside_object(text: str) -> bool:
+    """Whether the innermost bracket that is open at the end is a brace."""
+    open_brackets, in_string, escaped = [], False, False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            open_brackets.append(character)
+        elif character in "]}" and open_brackets:
+            open_brackets.pop()
+    return bool(open_brackets) and open_brackets[-1] == "{"
+
+
+def signature_name(document: Mapping[str, Any]) -> str:
+    """The request's signature, "" if it names none.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT; it is no text.
+    """
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid(
+            f"JSON Value: {quote(document)} not formatted correctly. "
+            "'signature_name' key must be a string value."
+        )
+    return name
+
+
+def decode(
+    document: Mapping[str, Any], inputs: Mapping[str, str]
+) -> tuple[dict[str, np.ndarray], bool]:
+    """The arrays of a predict request.
+
+    Args:
+        document: The body's object.
+        inputs: The signature's inputs: name -> TensorFlow's name of the type.
+
+    Returns:
+        An array per input, strings as object arrays of bytes; and whether the request is
+        in row form, which the answer then is as well.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for whatever does not fit the signature,
+            UNIMPLEMENTED for a type that cannot be written in JSON.
+    """
+    if "instances" in document:
+        instances = document["instances"]
+        if "inputs" in document:
+            raise invalid(
+                f"JSON Value: {quote(document)} Not formatted correctly expecting only "
+                "one of 'inputs' or 'instances' keys to exist "
+            )
+        if not isinstance(instances, list):
+            raise invalid(
+                f"JSON Value: {quote(document)} Excepting 'instances' to be an "
+                "list/array"
+            )
+        if not instances:
+            raise invalid(
+                f"JSON Value: {quote(document)} No values in 'instances' array"
+            )
+        return _decode_rows(instances, inputs), True
+    if "inputs" in document:
+        return _decode_columns(document["inputs"], inputs), False
+    raise invalid("Missing 'inputs' or 'instances' key")
+
+
+def _decode_rows(
+    instances: list[Any], inputs: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    named = _is_object(instances[0])
+    if not isinstance(instances[0], dict) and len(inputs) > 1:
+        raise invalid(
+            "instances is a plain list, but expecting list of objects as multiple "
+            "input tensors required as per tensorinfo_map"
+        )
+    columns: dict[str, list[Any]] = {name: [] for name in inputs}
+    for i, instance in enumerate(instances):
+        if _is_object(instance) != named:
+            expected, got = ("object", "list") if named else ("value/list", "object")
+            raise invalid(
+                f"Expecting {expected} but got {got} at item {i} of input list"
+            )
+        if not named:
+            continue
+        for name, value in instance.items():
+            if name not in columns:
+                raise invalid(
+                    f"Failed to process element: {i} key: {name} of 'instances' list. "
+                    "Error: INVALID_ARGUMENT: JSON object: does not have named input: "
+                    f"{name}"
+                )
+            columns[name].append(value)
+        if len(instance) != len(columns):
+            raise invalid(
+                f"Failed to process element: {i} of 'instances' list. JSON object: "
+                f"{quote(instance)} keys must be equal to: {','.join(sorted(columns))}"
+            )
+    if not named:
+        columns = {next(iter(inputs)): instances}
+    return {
+        name: _rows_to_array(column, inputs[name], name if named else None)
+        for name, column in columns.items()
+    }
+
+
+def _rows_to_array(column: list[Any], dtype: str, key: str | None) -> np.ndarray:
+    fast = _convert_at_once(column, dtype)
+    if fast is not None:
+        return fast
+    rows: list[np.ndarray] = []
+    for i, value in enumerate(column):
+        try:
+            row = _convert_each(value, dtype)
+            if rows and row.size != rows[0].size:
+                raise invalid(
+                    f"Expecting tensor size: {rows[0].size} but got: {row.size}"
+                )
+            if rows and row.shape != rows[0].shape:
+                expected, got = (
+                    ",".join(map(str, shape)) for shape in (rows[0].shape, row.shape)
+                )
+                raise invalid(f"Expecting shape [{expected}] but got: [{got}]")
+        except ServingError as error:
+            where = f"{i} key: {key}" if key is not None else str(i)
+            raise invalid(
+                f"Failed to process element: {where} of 'instances' list. Error: "
+                f"{error.code.name}: {error.message}"
+            ) from None
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _decode_columns(value: Any, inputs: Mapping[str, str]) -> dict[str, np.ndarray]:
+    if not _is_object(value):
+        if len(inputs) > 1:
+            raise invalid(
+                "inputs is a plain value/list, but expecting an object as multiple "
+                "input tensors required as per tensorinfo_map"
+            )
+        value = {name: value for name in inputs}
+    arrays = {}
+    for name, dtype in inputs.items():
+        if name not in value:
+            raise invalid(f"Missing named input: {name} in 'inputs' object.")
+        fast = _convert_at_once(value[name], dtype)
+        arrays[name] = _convert_each(value[name], dtype) if fast is None else fast
+    return arrays
+
+
+def _convert_at_once(value: Any, dtype: str) -> np.ndarray | None:
+    """NumPy's conversion of nested lists of numbers, or None where it may differ."""
+    if not isinstance(value, list) or (dtype not in _INTEGERS and dtype not in _FLOATS):
+        return None
+    if not _only_numbers(value):
+        return None
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError, RecursionError):  # ragged, too large, too deep
+        return None
+    if array.size == 0:
+        return None
+    if array.dtype.kind in "iu":  # every element was an integer
+        low, high = int(array.min()), int(array.max())
+        if dtype in _INTEGERS:
+            lowest, highest = _INTEGERS[dtype]
+            return array.astype(dtype) if lowest <= low and high <= highest else None
+        exact = _largest_exact(dtype)
+        return array.astype(_FLOATS[dtype]) if -exact <= low and high <= exact else None
+    if array.dtype.kind == "f" and dtype in _FLOATS:
+        # Integers may be among them; those that matter are beyond this.
+        if np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max() > (
+            _largest_exact("float")
+        ):
+            return None
+        return array.astype(_FLOATS[dtype])
+    return None
+
+
+def _only_numbers(value: list[Any]) -> bool:
+    """Whether no leaf is True or False, which NumPy takes for 1 and 0."""
+    level = value
+    for _ in range(_DEEPEST):
+        kinds = set(map(type, level))
+        if kinds != {list}:
+            return kinds <= {int, float}
+        level = [item for part in level for item in part]
+    return False
+
+
+def _convert_each(value: Any, dtype: str) -> np.ndarray:
+    """Nested lists to an array, by TensorFlow Serving's rules for every element."""
+    shape: list[int] = []
+    first = value
+    while isinstance(first, list):
+        shape.append(len(first))
+        if len(shape) > _DEEPEST:
+            raise invalid(
+                f"JSON Value: {quote(value)} nests more than {_DEEPEST} lists"
+            )
+        if not first:
+            break
+        first = first[0]
+    leaves: list[Any] = []
+    _collect(value, 0, shape, dtype, leaves)
+    if dtype == STRING:
+        array = np.empty(len(leaves), object)
+        array[:] = leaves
+    else:
+        array = np.array(leaves, _FLOATS.get(dtype, dtype))
+    return array.reshape(shape)
+
+
+def _collect(
+    value: Any, level: int, shape: list[int], dtype: str, leaves: list[Any]
+) -> None:
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise invalid(
+                f"JSON Value: {quote(value)} found at incorrect level: {level + 1} in "
+                f"the JSON DOM. Expected at level: {len(shape)}"
+            )
+        leaves.append(_leaf(value, dtype))
+        return
+    if level >= len(shape):
+        raise invalid(
+            f"Encountered list at unexpected level: {level} expected < {len(shape)}"
+        )
+    if len(value) != shape[level]:
+        raise invalid(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} "
+            f"expected size: {shape[level]}"
+        )
+    for item in value:
+        _collect(item, level + 1, shape, dtype, leaves)
+
+
+def _leaf(value: Any, dtype: str) -> Any:
+    """One value of a type, or the error why it is none."""
+    if dtype == STRING:
+        if isinstance(value, str):
+            return value.encode("utf-8", "surrogatepass")
+        if isinstance(value, dict):
+            return _decode_base64(value)
+    elif dtype == "bool":
+        if isinstance(value, bool):
+            return value
+    elif dtype in _FLOATS:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            _check_lossless(value, dtype)
+            return value
+    elif dtype in _INTEGERS:
+        lowest, highest = _INTEGERS[dtype]
+        if type(value) is int and lowest <= value <= highest:
+            return value
+    else:
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"Conversion of JSON Value: {quote(value)} to type: {dtype}",
+        )
+    raise invalid(
+        f"JSON Value: {quote(value)} Type: {_type_name(value)} is not of expected type: "
+        f"{dtype}"
+    )
+
+
+def _check_lossless(value: float, dtype: str) -> None:
+    if isinstance(value, int):
+        lossless = abs(value) <= _largest_exact(dtype)
+    else:
+        lossless = not math.isfinite(value) or (
+            abs(value) <= float(np.finfo(_FLOATS[dtype]).max)
+        )
+    if not lossless:
+        raise invalid(
+            f"Cannot convert JSON value: {quote(value)} to {dtype} without loss of "
+            "precision."
+        )
+
+
+def _largest_exact(dtype: str) -> int:
+    return 2 ** (24 if dtype == "float" else 53) - 1
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not _is_base64(value)
+
+
+def _is_base64(value: dict[str, Any]) -> bool:
+    return len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _decode_base64(value: dict[str, Any]) -> bytes:
+    if not _is_base64(value):
+        raise invalid(
+            f"JSON Value: {quote(value)} not formatted correctly for base64 data"
+        )
+    text = value["b64"]
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid("Unable to base64 decode") from None
+
+
+def _type_name(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "Null", True: "True", False: "False"}[value]
+    names = {dict: "Object", list: "Array", str: "String"}
+    return names.get(type(value), "Number")
+
+
+def quote(value: Any) -> str:
+    """A value as JSON for an error text, cut where it gets long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _QUOTE else text[:_QUOTE] + "..."
+
+
+def fill_input(document: Mapping[str, Any], message: Any) -> None:
+    """Puts the examples of a classify or regress request into a message.
+
+    Args:
+        document: The body's object.
+        message: An empty tensorflow.serving.Input, which is changed.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT; no examples, or values that fit no feature.
+    """
+    target = message.example_list
+    if "context" in document:
+        target = message.example_list_with_context
+        _fill_example(document["context"], target.context)
+    if "examples" not in document:
+        raise invalid(
+            f"JSON Value: {quote(document)} When method is classify, key 'examples' is "
+            "expected and was not found"
+        )
+    examples = document["examples"]
+    if not isinstance(examples, list):
+        raise invalid(
+            f"JSON Value: {quote(document)} Expecting 'examples' value to be an "
+            "list/array"
+        )
+    if not examples:
+        raise invalid(
+            f"JSON Value: {quote(document)} 'examples' value is an empty array"
+        )
+    for example in examples:
+        _fill_example(example, target.examples.add())
+
+
+def _fill_example(value: Any, example: Any) -> None:
+    if not isinstance(value, dict):
+        raise invalid(f"Example must be JSON object but got JSON {_type_name(value)}")
+    example.SetInParent()
+    for name, content in value.items():
+        feature = example.features.feature[name]
+        for item in content if isinstance(content, list) else [content]:
+            kind, converted = _feature_value(name, item)
+            present = feature.WhichOneof("kind")
+            if present not in (None, kind):
+                raise invalid(
+                    f"Unexpected element type in feature: {name} expecting type: "
+                    f"{present.removesuffix('_list')}"
+                )
+            getattr(feature, kind).value.append(converted)
+
+
+def _feature_value(name: str, value: Any) -> tuple[str, Any]:
+    if isinstance(value, bool):
+        return "int64_list", int(value)
+    if isinstance(value, int):
+        if value > np.iinfo(np.int64).max:
+            raise invalid(
+                f"Feature: {name} has uint64 element. Only int64 is supported."
+            )
+        if value >= np.iinfo(np.int64).min:
+            return "int64_list", value
+        value = float(value)
+    if isinstance(value, float):
+        _check_lossless(value, "float")
+        return "float_list", value
+    if isinstance(value, str):
+        return "bytes_list", value.encode("utf-8", "surrogatepass")
+    if isinstance(value, dict) and _is_base64(value):
+        return "bytes_list", _decode_base64(value)
+    raise invalid(
+        f"Feature: {name} has element with unexpected JSON type: {_type_name(value)}"
+    )
+
+
+def encode(outputs: Mapping[str, np.ndarray], *, rows: bool) -> bytes:
+    """The body of a predict answer.
+
+    Args:
+        outputs: By name; strings are object arrays of bytes. One whose name ends in
+            "_bytes" is written as base64, any other as text.
+        rows: Whether as "predictions", a list of rows, or as "outputs", columns.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT; rows were asked for, but there is no common
+            first dimension.
+    """
+    if not outputs:
+        raise invalid("Cannot convert empty tensor map to JSON")
+    columns = {name: _column(name, outputs[name]) for name in sorted(outputs)}
+    single = next(iter(columns.values())) if len(columns) == 1 else None
+    if not rows:
+        return dump({"outputs": columns if single is None else single})
+    size = -1
+    for name in columns:
+        array = outputs[name]
+        if not array.ndim:
+            raise invalid(f"Tensor name: {name} has no shape information ")
+        if size not in (-1, len(array)):
+            raise invalid(
+                f"Tensor name: {name} has inconsistent batch size: {len(array)} "
+                f"expecting: {size}"
+            )
+        size = len(array)
+    if single is not None:
+        return dump({"predictions": single})
+    return dump(
+        {
+            "predictions": [
+                {name: column[i] for name, column in columns.items()}
+                for i in range(size)
+            ]
+        }
+    )
+
+
+def dump(value: Any) -> bytes:
+    """JSON, with numbers as short as they can be; floats keep a point or exponent."""
+    return orjson.dumps(
+        value, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know: NumPy arrays that are strided or of rare types."""
+    return value.tolist()
+
+
+def _column(name: str, array: np.ndarray) -> Any:
+    """An array as something that `dump` writes as TensorFlow Serving would."""
+    if array.dtype.kind in "OSU":
+        return _map(array.tolist(), _as_base64 if name.endswith("_bytes") else _as_text)
+    if array.dtype.kind == "f":
+        if array.dtype.itemsize not in (2, 4, 8):
+            array = array.astype(np.float64)
+        if not np.isfinite(array).all():
+            # No JSON, but what TensorFlow Serving and Python's json write and read.
+            decimals = np.empty(array.size, object)
+            decimals[:] = [decimal(value) for value in array.ravel()]
+            return decimals.reshape(array.shape).tolist()
+    elif array.dtype.kind not in "biu":  # bfloat16 and its like; complex is refused
+        try:
+            array = array.astype(np.float32, casting="safe")
+        except TypeError:
+            raise invalid(
+                f"Failed to write JSON value for tensor type: {array.dtype.name}"
+            ) from None
+    return np.ascontiguousarray(array) if array.ndim else array[()]
+
+
+def _map(value: Any, function: Any) -> Any:
+    if isinstance(value, list):
+        return [_map(item, function) for item in value]
+    return function(value)
+
+
+def _as_text(value: bytes | str) -> str:
+    # Bytes that are no text would make the whole answer unreadable.
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def _as_base64(value: bytes | str) -> dict[str, str]:
+    data = value.encode() if isinstance(value, str) else value
+    return {"b64": base64.b64encode(data).decode()}
+
+
+def decimal(value: np.floating) -> Any:
+    """A number as `dump` writes it like TensorFlow Serving, also NaN and Infinity."""
+    if np.isnan(value):
+        return orjson.Fragment(b"NaN")
+    if np.isinf(value):
+        return orjson.Fragment(b"Infinity" if value > 0 else b"-Infinity")
+    return float(str(value))  # the digits that a float32 has, not its double's

@@ -1,0 +1,545 @@
+"""Which versions are served: finds, loads, keeps and drops them.
+
+One thread looks at the base folders every few seconds and compares what is there with
+what is loaded; loads run on a few threads of their own, so requests never wait for them.
+As with tensorflow_model_server's availability-preserving policy, a version goes only
+when another one that is wanted is available, or when none is wanted; and a request that
+has begun keeps its version alive to its end. Nothing here writes to a model's folder.
+
+Sources: tensorflow/serving, sources/storage_path/file_system_storage_path_source.cc,
+core/availability_preserving_policy.h, core/aspired_versions_manager.cc,
+model_servers/server_core.cc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.apis import model_pb2
+
+from serving.server import metrics, savedmodel
+from serving.server.batching import Batcher, BatchingParameters
+from serving.server.configuration import Model
+from serving.server.errors import (
+    ServingError,
+    failed_precondition,
+    invalid,
+    not_found,
+)
+from serving.server.savedmodel import Servable
+
+_HIGHEST_VERSION = 2**63 - 1
+_MOST_REMEMBERED = 100  # versions per model that have ended, for their status
+
+_log = logging.getLogger(__name__)
+
+
+class State(IntEnum):
+    """Numbers of GetModelStatusResponse.State."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+class Version:
+    """One version of a model. Fields change under the manager's lock."""
+
+    def __init__(self, model: str, number: int, folder: Path):
+        self.model = model
+        self.number = number
+        self.folder = folder
+        self.state = State.START
+        self.error = ""
+        self.servable: Servable | None = None
+        self.users = 0  # requests running on it
+        self.fingerprint: object = None  # of the folder, when loading failed
+        self.retry: threading.Timer | None = None  # a failed load waits for it
+        self.unwanted = False  # before it was loaded
+        self.batching: BatchingParameters | None = None
+        self._batchers: dict[str, Batcher] = {}
+        self._lock = threading.Lock()
+
+    def batcher(self, signature: str) -> Batcher:
+        """The queue of a signature, for all its outputs."""
+        with self._lock:
+            found = self._batchers.get(signature)
+            if found is None:
+                assert self.batching is not None and self.servable is not None
+                servable = self.servable
+                fetches = sorted(servable.signatures[signature].outputs)
+                found = self._batchers[signature] = Batcher(
+                    lambda feeds: servable.run(signature, feeds, fetches),
+                    self.batching,
+                    self.model,
+                )
+            return found
+
+    def close(self) -> None:
+        """Gives everything back; no request runs any more."""
+        for batcher in self._batchers.values():
+            batcher.close()
+        self._batchers.clear()
+        if self.servable is not None:
+            self.servable.close()
+            self.servable = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Flags that concern loading."""
+
+    poll_seconds: int = 1  # 0: once; negative: never
+    max_retries: int = 5
+    retry_seconds: float = 60.0
+    load_threads: int = 1
+    labels_for_unavailable: bool = False
+    any_label: bool = False
+
+
+class Manager:
+    """The models of one server.
+
+    Args:
+        load: Sets a version's `servable`, warmed up, from its folder; or raises.
+        policy: When and how often.
+    """
+
+    def __init__(self, load: Callable[[Model, Version], None], policy: Policy):
+        self._load = load
+        self._policy = policy
+        self._changed = threading.Condition()  # guards everything below
+        self._models: dict[str, Model] = {}
+        self._versions: dict[str, dict[int, Version]] = {}
+        self._latest: dict[str, Version] = {}  # the one that a bare name means
+        self._complaints: dict[str, str] = {}  # last thing said of a folder
+        self._reloading = threading.Lock()
+        self._polling = threading.Lock()
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(max(policy.load_threads, 1), "load")
+        self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
+
+    def start(self, models: Mapping[str, Model]) -> None:
+        """Loads the models; returns when each has a version to serve.
+
+        Raises:
+            ServingError: A model cannot be served.
+        """
+        self.reload(models)
+        if self._policy.poll_seconds > 0:
+            self._poller.start()
+
+    def stop(self) -> None:
+        """Ends polling and loading."""
+        self._stopped.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def reload(self, models: Mapping[str, Model]) -> None:
+        """Changes the models served; returns when new ones are available.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION for a label, INVALID_ARGUMENT for a changed
+                platform: then nothing has changed. UNKNOWN if a new model cannot be
+                loaded.
+        """
+        with self._reloading:
+            with self._changed:
+                self._check_change(models)
+                added = [name for name in models if name not in self._models]
+                self._models = dict(models)
+            if self._policy.poll_seconds >= 0:
+                self.poll()
+            self._wait(added)
+
+    def poll(self) -> None:
+        """Looks at the folders once, and starts what follows from it."""
+        with self._polling:
+            with self._changed:
+                models = list(self._models.values())
+                gone = [name for name in self._versions if name not in self._models]
+            for name in gone:
+                self._aspire(Model(name=name, base_path="", labels={}), {})
+            for model in models:
+                found = self._find(model)
+                if found is not None:
+                    self._aspire(model, found)
+
+    @contextlib.contextmanager
+    def use(self, spec: model_pb2.ModelSpec) -> Iterator[Version]:
+        """The version that a request asks for; it stays loaded in this context.
+
+        Raises:
+            ServingError: NOT_FOUND, or INVALID_ARGUMENT; texts of tensorflow/serving.
+        """
+        with self._changed:
+            version = self._choose(spec)
+            version.users += 1
+        try:
+            yield version
+        finally:
+            with self._changed:
+                version.users -= 1
+                if not version.users and version.state == State.UNLOADING:
+                    self._changed.notify_all()
+
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[tuple[int, State, str]]:
+        """Number, state and error of versions, the highest first.
+
+        Raises:
+            ServingError: NOT_FOUND, or INVALID_ARGUMENT.
+        """
+        with self._changed:
+            versions = self._versions.get(spec.name, {})
+            chosen = self._number(spec)
+            if chosen is not None and chosen not in versions:
+                raise not_found(f"Could not find version {chosen} of model {spec.name}")
+            if not versions:
+                raise not_found(f"Could not find any versions of model {spec.name}")
+            numbers = sorted(versions, reverse=True) if chosen is None else [chosen]
+            return [
+                (number, versions[number].state, versions[number].error)
+                for number in numbers
+            ]
+
+    def sampling_rate(self, name: str) -> float | None:
+        """Of a model's logging_config; None if it has none."""
+        with self._changed:
+            model = self._models.get(name)
+            return model.sampling_rate if model else None
+
+    def available(self) -> dict[str, list[int]]:
+        """The versions served, by model."""
+        with self._changed:
+            return {
+                name: sorted(
+                    version.number
+                    for version in versions.values()
+                    if version.state == State.AVAILABLE
+                )
+                for name, versions in self._versions.items()
+            }
+
+    # Choosing: with the lock held.
+
+    def _choose(self, spec: model_pb2.ModelSpec) -> Version:
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        number = self._number(spec)
+        if number is None:
+            version = self._latest.get(spec.name)
+            asked = f"Latest({spec.name})"
+        else:
+            version = self._versions.get(spec.name, {}).get(number)
+            asked = f"Specific({spec.name}, {number})"
+        if version is None or version.state != State.AVAILABLE:
+            raise not_found(f"Servable not found for request: {asked}")
+        return version
+
+    def _number(self, spec: model_pb2.ModelSpec) -> int | None:
+        """The version asked for; None: the latest."""
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version":
+            return spec.version.value
+        if choice is None:
+            return None
+        model = self._models.get(spec.name)
+        number = model.labels.get(spec.version_label) if model else None
+        if number is None:
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+        return number
+
+    def _check_change(self, models: Mapping[str, Model]) -> None:
+        """Texts and rules of server_core.cc."""
+        for name, model in models.items():
+            before = self._models.get(name)
+            if before and before.platform != model.platform:
+                raise invalid(
+                    f"Illegal to change a model's platform. For model {name} platform "
+                    f"was {before.platform} and new platform requested is "
+                    f"{model.platform}"
+                )
+            for label, number in model.labels.items():
+                version = self._versions.get(name, {}).get(number)
+                if version and version.state == State.AVAILABLE:
+                    continue
+                moved = before and before.labels.get(label, number) != number
+                if self._policy.any_label or (
+                    self._policy.labels_for_unavailable and not moved
+                ):
+                    continue
+                raise failed_precondition(
+                    f"Request to assign label to version {number} of model {name}, "
+                    "which is not currently available for inference"
+                )
+
+    # Finding.
+
+    def _poll(self) -> None:
+        while not self._stopped.wait(self._policy.poll_seconds):
+            try:
+                self.poll()
+            except Exception:  # the next look may succeed; the thread must live
+                _log.exception("looking for new versions failed")
+
+    def _find(self, model: Model) -> dict[int, Path] | None:
+        """Folders of the versions that are there, complete and wanted.
+
+        None if the base folder cannot be read: that says nothing about its versions.
+        """
+        base = Path(model.base_path)
+        try:
+            names = os.listdir(base)
+        except OSError as error:
+            self._complain(
+                model.base_path,
+                f"Could not find base path {base} for servable {model.name}: "
+                f"{error.strerror}",
+            )
+            return None
+        found: dict[int, Path] = {}
+        for name in sorted(names):
+            if name.isascii() and name.isdigit() and int(name) <= _HIGHEST_VERSION:
+                missing = self._missing(base / name)
+                if missing is None:
+                    found[int(name)] = base / name
+                else:
+                    self._complain(str(base / name), f"not complete: {missing}")
+        if not found:
+            self._complain(
+                model.base_path,
+                f"No versions of servable {model.name} found under base path {base}. "
+                "Did you forget to name your leaf directory as a number (eg. '/1/')?",
+            )
+        return {number: found[number] for number in model.wanted(found)}
+
+    @staticmethod
+    def _missing(folder: Path) -> str | None:
+        try:
+            return savedmodel.incomplete(folder)
+        except OSError as error:  # also: it is a file, or has just gone
+            return error.strerror or str(error)
+
+    def _complain(self, folder: str, text: str) -> None:
+        """Logs once, until something else is to be said of the folder."""
+        if self._complaints.get(folder) != text:
+            self._complaints[folder] = text
+            _log.warning("%s: %s", folder, text)
+
+    # Loading and unloading.
+
+    def _aspire(self, model: Model, wanted: Mapping[int, Path]) -> None:
+        """Starts loads of what is new, drops what is not wanted and can be spared."""
+        with self._changed:
+            versions = self._versions.setdefault(model.name, {})
+            for number, folder in sorted(wanted.items(), reverse=True):
+                known = versions.get(number)
+                if known is None or self._worth_another_load(known, folder):
+                    version = versions[number] = Version(model.name, number, folder)
+                    self._pool.submit(self._bring_up, model, version)
+                else:
+                    known.unwanted = False
+                    self._retry_now(model, known)
+            serving = [v for v in versions.values() if v.state == State.AVAILABLE]
+            spared = not wanted or any(v.number in wanted for v in serving)
+            for version in serving:
+                if version.number not in wanted and spared:
+                    self._drop(version)
+            for version in versions.values():
+                if version.number not in wanted and version.state < State.AVAILABLE:
+                    version.unwanted = True  # who loads it sees this
+                    if version.retry:
+                        self._give_up(version)
+            self._forget(model.name, wanted)
+            self._changed.notify_all()
+
+    @staticmethod
+    def _worth_another_load(version: Version, folder: Path) -> bool:
+        """A version that ended: unloaded and wanted again, or failed and changed."""
+        if version.state != State.END:
+            return False
+        return not version.error or version.fingerprint != _fingerprint(folder)
+
+    def _forget(self, name: str, wanted: Mapping[int, Path]) -> None:
+        versions = self._versions[name]
+        ended = [
+            number
+            for number, version in sorted(versions.items())
+            if version.state == State.END and number not in wanted
+        ]
+        for number in ended[: max(0, len(ended) - _MOST_REMEMBERED)]:
+            del versions[number]
+        if not versions:
+            del self._versions[name]
+
+    def _bring_up(self, model: Model, version: Version, attempt: int = 0) -> None:
+        """Loads a version; on a thread of the pool."""
+        with self._changed:
+            if version.unwanted or self._stopped.is_set():
+                self._give_up(version)
+                return
+            version.state = State.LOADING
+        fingerprint = _fingerprint(version.folder)
+        began = time.monotonic()
+        try:
+            self._load(model, version)
+        except Exception as error:  # whatever a broken model does, others go on
+            version.close()
+            seconds = time.monotonic() - began
+            metrics.observe_load(str(version.folder), seconds, succeeded=False)
+            _log.warning(
+                "Loading servable {name: %s version: %d} failed: %s",
+                version.model, version.number, error,
+            )  # fmt: skip
+            with self._changed:
+                version.error = str(error)[:1024] or type(error).__name__
+                version.fingerprint = fingerprint
+                if attempt < self._policy.max_retries and not version.unwanted:
+                    self._retry_later(model, version, attempt + 1)
+                else:
+                    self._give_up(version)
+            return
+        metrics.observe_load(
+            str(version.folder), time.monotonic() - began, succeeded=True
+        )
+        _log.info(
+            "Successfully loaded servable version {name: %s version: %d}",
+            version.model, version.number,
+        )  # fmt: skip
+        with self._changed:
+            version.error = ""
+            version.state = State.AVAILABLE
+            self._choose_latest(version.model)
+            self._changed.notify_all()
+        if self._policy.poll_seconds >= 0:
+            self.poll()  # the one it replaces can go now
+
+    # The next three: with the lock held.
+
+    def _retry_later(self, model: Model, version: Version, attempt: int) -> None:
+        """Meanwhile the pool's threads are free for others."""
+
+        def retry() -> None:
+            with self._changed:
+                if version.retry is timer and not self._stopped.is_set():
+                    version.retry = None
+                    self._pool.submit(self._bring_up, model, version, attempt)
+
+        timer = threading.Timer(max(self._policy.retry_seconds, 0), retry)
+        timer.daemon = True
+        version.retry = timer
+        timer.start()
+
+    def _retry_now(self, model: Model, version: Version) -> None:
+        """Of a version that waits for its next attempt, if its files have changed."""
+        if version.retry and version.fingerprint != _fingerprint(version.folder):
+            version.retry.cancel()
+            version.retry = None
+            self._pool.submit(self._bring_up, model, version)
+
+    def _give_up(self, version: Version) -> None:
+        if version.retry:
+            version.retry.cancel()
+            version.retry = None
+        version.state = State.END
+        self._changed.notify_all()
+
+    def _drop(self, version: Version) -> None:
+        """No new requests from now on; unloaded when the last has ended."""
+        version.state = State.UNLOADING
+        self._choose_latest(version.model)
+        thread = threading.Thread(
+            target=self._unload, args=(version,), name="unload", daemon=True
+        )
+        thread.start()
+
+    def _unload(self, version: Version) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: version.users == 0)
+        version.close()
+        gc.collect()  # graphs are cyclic, and large
+        with self._changed:
+            version.state = State.END
+            self._changed.notify_all()
+        _log.info(
+            "Done unloading servable version {name: %s version: %d}",
+            version.model, version.number,
+        )  # fmt: skip
+
+    def _choose_latest(self, name: str) -> None:
+        serving = [
+            version
+            for version in self._versions.get(name, {}).values()
+            if version.state == State.AVAILABLE
+        ]
+        if serving:
+            self._latest[name] = max(serving, key=lambda version: version.number)
+        else:
+            self._latest.pop(name, None)
+
+    def _wait(self, names: list[str]) -> None:
+        """Until each model has a version available.
+
+        Raises:
+            ServingError: UNKNOWN; all versions of a model failed, or none can come.
+        """
+
+        def settled(name: str) -> bool:
+            versions = self._versions.get(name, {}).values()
+            if name in self._latest or self._stopped.is_set():
+                return True
+            if not versions:
+                return self._policy.poll_seconds == 0
+            return all(version.state == State.END for version in versions)
+
+        with self._changed:
+            while not all(settled(name) for name in names):
+                self._changed.wait(self._policy.poll_seconds or None)
+                # The poller is not running yet when the server starts.
+                if not self._poller.is_alive() and self._policy.poll_seconds > 0:
+                    self._changed.release()
+                    try:
+                        self.poll()
+                    finally:
+                        self._changed.acquire()
+            failed = [
+                f"{{Name: {name} Version: {version.number} due to error: "
+                f"{version.error}}}"
+                for name in names
+                if name not in self._latest
+                for version in self._versions.get(name, {}).values()
+            ] or [
+                f"{{Name: {n} has no versions}}" for n in names if n not in self._latest
+            ]
+        if failed and not self._stopped.is_set():
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN,
+                f"{len(failed)} servable(s) did not become available: "
+                + ", ".join(failed),
+            )
+
+
+def _fingerprint(folder: Path) -> object:
+    """Changes when a file of the folder does."""
+    found = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                stat = os.stat(os.path.join(parent, name))
+                path = os.path.join(parent, name)
+                found.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return sorted(found)

@@ -1,0 +1,230 @@
+"""Keeps a sample of answered requests as TFRecords of PredictionLog.
+
+Opt-in. A request is never delayed, let alone failed, by its log: it is put into a short
+queue, one thread writes, and what does not fit into the queue is dropped and counted.
+
+    <directory>/predictions-<milliseconds since 1970>-<pid>-<number>.tfrecord
+
+Files are rotated, the oldest are removed, and all of them together never exceed
+`max_bytes`. Each record reaches the operating system before the next one is made, so a
+killed server loses those in the queue and may leave one cut record at the end of its
+last file; nothing is ever appended to an older file. `read` skips such an end.
+
+The logs hold what users sent: the folder is made readable for its owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import queue
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.server import metrics
+
+_log = logging.getLogger(__name__)
+
+# Segments per directory: what rotation removes is at most such a part of it.
+_SEGMENTS = 10
+_MOST_QUEUED = 256
+_MOST_QUEUED_BYTES = 64 << 20
+_RECORD_OVERHEAD = 16  # length and two checksums
+_PAUSE_AFTER_ERROR_SECONDS = 10.0
+_NAME = re.compile(r"predictions-\d+-\d+-\d+\.tfrecord")
+
+
+class RequestLog:
+    """Writes to one folder; `record` may be called from any thread.
+
+    Args:
+        directory: Made if absent.
+        sampling_rate: Share of requests kept, 0 to 1.
+        max_bytes: Limit on all files of the folder together.
+    """
+
+    def __init__(self, directory: str, sampling_rate: float, max_bytes: int):
+        self._directory = Path(directory)
+        self._rate = sampling_rate
+        self._max_bytes = max_bytes
+        self._queue: queue.Queue[tuple[str, Callable[[], Any], int] | None]
+        self._queue = queue.Queue(_MOST_QUEUED)
+        self._queued_bytes = 0
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._writer: Any = None
+        self._written = 0  # bytes in the current file
+        self._closed = False
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._thread = threading.Thread(
+            target=self._work, name="request-log", daemon=True
+        )
+        self._thread.start()
+
+    def record(
+        self,
+        model: str,
+        make: Callable[[], Any],
+        size: int,
+        sampling_rate: float | None = None,
+    ) -> None:
+        """Perhaps keeps a request. Returns at once and never raises.
+
+        Args:
+            model: Label of the metrics.
+            make: Gives the PredictionLog; called later, on the writing thread, so what
+                it holds must not change any more.
+            size: About how many bytes `make` keeps alive.
+            sampling_rate: This model's own, from its logging_config.
+        """
+        rate = self._rate if sampling_rate is None else sampling_rate
+        if random.random() >= rate:
+            return
+        with self._lock:
+            fits = not self._closed and self._queued_bytes + size <= _MOST_QUEUED_BYTES
+            if fits:
+                try:
+                    self._queue.put_nowait((model, make, size))
+                    self._queued_bytes += size
+                except queue.Full:
+                    fits = False
+        if not fits:
+            metrics.observe_log(model, kept=False)
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Writes what is queued, within the time given."""
+        with self._lock:
+            self._closed = True
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=timeout_seconds)
+        self._thread.join(timeout_seconds)
+
+    def _work(self) -> None:
+        resume_at = 0.0  # after an error of the disk
+        while (item := self._queue.get()) is not None:
+            model, make, size = item
+            kept = False
+            if time.monotonic() >= resume_at:
+                try:
+                    kept = self._write(make().SerializeToString())
+                except Exception as error:  # whatever it is, serving goes on
+                    _log.warning(
+                        "the request log pauses for %.0f s: %s",
+                        _PAUSE_AFTER_ERROR_SECONDS,
+                        error,
+                    )
+                    resume_at = time.monotonic() + _PAUSE_AFTER_ERROR_SECONDS
+                    self._end_file()
+            with self._lock:
+                self._queued_bytes -= size
+            metrics.observe_log(model, kept=kept)
+        self._end_file()
+
+    def _write(self, record: bytes) -> bool:
+        size = len(record) + _RECORD_OVERHEAD
+        segment = max(self._max_bytes // _SEGMENTS, size)
+        if size > self._max_bytes:
+            return False
+        writer = self._writer
+        if writer is None or self._written + size > segment:
+            self._end_file()
+            self._make_room(segment)
+            writer = self._begin_file()
+        writer.write(record)
+        writer.flush()
+        self._written += size
+        return True
+
+    def _begin_file(self) -> Any:
+        import tensorflow as tf  # the server has loaded it long ago
+
+        name = (
+            f"predictions-{time.time_ns() // 10**6}-{os.getpid()}-"
+            f"{next(self._numbers)}.tfrecord"
+        )
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._writer = tf.io.TFRecordWriter(str(self._directory / name))
+        self._written = 0
+        return self._writer
+
+    def _end_file(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(Exception):
+                writer.close()
+
+    def _make_room(self, size: int) -> None:
+        """Removes the oldest files until so many bytes fit under the limit."""
+        present = files(self._directory)
+        sizes = {path: path.stat().st_size for path in present}
+        total = sum(sizes.values())
+        for path in present:
+            if total + size <= self._max_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= sizes[path]
+
+
+def predict_log(
+    spec: Any, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+) -> Any:
+    """The PredictionLog of a Predict call, whatever transport it came by.
+
+    Args:
+        spec: The ModelSpec that answered, with version and signature.
+        feeds: The inputs by name; strings are object arrays of bytes.
+        outputs: What the model gave.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    log = prediction_log_pb2.PredictionLog()
+    log.log_metadata.model_spec.CopyFrom(spec)
+    log.log_metadata.timestamp_secs = int(time.time())
+    call = log.predict_log
+    call.request.model_spec.CopyFrom(spec)
+    call.response.model_spec.CopyFrom(spec)
+    for arrays, tensors in (
+        (feeds, call.request.inputs),
+        (outputs, call.response.outputs),
+    ):
+        for name, array in arrays.items():
+            tensors[name].CopyFrom(tf.make_tensor_proto(array))
+    return log
+
+
+def files(directory: str | os.PathLike[str]) -> list[Path]:
+    """The log files of a folder, oldest first."""
+    found = [path for path in Path(directory).iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(
+        found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)]
+    )
+
+
+def read(directory: str | os.PathLike[str]) -> Iterator[Any]:
+    """The PredictionLogs of a folder, oldest first; a file's damaged end is skipped."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    for path in files(directory):
+        records = iter(tf.data.TFRecordDataset(str(path)))
+        while True:
+            try:
+                record = next(records, None)
+            except tf.errors.DataLossError:
+                _log.warning("%s ends in a record that is not whole", path)
+                break
+            except tf.errors.NotFoundError:
+                break  # the server has just removed it
+            if record is None:
+                break
+            yield prediction_log_pb2.PredictionLog.FromString(record.numpy())

@@ -1,0 +1,248 @@
+"""Contenders that answer from a table through Evaluator, chooser and pusher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import verdict
+
+pytestmark = pytest.mark.tf
+
+EXAMPLES = 400
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> verdict.World:
+    return verdict.World(tmp_path_factory.mktemp("world"), EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def wrong() -> dict[str, np.ndarray]:
+    """Which images each contender gets wrong: 80, 40 and 60, some in common."""
+    rng = np.random.default_rng(5)
+    found = {}
+    for role, count in (("baseline", 80), ("candidate", 40), ("in_service", 60)):
+        found[role] = np.zeros(EXAMPLES, bool)
+        found[role][rng.permutation(EXAMPLES)[:count]] = True
+    return found
+
+
+@pytest.fixture(scope="module")
+def models(world, wrong) -> dict[str, Path]:
+    return {role: world.write_table(role, flags) for role, flags in wrong.items()}
+
+
+@pytest.fixture(scope="module")
+def served(models) -> dict[str, Path]:
+    """As a PushedModel keeps it: the SavedModel at the artifact's own address."""
+    return models | {"in_service": models["in_service"] / "Format-Serving"}
+
+
+@pytest.fixture(scope="module")
+def evaluated(world, served, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    return folder, world.evaluate(served, folder)
+
+
+def test_three_contenders_are_counted_on_the_same_images(evaluated, wrong):
+    _, comparison = evaluated
+    for role, flags in wrong.items():
+        assert comparison["models"][role]["errors"] == flags.sum()
+        assert comparison["models"][role]["problem"] is None
+        assert comparison["models"][role]["latency_ms"] > 0
+    pair = comparison["pairs"]["candidate_minus_in_service"]
+    only = wrong["candidate"] & ~wrong["in_service"]
+    assert pair["only_first_wrong"] == only.sum()
+    bands = [name for name in pair["slices"] if name.startswith("brightness=")]
+    assert len(bands) >= 2
+
+
+def test_tfma_opens_its_own_result(evaluated, wrong, world):
+    import tensorflow_model_analysis as tfma
+
+    folder, comparison = evaluated
+    for role, flags in wrong.items():
+        result = tfma.load_eval_result(str(folder), model_name=role)
+        found = {key: metrics[""][""] for key, metrics in result.slicing_metrics}
+        assert found[()]["error"]["doubleValue"] == pytest.approx(flags.mean())
+        assert found[()]["example_count"]["doubleValue"] == EXAMPLES
+        for index in range(verdict.CLASSES):
+            expected = flags[world.labels == index].mean()
+            metrics = found[(("label", index),)]
+            assert metrics["error"]["doubleValue"] == pytest.approx(expected)
+        assert found[()]["cross_entropy"]["doubleValue"] == pytest.approx(
+            comparison["models"][role]["cross_entropy"]
+        )
+    gain = wrong["candidate"].mean() - wrong["baseline"].mean()
+    result = tfma.load_eval_result(str(folder), model_name="candidate")
+    overall = dict(result.slicing_metrics)[()][""][""]
+    assert overall["error_diff"]["doubleValue"] == pytest.approx(gain)
+
+
+def test_predictions_are_kept_image_by_image(evaluated, wrong, world):
+    folder, _ = evaluated
+    found = np.load(folder / "predictions.npz", allow_pickle=False)
+    assert found["ids"].tolist() == [b"%d" % i for i in range(EXAMPLES)]
+    np.testing.assert_array_equal(found["labels"], world.labels)
+    for role, flags in wrong.items():
+        predicted = found[f"probabilities/{role}"].argmax(axis=1)
+        np.testing.assert_array_equal(predicted != world.labels, flags)
+
+
+def test_two_counts_that_differ_stop_the_run(evaluated):
+    from components.evaluator.executor import _check_counts
+
+    folder, comparison = evaluated
+    _check_counts(str(folder), comparison)
+    other = json.loads(json.dumps(comparison))
+    other["models"]["candidate"]["error"] += 1 / EXAMPLES
+    with pytest.raises(RuntimeError, match="candidate: TFMA counts"):
+        _check_counts(str(folder), other)
+
+
+@pytest.fixture(scope="module")
+def broken(world, wrong) -> dict[str, Path]:
+    """Models that nobody should serve."""
+    import tensorflow as tf
+
+    flags = wrong["candidate"]
+    made = {
+        "nan": world.write_table("nan", flags),
+        "names": world.write_table("n", flags),
+    }
+
+    class Odd(tf.Module):
+        """The answers of another model, spoilt."""
+
+        def __init__(self, folder: Path, spoil) -> None:
+            super().__init__()
+            self.model = tf.saved_model.load(str(folder / "Format-Serving"))
+            self.spoil = spoil
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def serve(self, examples):
+            answer = dict(
+                self.model.signatures["serialized_examples"](examples=examples)
+            )
+            return self.spoil(answer)
+
+    def nan(answer):
+        first = tf.range(tf.shape(answer["probabilities"])[0])[:, None] == 0
+        poison = tf.where(first, float("nan"), 0.0)
+        return answer | {"probabilities": answer["probabilities"] + poison}
+
+    def names(answer):
+        return answer | {"class_name": tf.strings.join(["not ", answer["class_name"]])}
+
+    folders = {}
+    for name, spoil in (("nan", nan), ("names", names)):
+        odd = Odd(made[name], spoil)
+        folders[name] = world.folder / f"odd-{name}"
+        tf.saved_model.save(
+            odd,
+            str(folders[name] / "Format-Serving"),
+            signatures={"serialized_examples": odd.serve},
+        )
+    odd = Odd(made["nan"], lambda answer: answer)
+    folders["signature"] = world.folder / "odd-signature"
+    tf.saved_model.save(
+        odd,
+        str(folders["signature"] / "Format-Serving"),
+        signatures={"serving_default": odd.serve},
+    )
+    folders["empty"] = world.folder / "odd-empty"
+    folders["empty"].mkdir()
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nan", "its probabilities are not numbers for 4 of 400 images"),
+        ("names", "it calls class "),
+        ("signature", "it has no signature serialized_examples, only serving_default"),
+        ("empty", "it cannot be run: "),
+    ],
+)
+def test_a_broken_candidate_is_refused_with_the_reason(
+    world, models, broken, tmp_path, name, words
+):
+    chosen = {"baseline": models["baseline"], "candidate": broken[name]}
+    comparison = world.evaluate(chosen, tmp_path)
+    assert words in comparison["models"]["candidate"]["problem"]
+    assert comparison["models"]["baseline"]["problem"] is None
+    assert world.decide(chosen, tmp_path, "best") == "baseline"
+    decision = json.loads((tmp_path / "decision" / "decision.json").read_text())
+    assert any(words in line for line in decision["blocked_by"])
+    assert "cannot be pushed" in decision["reason"]
+
+
+def test_an_empty_split_is_refused(world, models, tmp_path):
+    from components.evaluator import inference
+
+    with pytest.raises(ValueError, match="nothing to measure"):
+        inference.load_split([], "label", world.transform)
+
+
+@pytest.mark.parametrize("policy", ["best", "superior", "non_inferior"])
+def test_from_the_comparison_to_the_version_folder(world, models, tmp_path, policy):
+    """A candidate beyond doubt better is pushed by every policy, byte for byte."""
+    chosen = {role: models[role] for role in ("baseline", "candidate")}
+    world.evaluate(chosen, tmp_path)
+    assert world.decide(chosen, tmp_path, policy) == "candidate"
+    (version,) = (tmp_path / "serving" / "table").glob("[0-9]*")
+    source = models["candidate"] / "Format-Serving"
+    for file in filter(Path.is_file, source.rglob("*")):
+        assert (version / file.relative_to(source)).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("passed", [True, False, None])
+@pytest.mark.parametrize("winner", ["candidate", "in_service"])
+def test_only_what_won_and_passed_the_canary_is_pushed(
+    world, models, served, evaluated, tmp_path, winner, passed
+):
+    """`passed` None: there was no canary."""
+    import shutil
+
+    from tfx.types import standard_artifacts
+
+    from components.atomic_pusher.executor import Executor
+
+    folder = tmp_path / "evaluation"
+    shutil.copytree(evaluated[0], folder)
+    if winner == "in_service":
+        comparison = json.loads((folder / "comparison.json").read_text())
+        for role in ("baseline", "candidate"):
+            comparison["models"][role]["problem"] = "it is broken"
+        (folder / "comparison.json").write_text(json.dumps(comparison))
+    pushed_role = world.decide(models, folder, "best")
+    assert pushed_role == (None if winner == "in_service" else winner)
+    # The same model and blessing again, now with the canary's word.
+    model = verdict._artifact(standard_artifacts.Model, folder / "chosen")
+    blessing = verdict._artifact(standard_artifacts.ModelBlessing, folder / "blessing")
+    blessing.set_int_custom_property("blessed", int(winner == "candidate"))
+    inputs = {"model": [model], "model_blessing": [blessing]}
+    if passed is not None:
+        canary = verdict._artifact(
+            standard_artifacts.InfraBlessing, tmp_path / "canary"
+        )
+        (
+            tmp_path / "canary" / ("INFRA_BLESSED" if passed else "INFRA_NOT_BLESSED")
+        ).touch()
+        canary.set_int_custom_property("blessed", int(passed))
+        inputs["infra_blessing"] = [canary]
+    output = verdict._artifact(standard_artifacts.PushedModel, tmp_path / "pushed")
+    Executor().Do(
+        inputs, {"pushed_model": [output]}, {"destination": str(tmp_path / "serving")}
+    )
+    expected = winner == "candidate" and passed is not False
+    assert bool(output.get_int_custom_property("pushed")) == expected
+
+
+def test_the_simulation_runs(monkeypatch):
+    """A few draws of `make bench-verdict`, at a tenth of the images and a clear gain."""
+    assert verdict.pushed_candidates(0.03, range(2), examples=2_000) == 2

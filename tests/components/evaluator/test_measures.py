@@ -1,0 +1,155 @@
+"""comparison.json against scikit-learn, on predictions that are made up."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    top_k_accuracy_score,
+)
+
+from components.evaluator import measures
+from components.evaluator.measures import Answers, Images
+
+BANDS = ("lowest", "low", "high", "highest")
+
+
+def make_images(n: int, classes: int, seed: int = 0) -> Images:
+    rng = np.random.default_rng(seed)
+    return Images(
+        ids=np.array([b"%d" % i for i in range(n)]),
+        labels=rng.integers(classes, size=n),
+        bands={
+            f"{k}_band": rng.integers(4, size=n) for k in ("brightness", "contrast")
+        },
+    )
+
+
+def make_answers(images: Images, classes: int, skill: float, seed: int) -> Answers:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(images), classes))
+    logits[np.arange(len(images)), images.labels] += skill
+    exp = np.exp(logits)
+    probabilities = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Answers(network=f"net{seed}", probabilities=probabilities)
+
+
+def compare(images, answers, classes):
+    names = [f"class{i}" for i in range(classes)]
+    return measures.compare("eval", images, answers, names, BANDS)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_every_number_is_scikit_learns(classes):
+    images = make_images(700, classes)
+    answers = {
+        "baseline": make_answers(images, classes, 1.5, 1),
+        "candidate": make_answers(images, classes, 2.0, 2),
+    }
+    found = compare(images, answers, classes)
+    json.dumps(found, allow_nan=False)
+    labels, order = images.labels, np.arange(classes)
+    for role, given in answers.items():
+        values = given.probabilities.astype(np.float64)
+        predicted, model = values.argmax(axis=1), found["models"][role]
+        assert model["error"] == pytest.approx(1 - accuracy_score(labels, predicted))
+        assert model["cross_entropy"] == pytest.approx(
+            log_loss(labels, values / values.sum(1, keepdims=True), labels=order),
+            rel=1e-5,
+        )
+        assert (
+            model["confusion"]
+            == confusion_matrix(labels, predicted, labels=order).tolist()
+        )
+        if classes == 100:
+            top = top_k_accuracy_score(labels, values, k=5, labels=order)
+            assert model["top5"]["error"] == pytest.approx(1 - top)
+        else:
+            assert model["top5"] is None
+        low, high = model["ci95"]
+        assert low < model["error"] < high
+        for index in (0, 7):
+            part = labels == index
+            expected = 1 - accuracy_score(labels[part], predicted[part])
+            assert model["slices"][f"label={index}"]["error"] == pytest.approx(expected)
+        bright = images.bands["brightness_band"] == 3
+        expected = 1 - accuracy_score(labels[bright], predicted[bright])
+        assert model["slices"]["brightness=highest"]["error"] == pytest.approx(expected)
+        assert model["slices"]["brightness=highest"]["examples"] == bright.sum()
+    pair = found["pairs"]["candidate_minus_baseline"]
+    assert pair["difference"] == pytest.approx(
+        found["models"]["candidate"]["error"] - found["models"]["baseline"]["error"]
+    )
+    wrong = {r: a.probabilities.argmax(1) != labels for r, a in answers.items()}
+    only = wrong["candidate"] & ~wrong["baseline"]
+    assert pair["only_first_wrong"] == only.sum()
+    assert found["models"]["in_service"] is None
+    assert found["pairs"]["candidate_minus_in_service"] is None
+
+
+@pytest.mark.parametrize("n", [10, 1_000_000])
+def test_a_constant_answer_and_agreement_at_any_size(n):
+    images = make_images(n, 4)
+    constant = np.tile(np.float32([0.1, 0.7, 0.1, 0.1]), (n, 1))
+    same = Answers(network="a", probabilities=constant)
+    found = compare(
+        images, {"baseline": same, "candidate": same, "in_service": same}, 4
+    )
+    share = float((images.labels == 1).mean())
+    for role in measures.ROLES:
+        assert found["models"][role]["error"] == pytest.approx(1 - share)
+    for pair in found["pairs"].values():
+        assert pair["difference"] == 0
+        assert pair["p_value"] == 1
+        assert pair["ci95"][0] < 0 < pair["ci95"][1]
+        assert all(
+            p["interval"][0] < 0 < p["interval"][1] for p in pair["slices"].values()
+        )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda p: p[:, :3], "have the shape [50, 3]"),
+        (lambda p: p[:-1], "have the shape [49, 4]"),
+        (
+            lambda p: np.where(np.arange(50)[:, None] == 3, np.nan, p),
+            "not numbers for 1 of 50",
+        ),
+        (lambda p: p * np.inf, "not numbers"),
+        (lambda p: p * 2, "add up to 1 for 50 of 50"),
+        (lambda p: p - 0.5, "negative or do not add up"),
+    ],
+)
+def test_what_is_no_set_of_probabilities(spoil, words):
+    images = make_images(50, 4)
+    good = make_answers(images, 4, 1, 1).probabilities
+    assert measures.probabilities_problem(good, 50, 4) is None
+    problem = measures.probabilities_problem(spoil(good), 50, 4)
+    assert problem is not None and words in problem
+
+
+def test_permuted_class_names_are_noticed():
+    names = ["cat", "dog", "ship"]
+    predicted = np.array([0, 2, 1])
+    assert (
+        measures.class_name_problem([b"cat", b"ship", b"dog"], predicted, names) is None
+    )
+    problem = measures.class_name_problem([b"cat", b"dog", b"ship"], predicted, names)
+    assert problem == "it calls class 2 'dog', which is 'ship' in the data"
+
+
+def test_a_contender_with_a_problem_leaves_the_others_alone():
+    images = make_images(100, 4)
+    answers = {
+        "baseline": make_answers(images, 4, 1, 1),
+        "candidate": Answers(network="b", probabilities=None, problem="it is broken"),
+    }
+    found = compare(images, answers, 4)
+    assert found["models"]["candidate"]["problem"] == "it is broken"
+    assert found["models"]["candidate"]["error"] is None
+    assert found["models"]["baseline"]["error"] is not None
+    assert found["pairs"]["candidate_minus_baseline"] is None

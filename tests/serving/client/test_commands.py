@@ -1,0 +1,298 @@
+"""`python -m serving.client` as a person uses it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.client.__main__ import main
+from tests.serving.client.official import CLASSES, expected_label, random_images
+from tests.serving.client.test_classifier import refused_port
+
+pytestmark = pytest.mark.tf
+
+ROOT = Path(__file__).parents[3]
+IMAGES = random_images(200)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """200 images, among them folders, and seven files that are no image of 32 x 32."""
+    folder = tmp_path_factory.mktemp("images")
+    for index, image in enumerate(IMAGES):
+        place = folder / f"part{index % 3}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(image).save(place / f"{index:03}.{['png', 'PNG'][index % 2]}")
+    broken = folder / "broken"
+    broken.mkdir()
+    whole = (folder / "part0" / "000.png").read_bytes()
+    (broken / "cut.png").write_bytes(whole[:300])
+    (broken / "empty.jpg").touch()
+    (broken / "text.jpeg").write_text("hello")
+    Image.new("RGB", (7, 9)).save(broken / "small.png")
+    (broken / "dangling.png").symlink_to("nowhere")
+    os.mkfifo(broken / "pipe.png")
+    (broken / "new\nline\x1b[31m.png").write_text("x")
+    (folder / "notes.txt").write_text("no image, and not asked for")
+    (folder / "._hidden.png").write_text("what macOS leaves behind")
+    return folder
+
+
+BROKEN = 7
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def check_row(row: dict, folder: Path) -> None:
+    index = int(Path(row["file"]).stem)
+    label = expected_label(IMAGES[index])
+    assert int(row["label"]) == label
+    assert row["class_name"] == CLASSES[label]
+    assert float(row["probability"]) == pytest.approx(0.91)
+    assert int(row["model_version"]) == 7
+
+
+def test_a_folder_becomes_csv_and_json(backend, folder, tmp_path, capsys):
+    table, data = tmp_path / "out.csv", tmp_path / "out.json"
+    arguments = ["predict", str(folder), "--server", backend.address]
+    arguments += ["--csv", str(table), "--json", str(data), "--batch_size", "32"]
+    assert main(arguments) == 1  # some are broken
+    rows = rows_of(table)
+    assert len(rows) == len(IMAGES) + BROKEN
+    assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
+    assert sum(bool(row["error"]) for row in rows) == BROKEN
+    for row in rows:
+        if not row["error"]:
+            check_row(row, folder)
+    entries = json.loads(data.read_text())
+    assert len(entries) == len(rows)
+    for entry, row in zip(entries, rows, strict=True):
+        assert entry["file"] == row["file"]
+        if not entry["error"]:
+            check_row(entry, folder)
+            values = np.array(entry["probabilities"], np.float32)
+            assert values.argmax() == entry["label"]
+            assert values.max() == np.float32(0.91)
+    shown, said = capsys.readouterr()
+    assert "and 180 more" in shown
+    for name in ("cut.png: Invalid PNG", "empty.jpg: the file is empty",
+                 "text.jpeg: neither", "small.png: the image is 7 x 9",
+                 "dangling.png: No such file", "pipe.png is no regular file"):  # fmt: skip
+        assert name in said, name
+    assert "\x1b" not in said and "\x1b" not in shown
+    assert "200 of 207 images classified" in said and "by version 7" in said
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_few_images_are_a_table(backend, folder, capsys):
+    files = sorted(str(path) for path in (folder / "part1").iterdir())[:3]
+    assert main(["predict", *files, "--server", backend.address]) == 0
+    shown, _ = capsys.readouterr()
+    lines = shown.splitlines()
+    assert lines[0].split() == ["file", "class", "probability"]
+    assert len(lines) == 4 and all("91.0%" in line for line in lines[1:])
+
+
+def test_json_on_stdout_is_all_there_is(backend, folder, capsys):
+    file = str(folder / "part0" / "000.png")
+    assert main(["predict", file, "--json", "-", "--server", backend.address]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    check_row(entry, folder)
+
+
+def test_resizing(backend, folder, capsys):
+    small = str(folder / "broken" / "small.png")
+    assert main(["predict", small, "--resize", "--server", backend.address]) == 0
+    assert "class 0" in capsys.readouterr().out
+
+
+def test_a_failing_server_leaves_no_half_file(backend, folder, tmp_path, capsys):
+    import grpc
+
+    backend.failures = [(grpc.StatusCode.INTERNAL, "out of order")] * 99
+    table = tmp_path / "out.csv"
+    arguments = ["predict", str(folder), "--csv", str(table)]
+    assert main([*arguments, "--server", backend.address]) == 3
+    assert list(tmp_path.iterdir()) == []
+    (line,) = [e for e in capsys.readouterr().err.splitlines() if "unreadable" not in e]
+    assert line == "python -m serving.client: out of order"
+
+
+def test_status_metadata_and_bench(backend, tmp_path, capsys):
+    backend.statuses = [(9, 30, 0, ""), (8, 50, 13, "no variables")]
+    assert main(["status", "--server", backend.address]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "version  state      error",
+        "9        AVAILABLE",
+        "8        END        INTERNAL: no variables",
+    ]
+    assert main(["metadata", "--server", backend.address]) == 0
+    shown = capsys.readouterr().out
+    assert "model cifar, version 7" in shown and "[?, 32, 32, 3]" in shown
+    figures = tmp_path / "bench.json"
+    arguments = ["bench", "--requests", "20", "--batch_size", "4", "--in_flight", "3"]
+    arguments += ["--json", str(figures), "--server", backend.address]
+    assert main(arguments) == 0
+    found = json.loads(figures.read_text())
+    assert found["requests"] == 20 and found["failed"] == {}
+    assert 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"]
+    rate = found["requests_per_second"]
+    assert rate * 4 == pytest.approx(found["images_per_second"])
+    assert rate == pytest.approx(20 / found["seconds"])
+    assert "p99_ms" in capsys.readouterr().out
+    assert backend.batch_sizes == [4] * (20 + 3 * 3)
+
+
+def test_failures_under_measurement_are_counted(backend, capsys):
+    import grpc
+
+    arguments = ["bench", "--requests", "5", "--in_flight", "1", "--attempts", "1"]
+
+    def fail() -> None:
+        while backend.calls < 4:
+            time.sleep(0.001)
+        backend.failures = [(grpc.StatusCode.UNAVAILABLE, "away")]
+
+    backend.delay_seconds = 0.05
+    thread = threading.Thread(target=fail)
+    thread.start()
+    assert main([*arguments, "--json", "-", "--server", backend.address]) == 1
+    thread.join()
+    assert json.loads(capsys.readouterr().out)["failed"] == {"UNAVAILABLE": 1}
+
+
+def test_watching_reports_each_change_once(backend, capsys):
+    def change() -> None:
+        time.sleep(0.4)
+        backend.statuses = [(7, 30, 0, ""), (8, 20, 0, "")]
+        time.sleep(0.4)
+        backend.statuses = [(8, 30, 0, "")]
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    arguments = ["watch", "--seconds", "1.2", "--interval", "0.05"]
+    assert main([*arguments, "--server", backend.address]) == 0
+    thread.join()
+    changes = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert changes == [
+        "version 7 AVAILABLE",
+        "version 8 LOADING",
+        "version 7 is gone",
+        "version 8 LOADING → AVAILABLE",
+    ]
+
+
+def test_watching_survives_the_server(tmp_path, capsys):
+    port = refused_port()
+    arguments = ["watch", "--seconds", "0.3", "--interval", "0.05", "--attempts", "1"]
+    assert main([*arguments, "--server", f"127.0.0.1:{port}"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"no answer from 127.0.0.1:{port} (Connection refused)" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["status", "--server", "localhost"], 2, "host:port is needed"),
+        (["status", "--metadata", "secret"], 2, "KEY=VALUE"),
+        (["status", "--token_file", "/nowhere"], 2, "/nowhere: No such file"),
+        (["status", "--tls", "--ca", "/nowhere"], 2, "TLS.ca: /nowhere"),
+        (["status", "--timeout", "0"], 2, "seconds above 0"),
+        (["predict", "{empty}"], 2, "no image in this folder"),
+        (["predict", "a.png", "--csv", "/nowhere/x.csv"], 2, "/nowhere/x.csv"),
+        (["predict", "a.png", "--csv", "-", "--json", "-"], 2, "share stdout"),
+        (["status", "--model", "other", "--server", "{server}"], 3, "--model names"),
+        (["bench", "--requests", "0", "--server", "{server}"], 2, "at least 1"),
+        (
+            ["status", "--server", "{nobody}", "--attempts", "1"],
+            3,
+            "python -m serving.server",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_one_line(
+    backend, tmp_path, capsys, arguments, status, words
+):
+    values = {
+        "{empty}": str(tmp_path),
+        "{server}": backend.address,
+        "{nobody}": f"127.0.0.1:{refused_port()}",
+    }
+    assert main([values.get(word, word) for word in arguments]) == status
+    shown, said = capsys.readouterr()
+    assert shown == ""
+    assert words in said and said.count("\n") == 1
+    assert "secret" not in said
+
+
+def test_tokens_come_from_a_file(backend, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("s3cr3t\n")
+    arguments = ["predict", "--token_file", str(token), "--server", backend.address]
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    assert main([*arguments, str(tmp_path / "a.png")]) == 0
+    assert backend.metadata[-1]["authorization"] == "Bearer s3cr3t"
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "serving.client", *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, **options,
+    )  # fmt: skip
+
+
+def test_as_a_program(backend, folder):
+    done = run(
+        "predict", str(folder / "part0"), "--csv", "-", "--server", backend.address
+    )
+    assert done.returncode == 0
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == len(list((folder / "part0").iterdir()))
+    assert "Traceback" not in done.stderr
+    assert run("--help").returncode == 0
+    assert run("nonsense").returncode == 2
+
+
+def test_a_reader_that_goes_away_is_no_error(backend, folder):
+    command = f"{sys.executable} -m serving.client predict {folder}/part* --csv - "
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} --server {backend.address} | true"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_interrupting_ends_with_one_line(backend, folder, tmp_path):
+    backend.delay_seconds = 30.0
+    table = tmp_path / "out.csv"
+    # A shell that runs tests in the background has switched SIGINT off for its children.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from serving.client.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "predict", str(folder / "part0")]
+    command += ["--csv", str(table), "--batch_size", "2", "--server", backend.address]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not backend.calls and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert said == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []

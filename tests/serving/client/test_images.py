@@ -1,0 +1,256 @@
+"""Whatever holds an image becomes pixels or a file, or one clear sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from serving.client import images as module
+from serving.client.answers import OUTPUTS
+from serving.client.errors import InvalidInput
+from tests.serving.client.official import random_images, write_png
+from trainer import features
+
+PIXELS = random_images(1)[0]
+
+
+def encoded(array: np.ndarray, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_names_are_those_of_the_exported_model():
+    assert module.IMAGE_SHAPE == features.IMAGE_SHAPE
+    assert module.SIGNATURE_IMAGES == features.SIGNATURE_IMAGES
+    assert module.SIGNATURE_ENCODED == features.SIGNATURE_ENCODED
+    assert OUTPUTS == (
+        features.PROBABILITIES,
+        features.PREDICTED_LABEL,
+        features.CLASS_NAME,
+    )
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        PIXELS,
+        np.asfortranarray(PIXELS),
+        Image.fromarray(PIXELS),
+        Image.fromarray(PIXELS).convert("RGBA"),
+    ],
+    ids=["array", "fortran", "pillow", "alpha"],
+)
+def test_pixels_stay_as_they_are(image):
+    np.testing.assert_array_equal(module.load(image, resize=False), PIXELS)
+
+
+def test_array_likes_are_taken():
+    class Tensor:
+        shape = (32, 32, 3)
+
+        def __array__(self, dtype=None, copy=None):
+            return PIXELS
+
+    np.testing.assert_array_equal(module.load(Tensor(), resize=False), PIXELS)
+
+
+def test_grey_and_palette_pictures_become_rgb():
+    grey = Image.fromarray(PIXELS).convert("L")
+    found = module.load(grey, resize=False)
+    np.testing.assert_array_equal(found, np.asarray(grey)[..., None].repeat(3, axis=2))
+    palette = Image.fromarray(PIXELS).quantize(16)
+    found = module.load(palette, resize=False)
+    np.testing.assert_array_equal(found, np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_files_of_the_right_size_travel_as_they_are(tmp_path: Path, kind: str):
+    content = encoded(PIXELS, kind)
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    for given_as in (path, str(path), content, bytearray(content), memoryview(content)):
+        assert module.load(given_as, resize=False) == content
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"progressive": True},
+        {"quality": 1},
+        {"exif": b"Exif\0\0" + bytes(5000)},
+        {"comment": b"\xff\xc0" * 100, "restart_marker_blocks": 2},
+        {"subsampling": 2, "optimize": True},
+    ],
+)
+@pytest.mark.parametrize("shape", [(32, 32, 3), (17, 300, 3), (300, 17)])
+def test_jpeg_headers_say_the_size(options, shape):
+    array = np.zeros(shape, np.uint8)
+    found = module.encoded_size(encoded(array, "jpeg", **options))
+    assert found == (shape[1], shape[0])
+
+
+@given(
+    content=st.binary(max_size=300), begin=st.sampled_from([b"\xff\xd8\xff", b"\x89P"])
+)
+@settings(max_examples=200, deadline=None)
+def test_no_header_is_too_broken(content, begin):
+    found = module.encoded_size(begin + content)
+    assert found is None or all(0 <= side < 2**32 for side in found)
+
+
+@given(length=st.integers(0, 1200))
+@settings(max_examples=50, deadline=None)
+def test_cut_jpegs_give_the_size_or_nothing(length):
+    content = encoded(PIXELS, "jpeg")
+    assert module.encoded_size(content[:length]) in (None, (32, 32))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((32, 32, 3), np.float32), "dtype float32; uint8"),
+        (np.zeros((28, 28, 3), np.uint8), "resize=True"),
+        (np.zeros((32, 32, 4), np.uint8), r"\[32, 32, 4\]; \[32, 32, 3\] is needed$"),
+        (np.zeros((32, 32, 3), "S3"), "no image"),
+        (b"", "empty"),
+        (PIXELS.tobytes(), "frombuffer"),
+        (b"GIF89a" + bytes(30), "neither a PNG nor a JPEG"),
+        (encoded(np.zeros((9, 7, 3), np.uint8), "png"), "is 7 x 9, the model takes"),
+        (Image.new("RGB", (7, 9)), "is 7 x 9"),
+        (Image.new("F", (32, 32)), "mode F"),
+        (Image.new("I;16", (32, 32)), "mode I;16"),
+        ("/nowhere/cat.png", "/nowhere/cat.png: No such file"),
+        ("a\0b", "null"),
+        (os.devnull, "no regular file"),
+        ("/", "is a folder"),
+        (None, "no image|shape"),
+        (3.5, "shape"),
+        ({"a": 1}, "no image|shape"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(image, words):
+    with pytest.raises(InvalidInput, match=words) as caught:
+        module.load(image, resize=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_objects_that_fail_to_convert_are_refused():
+    class Broken:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("on another device")
+
+    with pytest.raises(InvalidInput, match="on another device"):
+        module.load(Broken(), resize=False)
+
+
+def test_resizing_takes_other_sizes_and_formats(tmp_path: Path):
+    large = PIXELS.repeat(3, axis=0).repeat(3, axis=1)
+    for image in (
+        large,
+        Image.fromarray(large),
+        encoded(large, "png"),
+        encoded(large, "bmp"),
+        encoded(large, "webp", lossless=True),
+        write_png(tmp_path / "large.png", large),
+    ):
+        np.testing.assert_array_equal(module.load(image, resize=True), PIXELS)
+    small = module.load(PIXELS[:8, :8], resize=True)
+    assert isinstance(small, np.ndarray) and small.shape == (32, 32, 3)
+
+
+def test_bombs_are_refused_before_decoding():
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+        )
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+    with pytest.raises(InvalidInput, match="100000 x 100000 pixels are more than"):
+        module.load(bomb, resize=True)
+
+
+@pytest.mark.parametrize("cut", [30, 60, 200, -500])
+def test_broken_files_are_refused_when_decoded_here(cut: int):
+    content = encoded(PIXELS.repeat(2, axis=0), "png")[:cut]
+    with pytest.raises(InvalidInput):
+        module.load(content, resize=True)
+
+
+def test_without_pillow_resizing_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    with pytest.raises(InvalidInput, match="pip install pillow"):
+        module.load(PIXELS[:8], resize=True)
+
+
+def test_mixed_chunks_keep_places_and_errors(tmp_path: Path):
+    path = write_png(tmp_path / "a.png", PIXELS)
+    mixed = [
+        PIXELS,
+        path,
+        "missing.png",
+        b"",
+        Image.fromarray(PIXELS),
+        path.read_bytes(),
+    ]
+    (chunk,) = module.chunks(mixed, 10)
+    prepared = module.prepare(chunk, resize=False)
+    assert prepared.size == 6
+    assert set(prepared.errors) == {2, 3}
+    found = {request.signature: request for request in prepared.requests}
+    assert found["serving_default"].places == (0, 4)
+    assert found["serving_default"].value.shape == (2, 32, 32, 3)
+    assert found["encoded_images"].places == (1, 5)
+    assert found["encoded_images"].value.tolist() == [path.read_bytes()] * 2
+
+
+def test_arrays_are_cut_without_copies():
+    array = random_images(10)
+    pieces = list(module.chunks(array, 4))
+    assert [len(piece) for piece in pieces] == [4, 4, 2]
+    assert all(np.shares_memory(piece, array) for piece in pieces)
+    request = module.prepare(pieces[0], resize=False).requests[0]
+    assert np.shares_memory(request.value, array)
+
+
+def test_iterables_are_read_as_needed():
+    read = []
+
+    def source():
+        for index in range(100):
+            read.append(index)
+            yield PIXELS
+
+    pieces = module.chunks(source(), 8)
+    assert not read
+    next(pieces)
+    assert len(read) == 8
+
+
+@pytest.mark.parametrize("images", [[], np.zeros((0, 32, 32, 3), np.uint8), iter(())])
+def test_nothing_gives_nothing(images):
+    assert list(module.chunks(images, 4)) == []
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (1, 2, 32, 32, 3), ()])
+def test_arrays_of_other_ranks_are_refused(shape):
+    with pytest.raises(InvalidInput, match=r"\[n, 32, 32, 3\]"):
+        list(module.chunks(np.zeros(shape, np.uint8), 4))
+
+
+def test_many_or_one():
+    assert module.is_many([PIXELS]) and module.is_many(PIXELS[None])
+    assert module.is_many(iter([PIXELS]))
+    for one in (PIXELS, "a.png", Path("a.png"), b"x", Image.fromarray(PIXELS)):
+        assert not module.is_many(one)

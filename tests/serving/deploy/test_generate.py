@@ -1,0 +1,568 @@
+"""The generated files are what Kubernetes, Compose, Prometheus and TensorFlow Serving take.
+
+Kubernetes by the API's own schemas (kubernetes-validate bundles them, strict: unknown
+fields are errors), Compose by the Compose specification's (check-jsonschema bundles it),
+PromQL by Prometheus's grammar (promql-parser), model configurations by
+tensorflow_serving's classes. For KServe no package bundles a schema: its pod is checked
+as a pod, the rest by a schema of the fields used, written from KServe's documentation.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import promql_parser
+import pytest
+import yaml
+from check_jsonschema.builtin_schemas import get_builtin_schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.client import images
+from serving.deploy import configuration, generate
+from serving.deploy.__main__ import main
+from serving.deploy.generate import Choices
+from serving.deploy.outputs import DeployError, PublishedModel, read_outputs
+from serving.server import metrics
+from tests.serving.deploy.test_outputs import publish, report
+
+KUBERNETES = ["1.30", "1.33", "1.36"]
+BATCHING = """\
+max_batch_size { value: 64 }
+allowed_batch_sizes: 1
+allowed_batch_sizes: 64
+"""
+
+
+def model(name: str = "cifar", *versions: int, **changes) -> PublishedModel:
+    values = {
+        "pushed": None,
+        "batching": BATCHING,
+        "folder": Path("/srv/serving") / name,
+    }
+    return PublishedModel(name=name, versions=versions or (5, 7), **values | changes)
+
+
+def rendered(*models: PublishedModel, **choices) -> dict[str, str]:
+    return generate.render(models or (model(),), Choices(**choices))
+
+
+def documents(files: dict[str, str], folder: str) -> list[dict]:
+    return [
+        document
+        for name, text in sorted(files.items())
+        if name.startswith(folder)
+        for document in yaml.safe_load_all(text)
+    ]
+
+
+def kind(files: dict[str, str], name: str) -> dict:
+    (found,) = [d for d in documents(files, "kubernetes/") if d["kind"] == name]
+    return found
+
+
+VARIANTS = [
+    {},
+    {"versions": "pinned", "cpus": 16, "memory": "512Mi", "min_replicas": 1},
+    {
+        "image": "registry.test:5000/team/serving@sha256:" + "0" * 64,
+        "storage": "gs://b/m",
+    },
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_takes_the_manifests(version: str, variant: dict):
+    files = rendered(model(), model("other_Model.2"), **variant)
+    found = documents(files, "kubernetes/")
+    for document in found:
+        kubernetes_validate.validate(document, version, strict=True)
+    assert {document["kind"] for document in found} == {
+        "ConfigMap", "Deployment", "Service", "HorizontalPodAutoscaler",
+        "PodDisruptionBudget", "NetworkPolicy", "PersistentVolumeClaim",
+    }  # fmt: skip
+
+
+def test_the_validator_refuses_wrong_manifests():
+    deployment = kind(rendered(), "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, KUBERNETES[0], strict=True)
+
+
+def test_pods_are_locked_down_and_probed():
+    pod = kind(rendered(), "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"requests", "limits"} == set(container["resources"])
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v1/models/cifar"
+    assert "livenessProbe" in container and "startupProbe" in container
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts["/models"]["readOnly"] and mounts["/config"]["readOnly"]
+    assert {m["name"] for m in mounts.values()} == {v["name"] for v in pod["volumes"]}
+
+
+def test_manifests_refer_to_each_other():
+    files = rendered(model("My_Model"))
+    deployment = kind(files, "Deployment")
+    name = deployment["metadata"]["name"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    ports = {
+        port["name"]
+        for port in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+    for selector in (
+        deployment["spec"]["selector"]["matchLabels"],
+        kind(files, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        kind(files, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    for document in documents(files, "kubernetes/service"):
+        assert document["spec"]["selector"].items() <= labels.items()
+        assert all(port["targetPort"] in ports for port in document["spec"]["ports"])
+    scaler = kind(files, "HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == name
+    assert "replicas" not in deployment["spec"]
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    assert (
+        volumes[1]["configMap"]["name"] == kind(files, "ConfigMap")["metadata"]["name"]
+    )
+    claim = kind(files, "PersistentVolumeClaim")["metadata"]["name"]
+    assert volumes[0]["persistentVolumeClaim"]["claimName"] == claim
+
+
+def test_nobody_but_clients_and_prometheus_gets_in_and_nothing_out():
+    policy = kind(rendered(), "NetworkPolicy")["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert policy["egress"] == []
+    assert all(rule["from"] and rule["ports"] for rule in policy["ingress"])
+
+
+def test_config_map_holds_the_configuration_files_byte_for_byte():
+    files = rendered()
+    data = kind(files, "ConfigMap")["data"]
+    for name in ("models.config", "batching.config", "monitoring.config"):
+        assert data[name] == files[f"tensorflow_serving/{name}"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_compose_takes_its_file(variant: dict):
+    found = yaml.safe_load(rendered(**variant)["compose.yaml"])
+    schema = get_builtin_schema("vendor.compose-spec")
+    jsonschema.Draft202012Validator(schema).validate(found)
+    broken = copy.deepcopy(found)
+    broken["services"]["grafana"]["portz"] = []
+    assert not jsonschema.Draft202012Validator(schema).is_valid(broken)
+
+
+def test_compose_is_local_and_hardened_and_its_mounts_exist():
+    files = rendered()
+    services = yaml.safe_load(files["compose.yaml"])["services"]
+    assert set(services) == {"tensorflow_serving", "prometheus", "grafana"}
+    for service in services.values():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert re.search(r":[\w.]+$", service["image"]), "a fixed version"
+        for volume in service["volumes"]:
+            if volume["type"] == "bind" and volume["source"].startswith("./"):
+                folder = volume["source"].removeprefix("./") + "/"
+                assert any(name.startswith(folder) for name in files), folder
+                assert volume["read_only"] is True
+
+
+@pytest.mark.parametrize(
+    "folder", ["/srv/my models", "/srv/$HOME/a", '/srv/"x"/é', "/a#b"]
+)
+def test_any_folder_survives_yaml_and_composes_variables(folder: str):
+    files = rendered(model(folder=Path(folder) / "cifar"))
+    service = yaml.safe_load(files["compose.yaml"])["services"]["tensorflow_serving"]
+    assert service["volumes"][0]["source"].replace("$$", "$") == folder
+    assert service["volumes"][0]["source"].count("$") == 2 * folder.count("$")
+
+
+def test_arguments_are_the_same_everywhere_and_files_where_they_say():
+    files = rendered(versions="pinned")
+    compose = yaml.safe_load(files["compose.yaml"])["services"]["tensorflow_serving"]
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    assert compose["command"] == pod["containers"][0]["args"]
+    for argument in compose["command"]:
+        path = re.fullmatch(r"--\w+_file=/config/(.+)", argument)
+        if path:
+            assert f"tensorflow_serving/{path[1]}" in files
+    flags = {argument.partition("=")[0] for argument in compose["command"]}
+    assert "--allow_version_labels_for_unavailable_models" in flags
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_embedded_server_takes_the_arguments(variant: dict):
+    """It has tensorflow_model_server's flags, so a wrong one shows here."""
+    from serving.server import flags
+
+    text = rendered(**variant)["compose.yaml"]
+    command = yaml.safe_load(text)["services"]["tensorflow_serving"]["command"]
+    # These two come from the image's own entry point.
+    found, _ = flags.parse(["--port=8500", "--rest_api_port=8501", *command])
+    assert found.enable_batching is True
+    assert found.model_config_file == "/config/models.config"
+
+
+# KServe.
+
+_PREDICTOR = {
+    "type": "object",
+    "required": ["model"],
+    "additionalProperties": False,
+    "properties": {
+        "minReplicas": {"type": "integer", "minimum": 0},
+        "maxReplicas": {"type": "integer", "minimum": 1},
+        "timeout": {"type": "integer", "minimum": 1},
+        "model": {
+            "type": "object",
+            "required": ["modelFormat", "storageUri"],
+            "additionalProperties": False,
+            "properties": {
+                "modelFormat": {
+                    "type": "object",
+                    "required": ["name"],
+                    "additionalProperties": False,
+                    "properties": {"name": {"const": "tensorflow"}},
+                },
+                "protocolVersion": {"enum": ["v1", "v2", "grpc-v2"]},
+                "runtimeVersion": {"type": "string", "minLength": 1},
+                "storageUri": {"type": "string", "pattern": r"^[a-z0-9]+://.+"},
+                "resources": {"type": "object"},
+                "securityContext": {"type": "object"},
+            },
+        },
+    },
+}
+KSERVE = {
+    "type": "object",
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "additionalProperties": False,
+    "properties": {
+        "apiVersion": {"const": "serving.kserve.io/v1beta1"},
+        "kind": {"const": "InferenceService"},
+        "metadata": {
+            "type": "object",
+            "required": ["name"],
+            "additionalProperties": False,
+            "properties": {
+                "name": {
+                    "type": "string",
+                    "pattern": r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$",
+                }
+            },
+        },
+        "spec": {
+            "type": "object",
+            "required": ["predictor"],
+            "additionalProperties": False,
+            "properties": {"predictor": _PREDICTOR},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kserve_has_a_service_for_each_model(variant: dict):
+    files = rendered(model(), model("other_Model.2"), **variant)
+    found = documents(files, "kserve/")
+    assert [d["metadata"]["name"] for d in found] == ["cifar", "other-model-2"]
+    for document, name in zip(found, ("cifar", "other_Model.2"), strict=True):
+        jsonschema.validate(document, KSERVE)
+        served = document["spec"]["predictor"]["model"]
+        assert served["storageUri"].endswith(f"/{name}")
+        container = {
+            "name": "kserve-container",
+            "resources": served["resources"],
+            "securityContext": served["securityContext"],
+        }
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}
+        pod["spec"] = {"containers": [container]}
+        kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)
+
+
+# Prometheus and Grafana.
+
+# What tensorflow_model_server exports and the embedded server as well.
+EXPORTED = set(re.findall(rb"# TYPE (\S+) \w+", metrics.render()))
+
+
+def metric_names(expression: str) -> set[str]:
+    """Names of all vectors in a PromQL expression, which the parser must understand."""
+    found: set[str] = set()
+
+    def visit(node) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.add(node.name)
+        for name in ("expr", "lhs", "rhs", "args", "param", "vector_selector"):
+            child = getattr(node, name, None)
+            for part in child if isinstance(child, list) else [child]:
+                if part is not None and not isinstance(part, (str, int, float)):
+                    visit(part)
+
+    visit(promql_parser.parse(expression))
+    return found
+
+
+def check_expression(expression: str) -> None:
+    expression = re.sub(r"\$__(rate_interval|range)", "5m", expression)
+    names = metric_names(expression.replace('"$model"', '".*"'))
+    assert names, expression
+    for name in names - {"up"}:
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert {name.encode(), base.encode()} & EXPORTED, name
+
+
+def test_dashboard_asks_for_metrics_that_exist():
+    files = rendered()
+    board = json.loads(files["grafana/dashboards/tensorflow_serving.json"])
+    assert board["uid"] and board["title"] and board["schemaVersion"] >= 36
+    source = yaml.safe_load(files["grafana/provisioning/datasources/prometheus.yaml"])
+    known = {entry["uid"] for entry in source["datasources"]}
+    ids, places = [], set()
+    for panel in board["panels"]:
+        assert panel["title"] and panel["targets"] and panel["type"]
+        ids.append(panel["id"])
+        position = panel["gridPos"]
+        assert position["x"] + position["w"] <= 24
+        cells = {
+            (position["x"] + column, position["y"] + row)
+            for column in range(position["w"])
+            for row in range(position["h"])
+        }
+        assert not cells & places, f"{panel['title']} overlaps"
+        places |= cells
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] in known
+            check_expression(target["expr"])
+    assert len(set(ids)) == len(ids)
+    (variable,) = board["templating"]["list"]
+    assert variable["name"] == "model"
+    assert b":tensorflow:serving:request_count" in EXPORTED
+
+
+def test_prometheus_reads_the_page_that_the_server_is_told_to_have():
+    files = rendered()
+    found = yaml.safe_load(files["prometheus/prometheus.yaml"])
+    (job,) = found["scrape_configs"]
+    assert job["metrics_path"] == configuration.METRICS_PATH
+    assert configuration.METRICS_PATH in files["tensorflow_serving/monitoring.config"]
+    (target,) = job["static_configs"][0]["targets"]
+    service, port = target.split(":")
+    assert service in yaml.safe_load(files["compose.yaml"])["services"]
+    assert port == "8501"
+    for name in found["rule_files"]:
+        (group,) = yaml.safe_load(files[f"prometheus/{name}"])["groups"]
+        assert (
+            len({rule["alert"] for rule in group["rules"]}) == len(group["rules"]) == 4
+        )
+        for rule in group["rules"]:
+            check_expression(rule["expr"])
+            assert rule["annotations"]["summary"] and rule["labels"]["severity"]
+    provider = yaml.safe_load(files["grafana/provisioning/dashboards/files.yaml"])
+    folder = provider["providers"][0]["options"]["path"]
+    grafana = yaml.safe_load(files["compose.yaml"])["services"]["grafana"]
+    assert folder in {volume["target"] for volume in grafana["volumes"]}
+
+
+# TensorFlow Serving's own files.
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("versions", ["latest", "pinned"])
+def test_model_configuration_is_read_by_tensorflow_servings_class(versions):
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    models = (model("cifar", 5, 7, 9, pushed=7), model("Other_2.x", 1))
+    text = configuration.models_config(models, base="/models/", versions=versions)
+    parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    first, second = parsed.model_config_list.config
+    assert (first.name, first.base_path) == ("cifar", "/models/cifar")
+    assert (second.name, second.base_path) == ("Other_2.x", "/models/Other_2.x")
+    assert first.model_platform == second.model_platform == "tensorflow"
+    policy = first.model_version_policy
+    if versions == "latest":
+        assert policy.latest.num_versions == 1
+        assert not first.version_labels
+    else:
+        assert list(policy.specific.versions) == [7, 5]
+        assert dict(first.version_labels) == {"stable": 7, "previous": 5}
+        assert dict(second.version_labels) == {"stable": 1}
+        assert list(second.model_version_policy.specific.versions) == [1]
+
+
+def official_message(name: str, fields: dict[str, tuple[int, str]]):
+    """A message of session_bundle_config.proto, monitoring_config.proto: no package has
+    their classes, so the fields used here are declared with their public numbers."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", syntax="proto3")
+    wrapper = file.message_type.add(name="Wrapper")
+    wrapper.field.add(name="value", number=1, type=field.TYPE_INT64, label=1)
+    prometheus = file.message_type.add(name="PrometheusConfig")
+    prometheus.field.add(name="enable", number=1, type=field.TYPE_BOOL, label=1)
+    prometheus.field.add(name="path", number=2, type=field.TYPE_STRING, label=1)
+    message = file.message_type.add(name=name)
+    for key, (number, type_name) in fields.items():
+        added = message.field.add(name=key, number=number, label=1)
+        if type_name == "repeated":
+            added.type, added.label = field.TYPE_INT64, 3
+        else:
+            added.type, added.type_name = field.TYPE_MESSAGE, type_name
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()
+
+
+@pytest.mark.parametrize(
+    "stored", [BATCHING, None, BATCHING + "num_batch_threads { value: 3 }"]
+)
+def test_batching_parameters_are_those_stored_with_the_model(stored):
+    from google.protobuf import text_format
+
+    text = configuration.batching_config((model(batching=stored),), threads=6)
+    parsed = text_format.Parse(
+        text,
+        official_message(
+            "BatchingParameters",
+            {
+                "max_batch_size": (1, "Wrapper"),
+                "batch_timeout_micros": (2, "Wrapper"),
+                "max_enqueued_batches": (3, "Wrapper"),
+                "num_batch_threads": (4, "Wrapper"),
+                "allowed_batch_sizes": (6, "repeated"),
+            },
+        ),
+    )
+    assert parsed.allowed_batch_sizes[-1] == parsed.max_batch_size.value
+    assert parsed.max_batch_size.value == (64 if stored else 128)
+    threads = 3 if stored and "num_batch" in stored else 6
+    assert parsed.num_batch_threads.value == threads
+
+
+def test_contradictory_batching_parameters_are_refused():
+    wrong = "max_batch_size { value: 64 }\nallowed_batch_sizes: 32\n"
+    with pytest.raises(DeployError, match="allowed_batch_sizes, 32, must be"):
+        configuration.batching_config((model(batching=wrong),), threads=2)
+
+
+def test_monitoring_configuration_turns_prometheus_on():
+    from google.protobuf import text_format
+
+    fields = {"prometheus_config": (1, "PrometheusConfig")}
+    parsed = text_format.Parse(
+        configuration.monitoring_config(), official_message("MonitoringConfig", fields)
+    )
+    assert parsed.prometheus_config.enable is True
+    assert parsed.prometheus_config.path == configuration.METRICS_PATH
+
+
+# The command.
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    root = tmp_path / "output"
+    publish(root, "cifar", 5, 7, batching=BATCHING)
+    report(root, pushed={"version": 7, "path": "x"})
+    return root
+
+
+def test_the_command_writes_the_folder_and_may_do_so_again(output, tmp_path, capsys):
+    target = tmp_path / "deploy"
+    arguments = ["--output_root", str(output), "--to", str(target)]
+    assert main(arguments) == 0
+    assert "cifar: versions 5, 7" in capsys.readouterr().out
+    record = json.loads((target / "deploy.json").read_text())
+    written = {
+        p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()
+    }
+    assert written == {*record["files"], "deploy.json"}
+    assert record["models"] == {"cifar": {"newest": 7}}
+    (target / "mine.txt").write_text("kept")
+    assert main([*arguments, "--versions", "pinned"]) == 0
+    record = json.loads((target / "deploy.json").read_text())
+    assert record["models"] == {"cifar": {"stable": 7, "previous": 5}}
+    assert (target / "mine.txt").read_text() == "kept"
+    compose = yaml.safe_load((target / "compose.yaml").read_text())
+    volumes = compose["services"]["tensorflow_serving"]["volumes"]
+    assert volumes[0]["source"] == str(output / "serving")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--output_root", "/nowhere"], "/nowhere/serving: there is no such folder"),
+        (["--model", "other"], "--model=other: not published; there is cifar"),
+        (["--image", "a b"], "--image=a b"),
+        (["--image", "x:1\n  evil: true"], "--image="),
+        (["--storage", "bucket"], "--storage=bucket"),
+        (["--memory", "2G"], "--memory=2G"),
+        (["--cpus", "0"], "--cpus=0"),
+        (["--min_replicas", "9", "--max_replicas", "3"], "not above"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_write_nothing(
+    output, tmp_path, capsys, arguments, words
+):
+    target = tmp_path / "deploy"
+    options = ["--output_root", str(output), "--to", str(target), *arguments]
+    assert main(options) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") <= 2
+    assert not target.exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(output, tmp_path, capsys):
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "compose.yaml").write_text("mine")
+    assert main(["--output_root", str(output), "--to", str(target)]) == 2
+    assert "was not made by this command" in capsys.readouterr().err
+    assert (target / "compose.yaml").read_text() == "mine"
+
+
+names = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", fullmatch=True)
+
+
+@given(name=names)
+@settings(max_examples=8, deadline=None)
+def test_any_model_name_gives_valid_manifests(name: str):
+    files = rendered(model(name))
+    for document in documents(files, "kubernetes/"):
+        kubernetes_validate.validate(document, KUBERNETES[0], strict=True)
+        label = document["metadata"]["name"]
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", label), label
+    for document in documents(files, "kserve/"):
+        jsonschema.validate(document, KSERVE)
+    (probe,) = re.findall(
+        r"path: (/v1/models/\S+),", files["kubernetes/deployment.yaml"]
+    )
+    assert probe == f"/v1/models/{name}"
+
+
+def test_outputs_of_a_run_end_to_end(output):
+    """read_outputs and render agree with the client's defaults: the model is `cifar`."""
+    from serving.client.configured import DEFAULT_MODEL
+
+    files = generate.render(read_outputs(output), Choices())
+    assert f'name: "{DEFAULT_MODEL}"' in files["tensorflow_serving/models.config"]
+    assert images.SIGNATURE_IMAGES == "serving_default"

@@ -1,0 +1,82 @@
+"""What is read from a run's outputs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serving.deploy.outputs import DeployError, read_outputs
+
+
+def publish(root: Path, model: str, *versions: int | str, batching: str = "") -> None:
+    for version in versions:
+        folder = root / "serving" / model / str(version)
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").write_bytes(b"x")
+        if batching:
+            (folder / "batching_params.pbtxt").write_text(batching)
+
+
+def report(root: Path, **content) -> None:
+    (root / "report").mkdir(exist_ok=True)
+    (root / "report" / "report.json").write_text(json.dumps({"schema": 1} | content))
+
+
+def test_versions_are_those_that_tensorflow_serving_sees(tmp_path: Path):
+    publish(tmp_path, "cifar", 10, 9, 100, 2**63, "007", ".publishing-1-ab", "+3")
+    half = tmp_path / "serving" / "cifar" / "200"
+    half.mkdir()  # no saved_model.pb in it
+    (tmp_path / "serving" / "cifar" / "300").write_text("a file")
+    (tmp_path / "serving" / "notes.txt").touch()
+    (tmp_path / "serving" / "empty").mkdir()
+    (model,) = read_outputs(tmp_path)
+    assert model.versions == (7, 9, 10, 100)
+    assert model.folder == tmp_path / "serving" / "cifar"
+    assert model.pushed is None and model.batching is None
+
+
+def test_the_pushed_model_comes_first(tmp_path: Path):
+    publish(tmp_path, "a", 5)
+    publish(tmp_path, "b", 7, 8, batching="max_batch_size { value: 4 }\n")
+    report(tmp_path, pushed={"version": 7, "path": "somewhere"})
+    first, second = read_outputs(tmp_path)
+    assert (first.name, first.pushed, second.name, second.pushed) == ("b", 7, "a", None)
+    assert first.batching == "max_batch_size { value: 4 }\n"
+
+
+@pytest.mark.parametrize("pushed", [None, {}, {"version": None}, {"version": 6}])
+def test_a_run_need_not_have_pushed(tmp_path: Path, pushed):
+    publish(tmp_path, "cifar", 5)
+    report(tmp_path, pushed=pushed)
+    assert read_outputs(tmp_path)[0].pushed is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: None, "no such folder.*make run"),
+        (lambda root: (root / "serving" / "cifar").mkdir(parents=True), "no version"),
+        (lambda root: publish(root, "a b", 1), "letters, digits"),
+        (lambda root: publish(root, 'x"; evil', 1), "letters, digits"),
+        (lambda root: publish(root, "x" * 64, 1), "at most 63"),
+        (lambda root: (publish(root, "a", 1), report(root, schema=2)), "schema is 2"),
+        (
+            lambda root: (publish(root, "a", 1), report(root, pushed={"version": "x"})),
+            "pushed.version='x'",
+        ),
+        (
+            lambda root: (
+                publish(root, "a", 1),
+                report(root),
+                (root / "report" / "report.json").write_text("{"),
+            ),
+            "report.json: cannot be read",
+        ),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused(tmp_path: Path, change, words):
+    change(tmp_path)
+    with pytest.raises(DeployError, match=words):
+        read_outputs(tmp_path)

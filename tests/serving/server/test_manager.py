@@ -1,0 +1,408 @@
+"""Versions come and go as tensorflow_model_server's policies say, without a gap."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorflow_serving.apis import model_pb2
+
+from serving.server import savedmodel
+from serving.server.configuration import Model
+from serving.server.errors import ServingError
+from serving.server.manager import Manager, Policy, State, Version
+from tests.serving.server import models, processes
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel to copy from."""
+    folder = models.write_tf2(tmp_path_factory.mktemp("made") / "m")
+    gc.collect()
+    gc.freeze()  # as the server does; each unloading collects
+    return folder
+
+
+def load(model: Model, version: Version) -> None:
+    version.servable = savedmodel.load(version.folder, savedmodel.Options())
+
+
+@pytest.fixture
+def manage() -> Any:
+    """Makes managers that poll only when told, and stops them."""
+    running: list[Manager] = []
+
+    def manage(
+        loader: Callable[[Model, Version], None] = load, **policy: Any
+    ) -> Manager:
+        settings = {"poll_seconds": 3600, "retry_seconds": 0.0, "max_retries": 0}
+        manager = Manager(loader, Policy(**{**settings, **policy}))
+        running.append(manager)
+        return manager
+
+    yield manage
+    for manager in running:
+        manager.stop()
+
+
+def model(base: Path, **fields: Any) -> Model:
+    return Model(**{"name": "m", "base_path": str(base), "labels": {}, **fields})
+
+
+def spec(version: int | None = None, label: str = "", name: str = "m") -> Any:
+    made = model_pb2.ModelSpec(name=name)
+    if version is not None:
+        made.version.value = version
+    if label:
+        made.version_label = label
+    return made
+
+
+def add(made: Path, base: Path, *versions: int) -> None:
+    for version in versions:
+        shutil.copytree(made, base / str(version))
+
+
+def served(manager: Manager) -> list[int]:
+    return manager.available().get("m", [])
+
+
+def settle(manager: Manager, *versions: int) -> None:
+    """Polls until exactly these are served."""
+
+    def reached() -> bool:
+        manager.poll()
+        return served(manager) == list(versions)
+
+    processes.wait_for(reached)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [9]),
+        ({"num_versions": 2}, [5, 9]),
+        ({"num_versions": 7}, [1, 5, 9]),
+        ({"policy": "all"}, [1, 5, 9]),
+        ({"policy": "specific", "versions": frozenset({1, 5, 6})}, [1, 5]),
+    ],
+)
+def test_policies_choose_versions(manage, made, tmp_path, fields, expected):
+    add(made, tmp_path, 1, 5, 9)
+    manager = manage()
+    manager.start({"m": model(tmp_path, **fields)})
+    settle(manager, *expected)
+    with manager.use(spec()) as version:
+        assert version.number == expected[-1]
+
+
+def test_names_that_are_no_versions_are_ignored(manage, made, tmp_path):
+    add(made, tmp_path, 3)
+    for name in ("latest", "4x", ".5", "-6", "7.0", "٨", "99999999999999999999", " 9"):
+        shutil.copytree(made, tmp_path / name)
+    (tmp_path / "12").write_text("a file")
+    manager = manage()
+    manager.start({"m": model(tmp_path, policy="all")})
+    settle(manager, 3)
+
+
+def test_leading_zeros_are_a_number(manage, made, tmp_path):
+    shutil.copytree(made, tmp_path / "0007")
+    manager = manage()
+    manager.start({"m": model(tmp_path)})
+    settle(manager, 7)
+
+
+def test_a_request_in_flight_keeps_its_version(manage, made, tmp_path):
+    add(made, tmp_path, 1)
+    manager = manage()
+    manager.start({"m": model(tmp_path)})
+    with manager.use(spec()) as old:
+        add(made, tmp_path, 2)
+        settle(manager, 2)
+        with manager.use(spec()) as new:
+            assert new.number == 2
+        assert old.state == State.UNLOADING
+        outputs = old.servable.run("serving_default", {"x": np.ones(1, "f")}, ["y"])
+        assert outputs["y"].tolist() == [2.5]
+        with pytest.raises(ServingError) as caught, manager.use(spec(1)):
+            pass
+        assert caught.value.message == "Servable not found for request: Specific(m, 1)"
+    processes.wait_for(lambda: old.state == State.END)
+    assert old.servable is None
+
+
+def test_the_old_version_serves_until_the_new_one_can(manage, made, tmp_path):
+    """At every moment of a swap some version answers."""
+    add(made, tmp_path, 1)
+    loading, go = threading.Event(), threading.Event()
+
+    def slow(model: Model, version: Version) -> None:
+        if version.number == 2:
+            loading.set()
+            assert go.wait(60)
+        load(model, version)
+
+    manager = manage(slow)
+    manager.start({"m": model(tmp_path)})
+    add(made, tmp_path, 2)
+    manager.poll()
+    assert loading.wait(60)
+    for _ in range(3):
+        manager.poll()
+        assert served(manager) == [1]
+    go.set()
+    processes.wait_for(lambda: served(manager) == [2])
+
+
+def test_a_broken_version_is_reported_and_changes_nothing(manage, made, tmp_path):
+    add(made, tmp_path, 1)
+    attempts: list[int] = []
+
+    def count(model: Model, version: Version) -> None:
+        attempts.append(version.number)
+        load(model, version)
+
+    manager = manage(count, max_retries=2)
+    manager.start({"m": model(tmp_path)})
+    add(made, tmp_path, 2)
+    (tmp_path / "2" / "saved_model.pb").write_bytes(b"nonsense")
+    manager.poll()
+
+    def status() -> tuple[int, State, str]:
+        return manager.statuses(spec())[0]
+
+    processes.wait_for(lambda: status()[1] == State.END)
+    assert status()[2] != ""
+    assert attempts == [1, 2, 2, 2]
+    for _ in range(3):
+        manager.poll()
+    assert served(manager) == [1]
+    assert attempts == [1, 2, 2, 2]  # not again, until its files change
+    shutil.copy(made / "saved_model.pb", tmp_path / "2" / "saved_model.pb")
+    settle(manager, 2)
+    assert manager.statuses(spec(2)) == [(2, State.AVAILABLE, "")]
+
+
+def test_versions_that_wait_for_a_retry_hold_nobody_up(manage, made, tmp_path):
+    """Neither another version, nor themselves once their files are there."""
+    add(made, tmp_path, 1)
+    manager = manage(max_retries=5, retry_seconds=3600.0)
+    manager.start({"m": model(tmp_path)})
+    add(made, tmp_path, 2)
+    variables = tmp_path / "2" / "variables"
+    variables.rename(tmp_path / "variables")  # a copy that has not come so far
+    manager.poll()
+    processes.wait_for(lambda: manager.statuses(spec(2))[0][2] != "")
+    assert manager.statuses(spec(2))[0][1] == State.LOADING
+    assert served(manager) == [1]
+    (tmp_path / "variables").rename(variables)
+    settle(manager, 2)
+    add(made, tmp_path, 3)
+    (tmp_path / "3" / "saved_model.pb").write_bytes(b"nonsense")
+    manager.poll()
+    processes.wait_for(lambda: manager.statuses(spec(3))[0][2] != "")
+    add(made, tmp_path, 4)
+    settle(manager, 4)
+    assert manager.statuses(spec(3))[0][1] == State.END
+    assert manager.statuses(spec(3))[0][2] != ""
+
+
+def test_going_back_to_an_older_version(manage, made, tmp_path):
+    add(made, tmp_path, 1, 2)
+    manager = manage()
+    manager.start({"m": model(tmp_path)})
+    settle(manager, 2)
+    shutil.rmtree(tmp_path / "2")
+    settle(manager, 1)
+    add(made, tmp_path, 2)
+    settle(manager, 2)
+
+
+def test_a_base_folder_that_is_gone_takes_nothing_down(manage, made, tmp_path):
+    base = tmp_path / "base"
+    add(made, base, 1)
+    manager = manage()
+    manager.start({"m": model(base)})
+    base.rename(tmp_path / "away")
+    manager.poll()
+    assert served(manager) == [1]
+    (tmp_path / "away").rename(base)
+    settle(manager, 1)
+
+
+def test_a_start_without_any_good_version_fails(manage, tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"nonsense")
+    with pytest.raises(ServingError) as caught:
+        manage().start({"m": model(tmp_path)})
+    assert caught.value.code == grpc.StatusCode.UNKNOWN
+    assert (
+        "1 servable(s) did not become available: {Name: m Version: 1 due to error"
+        in (caught.value.message)
+    )
+
+
+def test_a_start_waits_for_the_first_version(manage, made, tmp_path):
+    manager = manage(poll_seconds=1)
+    started = threading.Thread(target=manager.start, args=({"m": model(tmp_path)},))
+    started.start()
+    add(made, tmp_path, 1)
+    started.join(60)
+    assert served(manager) == [1]
+
+
+FILES = (
+    "saved_model.pb",
+    "fingerprint.pb",
+    "variables/variables.index",
+    "variables/variables.data-00000-of-00001",
+)
+
+
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(FILES), cut=st.floats(0, 0.99))
+def test_a_copy_in_progress_is_never_served(made, tmp_path_factory, order, cut):
+    """Files arrive in any order, and each grows: served only when all are there."""
+    base = tmp_path_factory.mktemp("base")
+    manager = Manager(load, Policy(poll_seconds=3600, retry_seconds=0, max_retries=0))
+    add(made, base, 1)
+    manager.start({"m": model(base)})
+    copy = base / "2"
+    (copy / "variables").mkdir(parents=True)
+    needed = set(FILES) - {"fingerprint.pb"}
+    for name in order:
+        content = (made / name).read_bytes()
+        for part in (content[: int(len(content) * cut)], content):
+            (copy / name).write_bytes(part)
+            if part == content:
+                needed.discard(name)
+            manager.poll()
+            processes.wait_for(
+                lambda: all(
+                    state in (State.AVAILABLE, State.END)
+                    for _, state, _ in manager.statuses(spec())
+                )
+            )
+            if needed:
+                assert served(manager) == [1]
+    settle(manager, 2)
+    manager.stop()
+
+
+def test_labels_follow_the_rules(manage, made, tmp_path):
+    add(made, tmp_path, 1, 2)
+
+    def labelled(**labels: int) -> dict[str, Model]:
+        return {"m": model(tmp_path, policy="all", labels=labels)}
+
+    def refused(manager: Manager, models: dict[str, Model]) -> None:
+        with pytest.raises(ServingError) as caught:
+            manager.reload(models)
+        assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
+        assert caught.value.message.startswith("Request to assign label to version ")
+        assert caught.value.message.endswith(
+            " of model m, which is not currently available for inference"
+        )
+
+    manager = manage()
+    refused(manager, labelled(stable=1))  # nothing is loaded yet
+    manager.start(labelled())
+    settle(manager, 1, 2)
+    manager.reload(labelled(stable=1))
+    with manager.use(spec(label="stable")) as version:
+        assert version.number == 1
+    refused(manager, labelled(stable=3))
+    with manager.use(spec(label="stable")) as version:
+        assert version.number == 1  # as it was
+
+    manager = manage(labels_for_unavailable=True)
+    manager.start(labelled(stable=1, next=3))  # new labels may wait for a version
+    settle(manager, 1, 2)
+    refused(manager, labelled(stable=3))  # those in use may not
+    manager = manage(any_label=True)
+    manager.start(labelled(stable=1))
+    manager.reload(labelled(stable=3))
+
+
+def test_models_keep_their_platform(manage, made, tmp_path):
+    add(made, tmp_path, 1)
+    manager = manage()
+    manager.start({"m": model(tmp_path)})
+    with pytest.raises(ServingError, match="Illegal to change a model's platform"):
+        manager.reload({"m": model(tmp_path, platform="tensorflow_lite")})
+    assert served(manager) == [1]
+
+
+def test_a_reload_with_a_bad_model_keeps_the_good_ones(manage, made, tmp_path):
+    add(made, tmp_path / "good", 1)
+    add(made, tmp_path / "bad", 1)
+    (tmp_path / "bad" / "1" / "saved_model.pb").write_bytes(b"nonsense")
+    manager = manage()
+    good = model(tmp_path / "good")
+    manager.start({"m": good})
+    bad = model(tmp_path / "bad", name="bad")
+    with pytest.raises(ServingError, match="Name: bad Version: 1 due to error"):
+        manager.reload({"m": good, "bad": bad})
+    assert served(manager) == [1]
+
+
+def test_unloading_gives_memory_back(manage, made, tmp_path):
+    """A version costs 3 MB; of twenty that went, next to nothing is left."""
+    manager = manage()
+    base = tmp_path / "base"
+    add(made, base, 1)
+    manager.start({"m": model(base)})
+
+    def swap(version: int) -> None:
+        add(made, base, version)
+        shutil.rmtree(base / str(version - 1))
+        settle(manager, version)
+
+    for version in range(2, 8):
+        swap(version)
+    before = processes.resident_bytes(os.getpid())
+    for version in range(8, 28):
+        swap(version)
+    processes.wait_for(
+        lambda: sum(s == State.UNLOADING for _, s, _ in manager.statuses(spec())) == 0
+    )
+    grown = processes.resident_bytes(os.getpid()) - before
+    assert grown < 30e6, f"{grown / 1e6:.0f} MB for 20 swaps"
+
+
+def test_random_histories_end_as_the_folder_says(manage, made, tmp_path):
+    """Adds and removes in any order; there is a version to answer at all times."""
+    rng = random.Random(5)
+    base = tmp_path / "base"
+    add(made, base, 1)
+    manager = manage(load_threads=2)
+    manager.start({"m": model(base, num_versions=2)})
+    there = {1}
+    for _ in range(30):
+        number = rng.randrange(1, 9)
+        if number not in there:
+            there.add(number)
+            add(made, tmp_path / "new", number)
+            (tmp_path / "new" / str(number)).rename(base / str(number))
+        elif len(there) > 1:
+            there.remove(number)
+            (base / str(number)).rename(tmp_path / "gone")
+            shutil.rmtree(tmp_path / "gone")
+        manager.poll()
+        with manager.use(spec()) as version:
+            assert version.servable is not None
+    settle(manager, *sorted(there)[-2:])

@@ -1,0 +1,295 @@
+"""The page in a real browser, on a real server with a model whose answers are known."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+
+import aiohttp
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.server import page
+
+tf = pytest.importorskip("tensorflow")
+from serving.server import application, flags  # noqa: E402
+
+pytestmark = pytest.mark.tf
+
+LONG = 60.0
+COLOURS = ("red", "green", "blue")
+
+
+class Colours(tf.Module):
+    """Which colour an image has most of."""
+
+    def _scores(self, images):
+        amounts = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2])
+        return amounts / tf.reduce_sum(amounts, axis=1, keepdims=True)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.uint8, name="images")]
+    )
+    def images(self, images):
+        scores = self._scores(images)
+        return {"probabilities": scores, "label": tf.argmax(scores, axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(self, inputs):
+        parsed = tf.io.parse_example(
+            inputs, {"image": tf.io.FixedLenFeature([], tf.string)}
+        )
+        pixels = tf.io.decode_raw(parsed["image"], tf.uint8, fixed_length=3072)
+        scores = self._scores(tf.reshape(pixels, [-1, 32, 32, 3]))
+        names = tf.tile(tf.constant([COLOURS]), [tf.shape(scores)[0], 1])
+        return {"classes": names, "scores": scores}
+
+
+def write(folder, *, with_classify):
+    module = Colours()
+    signatures = {"serving_default": module.images}
+    if with_classify:
+        signatures["classify"] = module.classify
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    if with_classify:  # as trainer.export does
+        v1 = tf.compat.v1.saved_model
+        updater = v1.signature_def_utils.MethodNameUpdater(str(folder))
+        updater.replace_method_name(
+            signature_key="classify",
+            method_name=v1.signature_constants.CLASSIFY_METHOD_NAME,
+            tags=["serve"],
+        )
+        updater.save()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Two models on a server with the page; `<b>` in a folder's name hurts nobody."""
+    base = tmp_path_factory.mktemp("models")
+    write(base / "colours" / "3", with_classify=True)
+    write(base / "plain" / "8", with_classify=False)
+    configuration = base / "models.config"
+    configuration.write_text(
+        "model_config_list {"
+        + "".join(
+            f'config {{ name: "{name}" base_path: "{base / name}" '
+            'model_platform: "tensorflow" }'
+            for name in ("colours", "plain")
+        )
+        + "}"
+    )
+    arguments = [
+        "--port=0", "--rest_api_port=-1", f"--model_config_file={configuration}",
+    ]  # fmt: skip
+    parsed, _ = flags.parse([*arguments, "--web_page"])
+    running = application.start(parsed)
+    yield running
+    running.stop(1.0)
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=LONG) as answer:
+        return answer.headers, answer.read()
+
+
+def test_page_is_off_by_default(server, tmp_path):
+    write(tmp_path / "m" / "1", with_classify=False)
+    parsed, _ = flags.parse(
+        ["--port=0", "--rest_api_port=-1", f"--model_base_path={tmp_path / 'm'}"]
+    )
+    other = application.start(parsed)
+    try:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(f"http://127.0.0.1:{other.rest.port}/")
+        assert caught.value.code == 404
+    finally:
+        other.stop(1.0)
+
+
+def test_policy_allows_this_pages_own_script_and_style_only(server):
+    headers, body = get(f"http://127.0.0.1:{server.rest.port}/")
+    policy = dict(
+        part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; ")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    text = body.decode()
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        (content,) = re.findall(f"<{tag}[^>]*>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert policy[directive] == f"'sha256-{digest}'"
+    assert not re.findall(r"https?://", text)
+    assert set(re.findall(r'(?:src|href)="([^"]*)"', text)) == {"data:,"}
+
+
+def test_names_of_models_cannot_become_markup():
+    names = ['a"><script>alert(1)</script>', "b&amp;'"]
+    text = page.html(names).decode()
+    assert text.count("<script") == 1
+    (value,) = re.findall('data-models="([^"]*)"', text)
+    assert json.loads(html.unescape(value)) == names
+
+
+def png(colour, size=(300, 200)):
+    data = io.BytesIO()
+    Image.new("RGB", size, colour).save(data, "PNG")
+    return data.getvalue()
+
+
+class Browser:
+    """Chromium, headless, by its DevTools protocol."""
+
+    def __init__(self, socket):
+        self._socket = socket
+        self._number = 0
+        self.console = []
+
+    async def call(self, method, **parameters):
+        self._number += 1
+        number = self._number
+        await self._socket.send_json(
+            {"id": number, "method": method, "params": parameters}
+        )
+        while True:
+            message = await self._socket.receive_json(timeout=LONG)
+            if message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+                self.console.append(message["params"])
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+
+    async def value(self, expression):
+        result = await self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True,
+            returnByValue=True,
+        )  # fmt: skip
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def until(self, expression):
+        end = time.monotonic() + LONG
+        while not await self.value(expression):
+            assert time.monotonic() < end, f"{expression}: {self.console}"
+            await asyncio.sleep(0.05)
+
+    async def drop(self, data, name="a.png", kind="image/png"):
+        """Drops a file on the page and waits for the answer."""
+        await self.value(
+            f"""{{
+            const bytes = Uint8Array.from(atob("{base64.b64encode(data).decode()}"),
+                (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "{name}", {{ type: "{kind}" }}));
+            document.body.dataset.state = "dropped";
+            document.getElementById("drop").dispatchEvent(new DragEvent("drop",
+                {{ dataTransfer: transfer, bubbles: true, cancelable: true }}));
+            }}"""
+        )
+        await self.until("['done', 'failed'].includes(document.body.dataset.state)")
+
+    async def shown(self):
+        """What stands on the page: state, facts, [class, bar's width, share]."""
+        return json.loads(
+            await self.value(
+                """JSON.stringify({
+                state: document.body.dataset.state,
+                message: document.getElementById("message").textContent,
+                best: document.getElementById("best").textContent,
+                version: document.getElementById("version").textContent,
+                latency: document.getElementById("latency").textContent,
+                classes: [...document.querySelectorAll("#classes li")].map((line) => [
+                    line.querySelector("span").textContent,
+                    line.querySelector("i").style.width,
+                    line.querySelector("output").textContent]),
+                })"""
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def browser(profile, url):
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+        "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
+        "--window-size=1000,700", "--remote-debugging-port=0", "about:blank",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            port_file = profile / "DevToolsActivePort"
+            end = time.monotonic() + LONG
+            while not port_file.exists() or "\n" not in port_file.read_text():
+                assert process.poll() is None and time.monotonic() < end
+                await asyncio.sleep(0.05)
+            port = port_file.read_text().split()[0]
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://127.0.0.1:{port}/json") as answer:
+                    (target, *_) = [
+                        t for t in await answer.json() if t["type"] == "page"
+                    ]
+                address = target["webSocketDebuggerUrl"]
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    opened = Browser(socket)
+                    await opened.call("Log.enable")
+                    await opened.call("Runtime.enable")
+                    await opened.call("Page.enable")
+                    await opened.call("Page.navigate", url=url)
+                    await opened.until("document.body?.dataset.state === 'ready'")
+                    yield opened
+        finally:
+            process.kill()  # it holds nothing worth an orderly end
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_a_picture_dropped_on_the_page_is_classified(server, tmp_path):
+    url = f"http://127.0.0.1:{server.rest.port}/"
+
+    async def visit():
+        async with browser(tmp_path / "profile", url) as opened:
+            await opened.drop(png((30, 50, 120)))
+            named = await opened.shown()
+            screenshot = await opened.call("Page.captureScreenshot", format="png")
+            await opened.value(
+                """{
+                const model = document.getElementById("model");
+                model.value = "plain";
+                document.body.dataset.state = "changed";
+                model.dispatchEvent(new Event("change"));
+                }"""
+            )
+            await opened.until("document.body.dataset.state === 'done'")
+            unnamed = await opened.shown()
+            await opened.drop(b"no picture", "a.txt", "text/plain")
+            refused = await opened.shown()
+            await opened.drop(png((200, 50, 0), (20, 500)))
+            again = await opened.shown()
+        return named, unnamed, refused, again, screenshot, opened.console
+
+    named, unnamed, refused, again, screenshot, console = asyncio.run(visit())
+    assert console == []  # no error, no violation of the policy
+    assert (named["state"], named["best"], named["version"]) == ("done", "blue", "3")
+    assert named["classes"] == [
+        ["blue", "60%", "60.0 %"], ["green", "25%", "25.0 %"], ["red", "15%", "15.0 %"]
+    ]  # fmt: skip
+    assert 0 < float(named["latency"].removesuffix(" ms")) < 1000 * LONG
+    assert unnamed["version"] == "8"
+    assert [line[0] for line in unnamed["classes"]] == ["class 2", "class 1", "class 0"]
+    assert refused["state"] == "failed"
+    assert "no picture" in refused["message"]
+    assert refused["classes"] == []
+    assert (again["best"], again["classes"][0][2]) == ("class 0", "80.0 %")
+    with Image.open(io.BytesIO(base64.b64decode(screenshot["data"]))) as image:
+        picture = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    for wanted in [(30, 50, 120), (47, 111, 237)]:  # the picture, the best class's bar
+        assert (picture == wanted).all(axis=1).sum() > 500

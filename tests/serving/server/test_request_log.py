@@ -1,0 +1,208 @@
+"""The request log's files, read back with TensorFlow's own reader, and their limits."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+from tensorflow_serving.apis import model_pb2, prediction_log_pb2  # noqa: E402
+
+from serving.server import metrics, request_log  # noqa: E402
+
+pytestmark = pytest.mark.tf
+
+LONG = 30.0
+
+
+def make_log(number, size=0):
+    log = prediction_log_pb2.PredictionLog()
+    log.log_metadata.model_spec.name = "m" * size
+    log.log_metadata.model_spec.version.value = number
+    return log
+
+
+def numbers(directory):
+    return [
+        log.log_metadata.model_spec.version.value for log in request_log.read(directory)
+    ]
+
+
+def total(directory):
+    return sum(path.stat().st_size for path in directory.iterdir())
+
+
+def counted(name, model):
+    """A counter of the metrics for one model."""
+    for line in metrics.render().decode().splitlines():
+        if line.startswith(name + "{") and f'"{model}"' in line:
+            return float(line.rsplit(" ", 1)[1])
+    return 0
+
+
+def test_everything_is_kept_in_order_at_rate_one(tmp_path):
+    log = request_log.RequestLog(str(tmp_path / "a" / "log"), 1.0, 1 << 20)
+    for i in range(50):
+        log.record("order", lambda i=i: make_log(i), 10)
+    log.close(LONG)
+    assert numbers(tmp_path / "a" / "log") == list(range(50))
+    assert os.stat(tmp_path / "a" / "log").st_mode & 0o077 == 0
+    assert counted(":tensorflow:serving:request_log_count", "order") == 50
+
+
+@pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 0, 0), (0.3, 200, 400)])
+def test_sample_has_the_rate(tmp_path, rate, low, high):
+    log = request_log.RequestLog(str(tmp_path), rate, 1 << 20)
+    made = []
+    for i in range(1000):
+        log.record("sample", lambda i=i: made.append(i) or make_log(i), 1)
+        if i % 50 == 0:
+            time.sleep(0.01)  # lets the writer follow
+    log.close(LONG)
+    assert low <= len(numbers(tmp_path)) <= high
+    assert len(made) <= high  # nothing is made of a request that is not sampled
+
+
+def test_a_models_own_rate_counts(tmp_path):
+    log = request_log.RequestLog(str(tmp_path), 0.0, 1 << 20)
+    log.record("own", lambda: make_log(7), 1, sampling_rate=1.0)
+    log.close(LONG)
+    assert numbers(tmp_path) == [7]
+
+
+def test_disk_use_is_bounded_and_the_newest_survive(tmp_path):
+    limit = 20_000
+    log = request_log.RequestLog(str(tmp_path), 1.0, limit)
+    largest = 0
+    for i in range(200):
+        log.record("bounded", lambda i=i: make_log(i, 900), 1)
+        if i % 20 == 19:
+            time.sleep(0.02)
+            largest = max(largest, total(tmp_path))
+    log.close(LONG)
+    kept = numbers(tmp_path)
+    assert 0 < max(largest, total(tmp_path)) <= limit
+    assert kept == list(range(kept[0], 200))
+    assert len(kept) >= 15
+    assert len(request_log.files(tmp_path)) > 5
+
+
+def test_limit_holds_over_restarts_and_leaves_other_files_alone(tmp_path):
+    (tmp_path / "predictions-notes.txt").write_text("mine")
+    for start in (0, 100, 200):
+        log = request_log.RequestLog(str(tmp_path), 1.0, 10_000)
+        for i in range(start, start + 100):
+            log.record("restart", lambda i=i: make_log(i, 400), 1)
+        log.close(LONG)
+    assert total(tmp_path) <= 10_000 + 4
+    assert numbers(tmp_path)[-1] == 299
+    assert (tmp_path / "predictions-notes.txt").read_text() == "mine"
+
+
+def test_record_larger_than_the_limit_is_dropped(tmp_path):
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1000)
+    log.record("large", lambda: make_log(1, 5000), 1)
+    log.record("large", lambda: make_log(2), 1)
+    log.close(LONG)
+    assert numbers(tmp_path) == [2]
+    assert counted("serving_request_log_dropped_total", "large") == 1
+
+
+def test_full_queue_drops_and_counts_and_never_waits(tmp_path):
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
+    gate, running = threading.Event(), threading.Event()
+
+    def held():
+        running.set()
+        assert gate.wait(LONG)
+        return make_log(0)
+
+    log.record("full", held, 1)
+    assert running.wait(LONG)
+    for i in range(1, 1001):  # while the writer stands still
+        log.record("full", lambda i=i: make_log(i), 1)
+    assert counted("serving_request_log_dropped_total", "full") == 1000 - 256
+    gate.set()
+    log.close(LONG)
+    assert numbers(tmp_path) == list(range(257))
+
+
+def test_queued_bytes_are_bounded(tmp_path):
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
+    log.record("heavy", lambda: make_log(1), 65 << 20)
+    log.record("heavy", lambda: make_log(2), 60 << 20)
+    log.close(LONG)
+    assert numbers(tmp_path) == [2]
+
+
+def test_errors_of_disk_and_data_fail_no_request(tmp_path, caplog):
+    blocked = tmp_path / "log"
+    log = request_log.RequestLog(str(blocked), 1.0, 1 << 20)
+    blocked.rmdir()
+    blocked.write_text("a file where the folder was")
+    log.record("broken", lambda: make_log(1), 1)
+    log.record("broken", lambda: 1 / 0, 1)
+    log.close(LONG)
+    assert counted("serving_request_log_dropped_total", "broken") == 2
+    assert "the request log pauses" in caplog.text
+
+
+def test_cut_and_garbled_ends_are_skipped(tmp_path, caplog):
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
+    for i in range(3):
+        log.record("cut", lambda i=i: make_log(i, 100), 1)
+    log.close(LONG)
+    (first,) = request_log.files(tmp_path)
+    whole = first.read_bytes()
+    for number, data in enumerate((whole[:-5], whole[:-30] + b"\0" * 30, whole, b"")):
+        (tmp_path / f"predictions-1-2-{number}.tfrecord").write_bytes(data)
+    first.unlink()
+    assert numbers(tmp_path) == [0, 1, 0, 1, 0, 1, 2]
+    assert caplog.text.count("a record that is not whole") == 2
+
+
+def test_killed_server_leaves_a_readable_log(tmp_path):
+    program = f"""
+        from tensorflow_serving.apis import prediction_log_pb2
+        from serving.server import request_log
+        log = request_log.RequestLog({str(tmp_path)!r}, 1.0, 1 << 24)
+        def make(i):
+            if i == 2000: print("enough", flush=True)
+            made = prediction_log_pb2.PredictionLog()
+            made.log_metadata.model_spec.version.value = i
+            made.log_metadata.model_spec.name = "m" * 3000
+            return made
+        import itertools, time
+        for i in itertools.count():
+            if log._queue.full(): time.sleep(0.001)
+            log.record("k", lambda i=i: make(i), 1)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert process.stdout.readline() == b"enough\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait(LONG)
+    process.stdout.close()
+    kept = numbers(tmp_path)
+    assert len(kept) >= 2000
+    assert kept == list(range(len(kept)))
+
+
+def test_arrays_become_the_log_of_a_predict_call():
+    spec = model_pb2.ModelSpec(name="m", signature_name="s")
+    feeds = {"x": np.array([[1, 2]], np.uint8), "t": np.array([b"a\xff"], object)}
+    log = request_log.predict_log(spec, feeds, {"y": np.array([0.5], np.float32)})
+    assert log.log_metadata.model_spec == spec
+    request, response = log.predict_log.request, log.predict_log.response
+    for name, array in feeds.items():
+        np.testing.assert_array_equal(tf.make_ndarray(request.inputs[name]), array)
+    assert tf.make_ndarray(response.outputs["y"]).tolist() == [0.5]

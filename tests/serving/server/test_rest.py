@@ -1,0 +1,499 @@
+"""The REST interface of a real server, asked with the standard library's HTTP client."""
+
+import base64
+import contextlib
+import gzip
+import http.client
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+tf = pytest.importorskip("tensorflow")
+from serving.server import application, flags, rest  # noqa: E402
+from serving.server.errors import ServingError  # noqa: E402
+from tests.serving.server import models  # noqa: E402
+
+pytestmark = pytest.mark.tf
+
+LONG = 60.0
+METRICS = "/monitoring/prometheus/metrics"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Versions 1 and 2 of half (labels old, new), one of images; metrics on."""
+    base = tmp_path_factory.mktemp("rest")
+    models.write_tf2(base / "half" / "1")
+    models.write_tf2(base / "half" / "2", shift=100.0)
+    models.write_images(base / "images" / "7")
+    (base / "models.config").write_text(
+        f"""model_config_list {{
+        config {{ name: "half" base_path: "{base}/half" model_platform: "tensorflow"
+                  model_version_policy {{ all {{}} }}
+                  version_labels {{ key: "old" value: 1 }}
+                  version_labels {{ key: "new" value: 2 }} }}
+        config {{ name: "images" base_path: "{base}/images"
+                  model_platform: "tensorflow" }} }}"""
+    )
+    (base / "monitoring.config").write_text(
+        f'prometheus_config {{ enable: true path: "{METRICS}" }}'
+    )
+    log = base / "log"
+    parsed, _ = flags.parse(
+        [
+            "--port=0", "--rest_api_port=-1",
+            f"--model_config_file={base / 'models.config'}",
+            f"--monitoring_config_file={base / 'monitoring.config'}",
+            "--allow_version_labels_for_unavailable_models",
+            f"--request_log_dir={log}", "--request_log_sampling_rate=1",
+        ]
+    )  # fmt: skip
+    running = application.start(parsed)
+    running.log = log
+    yield running
+    running.stop(5.0)
+
+
+def ask(server, path, body=None, *, method=None, headers=None, raw=False):
+    """(status, value or text, headers) of one request."""
+    data = (
+        body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    )
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.rest.port}{path}",
+        data=data, method=method, headers=headers or {},
+    )  # fmt: skip
+    try:
+        answer = urllib.request.urlopen(request, timeout=LONG)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        text = answer.read().decode()
+        value = text if raw else json.loads(text)
+        return answer.status, value, answer.headers
+
+
+HALF = "/v1/models/half:predict"
+
+
+def test_row_form(server):
+    status, value, headers = ask(server, "/v1/models/half/versions/1:predict", {
+        "instances": [1.0, 2, -4],
+    })  # fmt: skip
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert headers[rest.VERSION_HEADER] == "1"
+    assert value == {
+        "predictions": [
+            {"y": 2.5, "twice": 5.0}, {"y": 3.0, "twice": 6.0}, {"y": 0.0, "twice": 0.0}
+        ]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("inputs", [[1.0, 5], {"x": [1.0, 5]}])
+def test_column_form(server, inputs):
+    path = "/v1/models/half/versions/1:predict"
+    status, value, _ = ask(server, path, {"inputs": inputs})
+    assert (status, value) == (200, {"outputs": {"y": [2.5, 4.5], "twice": [5.0, 9.0]}})
+
+
+@pytest.mark.parametrize(
+    ("where", "shift"),
+    [("", 100), ("/versions/2", 100), ("/versions/1", 2), ("/labels/old", 2),
+     ("/labels/new", 100)],
+)  # fmt: skip
+def test_versions_and_labels(server, where, shift):
+    status, value, headers = ask(
+        server, f"/v1/models/half{where}:predict", {"instances": [0]}
+    )
+    assert (status, value["predictions"][0]["y"]) == (200, shift)
+    assert headers[rest.VERSION_HEADER] == ("1" if shift == 2 else "2")
+
+
+def test_path_is_read_without_case_and_unquoted(server):
+    status, value, _ = ask(server, "/V1/Models/%68alf:PREDICT?x=1", {"instances": [0]})
+    assert (status, value["predictions"][0]["y"]) == (200, 100)
+
+
+def test_single_output_is_not_named(server):
+    body = {"inputs": 3, "signature_name": "scalar"}
+    assert ask(server, HALF, body)[1] == {"outputs": 101.5}
+
+
+def test_strings_and_base64(server):
+    body = {
+        "signature_name": "strings",
+        "instances": ["abc", {"b64": base64.b64encode(b"\0\xff").decode()}],
+    }
+    assert ask(server, HALF, body)[1]["predictions"] == [
+        {"length": 3, "text": "abc"}, {"length": 2, "text": "\0\ufffd"}
+    ]  # fmt: skip
+
+
+def test_special_numbers_go_in_and_out(server):
+    status, text, _ = ask(
+        server, HALF, b'{"instances": [NaN, Infinity, -Infinity]}', raw=True
+    )
+    assert status == 200
+    values = [row["y"] for row in json.loads(text)["predictions"]]
+    np.testing.assert_array_equal(values, [np.nan, np.inf, -np.inf])
+
+
+def test_images(server):
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).tolist()
+    status, value, _ = ask(server, "/v1/models/images:predict", {"instances": pixels})
+    assert status == 200
+    assert np.shape(value["predictions"]) == (2, 32, 32, 4)
+
+
+@pytest.mark.parametrize("context", [None, {"x": 6.0}])
+def test_classify(server, context):
+    examples = [{"x": 2.0}, {"x": [4.0]}] if context is None else [{}, {}]
+    body = {"signature_name": "classify", "examples": examples}
+    if context:
+        body["context"] = context
+    status, value, headers = ask(server, "/v1/models/half/versions/1:classify", body)
+    assert (status, headers[rest.VERSION_HEADER]) == (200, "1")
+    expected = [3.0, 4.0] if context is None else [5.0, 5.0]
+    assert value == {"results": [[["low", -y], ["high", y]] for y in expected]}
+
+
+def test_regress(server):
+    body = {"signature_name": "regress", "examples": [{"x": 2.0}, {"x": 4.0}]}
+    status, value, _ = ask(server, "/v1/models/half/versions/1:regress", body)
+    assert (status, value) == (200, {"results": [3.0, 4.0]})
+
+
+def test_status(server):
+    def one(version):
+        return {
+            "version": version,
+            "state": "AVAILABLE",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
+
+    status, value, _ = ask(server, "/v1/models/half")
+    assert status == 200
+    assert sorted(v["version"] for v in value["model_version_status"]) == ["1", "2"]
+    for path in ("/v1/models/half/versions/1", "/v1/models/half/labels/old"):
+        assert ask(server, path)[1] == {"model_version_status": [one("1")]}
+
+
+def test_metadata(server):
+    status, value, _ = ask(server, "/v1/models/images/metadata")
+    assert status == 200
+    assert value["model_spec"] == {
+        "name": "images", "signature_name": "", "version": "7"
+    }  # fmt: skip
+    signature = value["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert signature["method_name"] == "tensorflow/serving/predict"
+    (tensor,) = signature["inputs"].values()
+    assert tensor["dtype"] == "DT_UINT8"
+    sizes = [dim["size"] for dim in tensor["tensor_shape"]["dim"]]
+    assert (sizes, tensor["tensor_shape"]["unknown_rank"]) == (
+        ["-1", "32", "32", "3"], False
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/v1/models/none:predict", {"instances": [1]}, 404,
+         "Servable not found for request: Latest(none)"),
+        ("/v1/models/half/versions/9:predict", {"instances": [1]}, 404,
+         "Servable not found for request: Specific(half, 9)"),
+        ("/v1/models/half/versions/99999999999999999999:predict", {"instances": [1]}, 400,
+         "Failed to convert version: 99999999999999999999 to numeric."),
+        ("/v1/models/half:prophesy", {}, 400,
+         "Malformed request: POST /v1/models/half:prophesy"),
+        ("/v1/models/../../etc/passwd", {}, 400, "Malformed request: POST "),
+        ("/v1/models/..%2F..%2Fetc:predict", {"instances": [1]}, 404,
+         "Servable not found for request: Latest(../../etc)"),
+        (HALF, b"", 400, "JSON Parse error: The document is empty"),
+        (HALF, b"{", 400, "JSON Parse error: "),
+        (HALF, {"instances": ["a"]}, 400, "is not of expected type: float"),
+        (HALF, {"instances": [[1], [1, 2]]}, 400, "Expecting tensor size: 1 but got: 2"),
+        (HALF, {"instances": [1], "signature_name": 3}, 400, "'signature_name' key must"),
+        (HALF, {"instances": [[1, 2]]}, 400, ""),
+        ("/v1/models/images:predict", {"instances": [[[1, 2, 3]]]}, 400, ""),
+        ("/v1/models/images:predict", {"instances": [256]}, 400, "expected type: uint8"),
+        ("/v1/models/images:predict", {"inputs": np.zeros((32, 32, 3), int).tolist()}, 400, ""),
+        ("/v1/models/images:predict",
+         {"inputs": np.zeros((32, 32, 3)).tolist(), "signature_name": "any_rank"}, 400, ""),
+        ("/v1/models/half:classify", {"signature_name": "classify"}, 400,
+         "key 'examples' is expected and was not found"),
+        ("/v1/models/half:regress", {"examples": [], "signature_name": "regress"}, 400,
+         "'examples' value is an empty array"),
+        ("/v1/models/half:regress", {"examples": [1], "signature_name": "regress"}, 400,
+         "Example must be JSON object but got JSON Number"),
+        ("/v1/models/half:regress", {"examples": [{"x": [1.0, 2]}],
+         "signature_name": "regress"}, 400, "Unexpected element type in feature: x"),
+        ("/v1/models/half:regress", {"examples": [{"x": [[1]]}],
+         "signature_name": "regress"}, 400, "unexpected JSON type: Array"),
+    ],
+)  # fmt: skip
+def test_errors(server, path, body, status, text):
+    got, value, headers = ask(server, path, body)
+    assert (got, headers["Content-Type"]) == (status, "application/json")
+    assert set(value) == {"error"}
+    assert text in value["error"]
+
+
+def test_unknown_signature(server):
+    body = {"instances": [1], "signature_name": "none"}
+    status, value, _ = ask(server, HALF, body)
+    assert status == 400
+    assert "none" in value["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [("/v1/models", "GET", 400), ("/v1/models/none", "GET", 404), (HALF, "PUT", 400),
+     (HALF, "GET", 400), ("/v2/models/half", "GET", 404), ("/", "GET", 404),
+     ("/v1/models/half", "OPTIONS", 400)],
+)  # fmt: skip
+def test_other_paths_and_methods(server, path, method, status):
+    assert ask(server, path, method=method, raw=True)[0] == status
+
+
+def test_compressed_body_is_read(server):
+    body = gzip.compress(b'{"instances": [0]}')
+    status, value, _ = ask(server, HALF, body, headers={"Content-Encoding": "gzip"})
+    assert (status, value["predictions"][0]["y"]) == (200, 100)
+
+
+def test_metrics_count_rest_calls(server):
+    def count():
+        _, text, headers = ask(server, METRICS, raw=True)
+        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        name = ":tensorflow:serving:request_latency_count"
+        labels = '{model_name="half",API="regress",entrypoint="REST"}'
+        found = [x for x in text.splitlines() if x.startswith(name + labels)]
+        return int(found[0].split()[-1]) if found else 0
+
+    before = count()
+    ask(server, "/v1/models/half:regress", {})
+    assert count() == before + 1
+
+
+def test_answered_requests_are_logged(server):
+    from serving.server import request_log
+
+    value = 12345.0
+    assert ask(server, HALF, {"instances": [value]})[0] == 200
+    end = time.monotonic() + LONG
+    while True:
+        logs = list(request_log.read(server.log))
+        found = [
+            log.predict_log
+            for log in logs
+            if log.WhichOneof("log_type") == "predict_log"
+            and "x" in log.predict_log.request.inputs
+            and value in tf.make_ndarray(log.predict_log.request.inputs["x"])
+        ]
+        if found:
+            break
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    answer = tf.make_ndarray(found[0].response.outputs["y"])
+    assert answer.tolist() == [0.5 * value + 100]
+
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["x", "b64", "text", "a", "b"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=150, deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(
+    path=st.sampled_from(["predict", "classify", "regress"]),
+    signature=st.sampled_from(["serving_default", "strings", "classify", "divide"]),
+    key=st.sampled_from(["instances", "inputs", "examples"]),
+    value=json_values,
+)
+def test_no_json_breaks_the_server(server, path, signature, key, value):
+    body = {"signature_name": signature, key: value}
+    status, answer, _ = ask(server, f"/v1/models/half:{path}", body)
+    assert status in (200, 400)
+    assert (status == 400) == ("error" in answer)
+
+
+def raw_answer(server, data, *, shutdown=True):
+    with socket.create_connection(("127.0.0.1", server.rest.port), LONG) as connection:
+        connection.sendall(data)
+        if shutdown:
+            connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            return connection.recv(1 << 16)
+    return b""
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.binary(min_size=1, max_size=80))
+def test_random_bytes_do_not_break_the_server(server, data):
+    answer = raw_answer(server, data)
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+
+
+def test_half_closed_and_broken_bodies(server):
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n"
+    for data in (
+        head + b'Content-Length: 50\r\n\r\n{"instances"',
+        head + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        head + b"Content-Length: -1\r\n\r\n",
+        head + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+    ):
+        answer = raw_answer(server, data)
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+    assert ask(server, HALF, {"instances": [0]})[0] == 200
+
+
+@pytest.fixture
+def small(server):
+    """A second HTTP server on the same models, with tight limits."""
+    options = rest.Options(
+        timeout_ms=700, threads=1, most_waiting=1, most_body_bytes=1000, cors=True
+    )
+    running = rest.start(server.service, "127.0.0.1", 0, options)
+
+    class Both:
+        rest = running
+
+    yield Both
+    running.stop(0.1)
+
+
+def test_body_size_is_limited(small):
+    status, value, _ = ask(small, HALF, b" " * 2000)
+    assert (status, value) == (429, {"error": "The body has more than 1000 bytes"})
+    bomb = gzip.compress(b" " * 100_000)
+    status, _, _ = ask(small, HALF, bomb, headers={"Content-Encoding": "gzip"})
+    assert status == 429
+
+
+def test_cors_headers_when_asked_for(small):
+    _, _, headers = ask(small, HALF, {"instances": [0]})
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    status, _, headers = ask(small, HALF, method="OPTIONS", raw=True)
+    assert (status, headers["Access-Control-Allow-Methods"]) == (200, "POST, GET")
+
+
+def test_slow_model_times_out_and_a_full_pool_refuses(small, server, monkeypatch):
+    gate, entered = threading.Event(), threading.Event()
+    run = server.service.run
+
+    def slow(spec, make_feeds, call, **options):
+        entered.set()
+        assert gate.wait(LONG)
+        call.check()  # as the real one does first of all
+        return run(spec, make_feeds, call, **options)
+
+    monkeypatch.setattr(server.service, "run", slow)
+    answers = []
+
+    def one():
+        answers.append(ask(small, HALF, {"instances": [0]}))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    threads[0].start()
+    assert entered.wait(LONG)
+    threads[1].start()
+    end = time.monotonic() + LONG
+    statuses = []
+    while 429 not in statuses:  # once the second one waits, the third is refused
+        statuses.append(ask(small, HALF, {"instances": [0]})[0])
+        assert time.monotonic() < end
+    for thread in threads:
+        thread.join()
+    gate.set()
+    monkeypatch.undo()
+    assert {status for status, _, _ in answers} <= {429, 504}
+    assert any(status == 504 for status, _, _ in answers)
+    late = next(value for status, value, _ in answers if status == 504)
+    assert "700 ms" in late["error"]
+    while ask(small, HALF, {"instances": [0]})[0] != 200:
+        assert time.monotonic() < end
+
+
+def test_client_that_hangs_up_cancels_its_call(server, monkeypatch):
+    seen, gone = threading.Event(), threading.Event()
+    run = server.service.run
+
+    def waiting(spec, make_feeds, call, **options):
+        seen.set()
+        end = time.monotonic() + LONG
+        while not call.cancelled():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        gone.set()
+        raise ServingError(rest.grpc.StatusCode.CANCELLED, "gone")
+
+    monkeypatch.setattr(server.service, "run", waiting)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest.port)
+    connection.request("POST", HALF, b'{"instances": [0]}')
+    assert seen.wait(LONG)
+    connection.close()
+    assert gone.wait(LONG)
+    monkeypatch.setattr(server.service, "run", run)
+    assert ask(server, HALF, {"instances": [0]})[0] == 200
+
+
+def test_port_that_is_taken_is_an_error(server):
+    with pytest.raises(OSError, match="in use"):
+        rest.start(server.service, "127.0.0.1", server.rest.port, rest.Options())
+
+
+def test_stop_lets_requests_in_flight_end(server, monkeypatch):
+    other = rest.start(server.service, "127.0.0.1", 0, rest.Options())
+    entered, gate = threading.Event(), threading.Event()
+    run = server.service.run
+
+    def slow(*arguments, **options):
+        entered.set()
+        assert gate.wait(LONG)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(server.service, "run", slow)
+
+    class Both:
+        rest = other
+
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(ask(Both, HALF, {"instances": [0]}))
+    )
+    thread.start()
+    assert entered.wait(LONG)
+    stopping = threading.Thread(target=other.stop, args=(LONG,))
+    stopping.start()
+    end = time.monotonic() + LONG
+    while True:  # no new connections
+        try:
+            socket.create_connection(("127.0.0.1", other.port), 1).close()
+        except OSError:
+            break
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    gate.set()
+    thread.join(LONG)
+    stopping.join(LONG)
+    assert answers[0][0] == 200

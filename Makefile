@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROJECT_PYTHON = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test test-bench test-fast e2e bench-train check format lint types lock clean
+.PHONY: help setup run report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check format lint types lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
@@ -17,6 +17,16 @@ run: setup ## train, compare and publish (preset quick, data auto)
 
 report: setup ## write the last run's report again
 	@$(PROJECT_PYTHON) pipeline.py report $(ARGS)
+
+models: setup ## published versions with their verdicts (ARGS="rollback VERSION" publishes one again)
+	@$(PROJECT_PYTHON) pipeline.py models $(or $(ARGS),list)
+
+serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--web_page for a page)
+	@$(PROJECT_PYTHON) -m serving.server --port=8500 --rest_api_port=8501 \
+		--model_name=cifar --model_base_path=output/serving/cifar $(ARGS)
+
+deploy: setup ## write production files from output/ (ARGS="--to deploy")
+	@$(PROJECT_PYTHON) -m serving.deploy $(ARGS)
 
 test: setup ## all tests, whole pipeline runs included
 	@$(PROJECT_PYTHON) -m pytest tests -m "not bench" $(ARGS)
@@ -32,6 +42,14 @@ e2e: setup ## whole pipeline runs only
 
 bench-train: setup ## measure training against Keras and PyTorch (if installed); 15 minutes
 	@$(PROJECT_PYTHON) -m benchmarks.train $(ARGS)
+
+bench-serve: setup ## measure the server against the bare model; 10 minutes
+	@$(PROJECT_PYTHON) -m benchmarks.serve $(ARGS)
+
+bench-verdict: setup ## how often the verdict is right, and what evaluating costs; 15 minutes
+	@$(PROJECT_PYTHON) -m benchmarks.verdict $(ARGS)
+
+bench: bench-train bench-serve bench-verdict ## all three, one after the other
 
 check: setup lint types ## format, lint, types, and whether the locks are current
 	@$(PROJECT_PYTHON) scripts/lock.py --check

@@ -50,6 +50,7 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
     previous = tfx.dsl.Resolver(
         strategy_class=PreviousStatistics,
         examples=example_gen.outputs["examples"],
+        invariants=invariants.outputs["schema"],
         previous_statistics=tfx.dsl.Channel(
             type=tfx.types.standard_artifacts.ExampleStatistics
         ),

@@ -20,13 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import empty_pb2
-from google.protobuf.message import DecodeError
-
 from components.atomic_pusher import publish
 from pipeline.config import RunConfig, override, parse_assignment
 from pipeline.exclusive import exclusive
-from pipeline.report.render import interval, percent
 
 EXECUTION_TYPE = NODE = "Rollback"
 PUSHED_MODEL, DECISION, EXAMPLES, MODEL = "PushedModel", "Decision", "Examples", "Model"
@@ -179,6 +175,9 @@ def read(where: Places) -> list[Published]:
 
 def as_text(history: Sequence[Published]) -> str:
     """A table for people, the verdict below each version."""
+    # Here, as in `_problem`: every command line waits for what this file imports.
+    from pipeline.report.render import interval, percent
+
     if not history:
         return "nothing was published yet"
     rows = [
@@ -583,6 +582,9 @@ def _copy_readable(sources: Sequence[str], target: str, version: int) -> None:
 
 def _problem(folder: str) -> str | None:
     """What is wrong with a SavedModel, as far as its files tell without TensorFlow."""
+    from google.protobuf import empty_pb2
+    from google.protobuf.message import DecodeError
+
     if not os.path.isdir(folder):
         return "there is no such folder"
     try:

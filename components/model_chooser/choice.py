@@ -223,7 +223,7 @@ def _worse_than_service(
 
 
 def slice_name(name: str, class_names: list[str]) -> str:
-    """ "label=3" as "class cat", "brightness=low" as it is."""  # noqa: D415
+    """Words for a slice: "label=3" is "class cat", "brightness=low" stays as it is."""
     feature, _, value = name.partition("=")
     return f"class {class_names[int(value)]}" if feature == "label" else name
 

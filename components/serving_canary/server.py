@@ -102,7 +102,7 @@ def _check_image(image: str, server: str) -> None:
         message = error.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ServerMissing(
             f"canary.server={server}: {message[-1] if message else 'no such image'}; "
-            f"docker pull {image} fetches it"
+            f"docker pull {image} fetches an image"
         ) from None
     except subprocess.TimeoutExpired:
         raise ServerMissing(

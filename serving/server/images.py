@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 
+UNMEASURABLE = 1 << 62  # beyond any limit
+
 
 def pixels(data: bytes) -> int:
     """Pixels that a decoder would have to hold, over all frames; 0 if unknown.
@@ -94,10 +96,18 @@ def _webp(data: bytes) -> int:
     return 0
 
 
+def _jpeg_xl(data: bytes) -> int:
+    """Its size is in a bit stream of its own, and frames may follow: not taken at all."""
+    del data
+    return UNMEASURABLE
+
+
 _FORMATS = (
     (b"\x89PNG\r\n\x1a\n", _png),
     (b"\xff\xd8\xff", _jpeg),
     (b"GIF8", _gif),
     (b"BM", _bmp),
     (b"RIFF", _webp),
+    (b"\xff\x0a", _jpeg_xl),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", _jpeg_xl),
 )

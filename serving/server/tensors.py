@@ -102,6 +102,11 @@ def check_images(arrays: Mapping[str, np.ndarray], limits: Limits) -> None:
         if array.dtype == object:
             for value in array.flat:
                 total += images.pixels(value)
+            if total >= images.UNMEASURABLE:
+                raise invalid(
+                    f'input "{alias}": an image of a format whose size cannot be known '
+                    "before it is decoded; send PNG or JPEG"
+                )
             if total > limits.image_pixels:
                 raise invalid(
                     f'input "{alias}": the images of this request have {total} pixels '

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.tf]
 
 PROJECT = Path(__file__).parents[2]
 TFX = Path(sys.executable).with_name("tfx")
+NODES, RESOLVERS = 16, 2  # a Resolver looks something up in every run
 SMOKE = {"preset": "smoke", "data.name": "digits"}
 
 
@@ -123,7 +124,7 @@ def test_the_report_has_the_promised_form(first, output):
     assert report["schema"] == 1
     assert set(report) == {
         "schema", "run", "data", "models", "difference", "decision", "pushed",
-        "components",
+        "components", "canary", "published", "comparison",
     }  # fmt: skip
     counts = report["data"]["counts"]
     assert counts["train"] + counts["eval"] == 1437
@@ -143,15 +144,20 @@ def test_the_report_has_the_promised_form(first, output):
     }
     if errors["baseline"] != errors["candidate"]:
         assert report["decision"]["winner"] == min(errors, key=errors.__getitem__)
-    assert [c["state"] for c in report["components"]] == ["complete"] * 11
+    assert {c["state"] for c in report["components"]} <= {"complete", "cached"}
+    assert len(report["components"]) == NODES
+    assert report["canary"]["passed"] is True
+    assert report["canary"]["max_abs_difference"] < 1e-4
+    pair = report["comparison"]["eval"]["pairs"]["candidate_minus_baseline"]
+    assert pair["difference"] == pytest.approx(errors["candidate"] - errors["baseline"])
     assert report["pushed"]["version"] == versions(output)[-1]
 
 
 def test_the_page_is_self_contained(first, output):
     page = (output / "report/report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
-    assert page.count("<svg") == 4
-    assert page.count('<img src="data:image/png;base64,') == 80
+    assert page.count("<svg") == 5
+    assert page.count('<img src="data:image/png;base64,') > 80
     assert report_of(output)["decision"]["reason"] in page
 
 
@@ -228,7 +234,7 @@ def test_a_second_run_reuses_everything(first, output):
     seconds = time.monotonic() - began
     assert second.returncode == 0, second.output
     assert all(c["cached"] for c in report_of(output)["components"])
-    assert second.output.count("↺") == 11
+    assert second.output.count("↺") == NODES - RESOLVERS
     assert versions(output) == before
     assert seconds < 40
 
@@ -253,6 +259,25 @@ def test_a_deleted_version_is_published_again(first, output):
     assert all(cached.values())
     (version,) = versions(output)
     assert version > old[-1]
+
+
+def test_the_next_run_has_to_beat_the_model_in_service(first, output):
+    served = report_of(output)
+    before = versions(output)
+    other = run(output, train__seed="2", evaluation__policy="superior")
+    assert other.returncode == 0, other.output
+    report = report_of(output)
+    winner = served["models"][served["decision"]["winner"]]
+    assert report["models"]["in_service"]["network"] == winner["network"]
+    # On the same images it makes the same errors as when it was chosen.
+    for split in ("eval", "test"):
+        assert report["models"]["in_service"][split] == winner[split]
+    if report["decision"]["winner"] == "in_service":
+        assert report["pushed"] is None
+        assert versions(output) == before
+        assert "stays" in other.output
+    else:
+        assert versions(output) == [*before, report["pushed"]["version"]]
 
 
 def wait_for(condition, process: subprocess.Popen[str], seconds: float = 200) -> None:

@@ -161,7 +161,7 @@ def test_an_image_that_is_not_there(tmp_path, monkeypatch):
         server.check("docker:tensorflow/serving:9")
     assert str(caught.value) == (
         "canary.server=docker:tensorflow/serving:9: Error: No such image: "
-        "tensorflow/serving:9; docker pull tensorflow/serving:9 fetches it"
+        "tensorflow/serving:9; docker pull tensorflow/serving:9 fetches an image"
     )
 
 

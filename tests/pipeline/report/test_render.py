@@ -13,21 +13,91 @@ from pipeline.report import figures, render
 CLASSES = ["cat", "dog <b>", "ship"]
 
 
-def model(network: str, error: float | None) -> dict:
+def evaluated(network: str, rate: float) -> dict:
+    part = {"error": rate, "ci95": [rate / 2, rate * 1.5], "examples": 10, "errors": 1}
+    return part | {
+        "network": network,
+        "problem": None,
+        "top5": None,
+        "cross_entropy": 0.5,
+        "cross_entropy_ci95": [0.4, 0.6],
+        "ece": 0.05,
+        "ece_ci95": [0.02, 0.08],
+        "latency_ms": 1.5,
+        "reliability": [
+            {
+                "low": 0.4,
+                "high": 0.5,
+                "examples": 4,
+                "confidence": 0.45,
+                "accuracy": 0.5,
+            },
+            {
+                "low": 0.9,
+                "high": 1.0,
+                "examples": 6,
+                "confidence": 0.95,
+                "accuracy": 0.9,
+            },
+        ],
+        "confusion": [[8, 1, 1], [0, 10, 0], [2, 3, 5]],
+        "slices": {
+            "label=0": part,
+            "label=1": part | {"error": 0.9},
+            "brightness=low": part,
+        },
+    }
+
+
+def comparison(error: float | None) -> dict:
+    models = {
+        "baseline": evaluated("resnet20", 0.2),
+        "candidate": evaluated("preact_resnet20", 0.1)
+        if error is not None
+        else {"network": "preact_resnet20", "problem": "it is broken", "error": None},
+        "in_service": None,
+    }
+    part = {"difference": -0.1, "interval": [-0.3, 0.1], "examples": 10}
+    pair = {"slices": {name: part for name in models["baseline"]["slices"]}}
+    return {
+        "split": "eval",
+        "examples": 1234,
+        "models": models,
+        "pairs": {
+            "candidate_minus_baseline": None if error is None else pair,
+            "candidate_minus_in_service": None,
+            "baseline_minus_in_service": None,
+        },
+    }
+
+
+def model(network: str, error: float | None, **changes) -> dict:
     measured = {
         "error": error,
         "ci95": None if error is None else [error / 2, error * 2],
     }
+    known = error is not None
     return {
         "network": network,
         "parameters": 123_456,
         "eval": measured,
         "test": measured,
-        "cross_entropy": None if error is None else 0.5,
-        "ece": None,
+        "problem": None if known else "it is broken",
+        "top5": None,
+        "cross_entropy": 0.5 if known else None,
+        "cross_entropy_ci95": [0.4, 0.6] if known else None,
+        "ece": 0.05 if known else None,
+        "ece_ci95": [0.02, 0.08] if known else None,
+        "latency_ms": 1.5 if known else None,
         "train_seconds": 61.0,
         "images_per_second": 1000.0,
-    }
+    } | changes
+
+
+CANARY = {
+    "passed": True, "reasons": [], "server": "embedded", "load_seconds": 0.4,
+    "p50_ms": 1.2, "p99_ms": 3.4, "requests": 50, "max_abs_difference": 1e-7,
+}  # fmt: skip
 
 
 def report(winner: str | None = "candidate", **changes) -> dict:
@@ -35,9 +105,8 @@ def report(winner: str | None = "candidate", **changes) -> dict:
         {"step": 1, "epoch": 0.5, "loss": 2.0, "accuracy": 0.1, "learning_rate": 0.1},
         {"step": 2, "epoch": 1.0, "eval_loss": 1.5, "eval_accuracy": 0.4},
     ]
-    counts = [[8, 1, 1], [0, 10, 0], [2, 3, 5]]
-    per_class = {str(i): {"error": 0.2 * i, "examples": 10} for i in range(3)}
-    evaluated = {"confusion": counts, "per_class": per_class}
+    error = 0.1 if winner else None
+    said = {"class": "cat", "probability": 0.9}
     return {
         "schema": 1,
         "run": {
@@ -58,12 +127,15 @@ def report(winner: str | None = "candidate", **changes) -> dict:
         },
         "models": {
             "baseline": model("resnet20", 0.2),
-            "candidate": model("preact_resnet20", 0.1 if winner else None),
+            "candidate": model("preact_resnet20", error),
             "in_service": None,
         },
         "difference": {
             "candidate_minus_baseline": -0.1,
             "ci95": [-0.2, 0.01],
+            "bootstrap_ci95": [-0.19, 0.0],
+            "only_candidate_wrong": 3,
+            "only_baseline_wrong": 13,
             "p_value": float("nan"),
             "method": "by hand",
         },
@@ -71,9 +143,12 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             "policy": "best",
             "winner": winner,
             "reason": "because",
-            "blocked_by": [] if winner else ["it has no metrics"],
+            "blocked_by": [] if winner else ["candidate: it is <i>broken</i>"],
         },
+        "canary": CANARY,
         "pushed": {"version": 7, "path": "/x/7"} if winner else None,
+        "published": {"baseline": None, "candidate": {"error": 0.0546, "source": "He"}},
+        "comparison": {"eval": comparison(error), "test": comparison(error)},
         "components": [
             {"id": "A", "state": "complete", "seconds": 1.5, "cached": False}
         ],
@@ -83,18 +158,40 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             "dataset_title": "Digits",
             "classes": CLASSES,
             "histories": {"baseline": history, "candidate": history},
-            "eval": {"baseline": evaluated, "candidate": evaluated},
             "class_counts": {
                 "train": [10, 10, 10],
                 "eval": [3, 3, 4],
                 "test": [3, 3, 4],
             },
             "samples": [["data:image/png;base64,AAAA"]] * 3,
+            "disagreements": [
+                {
+                    "picture": "data:image/png;base64,AAAA",
+                    "label": "dog <b>",
+                    "right": "candidate",
+                    "baseline": said,
+                    "candidate": said | {"class": "dog <b>"},
+                }
+            ],
             "artifacts": [
                 {"id": 1, "node": "A", "key": "k", "type": "T", "uri": "/tmp/a"}
             ],
         },
     } | changes
+
+
+def in_service(report: dict) -> dict:
+    """The same with a model in service that stays."""
+    report["models"]["in_service"] = model(
+        "old_net", 0.05, parameters=None, train_seconds=None, images_per_second=None
+    )
+    report["comparison"]["eval"]["models"]["in_service"] = evaluated("old_net", 0.05)
+    report["decision"] |= {"winner": "in_service"}
+    return report | {
+        "pushed": None,
+        "canary": CANARY
+        | {"passed": False, "reasons": ["nothing to check"], "load_seconds": None},
+    }
 
 
 class Tags(HTMLParser):
@@ -130,9 +227,44 @@ def test_the_page_is_whole_self_contained_and_escaped(winner):
     assert all(link.startswith(("data:", "#")) for link in tags.links)
     assert "dog &lt;b&gt;" in page
     assert "because" in page
-    assert ("No model wins" in page) == (winner is None)
+    assert ("No model is good enough" in page) == (winner is None)
+    assert ("it is &lt;i&gt;broken&lt;/i&gt;" in page) == (winner is None)
     assert ("Nothing was published" in page) == (winner is None)
     assert "nobody looked" in page
+
+
+def test_a_model_in_service_has_its_row_and_its_words():
+    page = render.html(in_service(report()))
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert "The model in service, old_net, stays." in page
+    assert page.count("old_net") >= 5
+    assert "Nothing was published" in page
+
+
+def test_a_failed_canary_is_told():
+    reason = "serving_default answers 0.9 for class cat where training answered 0.1"
+    failed = report(pushed=None, canary=CANARY | {"passed": False, "reasons": [reason]})
+    page = render.html(failed)
+    assert "failed when it was tried in a server" in page
+    assert reason in page
+
+
+def test_the_lead_is_one_short_paragraph():
+    assert render.lead(report()) == (
+        "The candidate, preact_resnet20, wins with 10.0 % errors and is published as "
+        "version 7. Nothing was in service before."
+    )
+    replaced = report()
+    replaced["models"]["in_service"] = model("old_net", 0.12)
+    assert render.lead(replaced).endswith("It replaces old_net (12.0 %).")
+
+
+def test_the_worst_slices_come_first():
+    rows = render.worst_slices(comparison(0.1), CLASSES, most=2)
+    assert [row["name"] for row in rows] == ["class dog <b>", "class cat"]
+    assert rows[0]["difference"]["difference"] == -0.1
 
 
 def test_json_has_no_page_and_no_nan(tmp_path):
@@ -166,10 +298,14 @@ def test_figures_are_valid_xml_with_unique_identifiers():
         figures.errors(report()["models"]),
         figures.class_balance(page["class_counts"], CLASSES),
         figures.confusion_matrix([[1, 2], [3, 4]], CLASSES),
+        figures.reliability(
+            {"baseline": evaluated("a", 0.1)["reliability"], "candidate": None},
+            {"baseline": "a", "candidate": "b"},
+        ),
         figures.confusion_matrix([[1] * 100] * 100, [str(i) for i in range(100)]),
     ]
     seen = set()
-    for drawing in drawings[:4]:
+    for drawing in drawings[:5]:
         root = ElementTree.fromstring(drawing)
         assert root.get("aria-label")
         ids = {e.get("id") for e in root.iter() if e.get("id")}

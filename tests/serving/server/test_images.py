@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -68,6 +68,7 @@ def test_a_bomb_is_seen_from_its_first_bytes():
 
 @given(st.binary(max_size=64))
 def test_other_bytes_count_nothing(data: bytes):
+    assume(not data.startswith(b"\0\0\x0cJXL "))
     assert images.pixels(b"\0" + data) == 0
 
 
@@ -86,3 +87,8 @@ def test_files_cut_anywhere_end_with_a_number(kind: str):
     data = encode(20, 10, kind)
     for length in range(len(data)):
         assert images.pixels(data[:length]) in (0, 200, 400)
+
+
+@pytest.mark.parametrize("magic", [b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"])
+def test_jpeg_xl_is_beyond_every_limit(magic: bytes):
+    assert images.pixels(magic + bytes(20)) == images.UNMEASURABLE

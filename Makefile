@@ -28,8 +28,8 @@ serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--
 deploy: setup ## write production files from output/ (ARGS="--to deploy")
 	@$(PROJECT_PYTHON) -m serving.deploy $(ARGS)
 
-test: setup ## all tests, whole pipeline runs included
-	@$(PROJECT_PYTHON) -m pytest tests -m "not bench" $(ARGS)
+test: setup ## all tests, whole pipeline runs included, by two processes
+	@$(PROJECT_PYTHON) -m pytest tests -m "not bench" -n 2 --dist loadfile $(ARGS)
 
 test-bench: setup ## trial runs of the benchmarks, two minutes
 	@$(PROJECT_PYTHON) -m pytest tests -m bench $(ARGS)

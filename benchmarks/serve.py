@@ -143,35 +143,61 @@ def throughput(
         how = bare.faster(plan.largest_batch, plan.seconds / 2)
         with Load(server.address) as load:
             load.run(rows=rows, callers=callers, seconds=plan.seconds / 2)
-            pairs = []
+            pairs: list[dict[str, tuple[float, float]]] = []
             for i in range(plan.pairs):
-                rates = {}
+                pair = {}
                 for side in ("bare", "server") if i % 2 else ("server", "bare"):
                     if side == "bare":
+                        cpu = cpu_seconds(bare)
                         seconds = bare.run(how, plan.largest_batch, plan.seconds)
-                        rate = plan.largest_batch * len(seconds) / sum(seconds)
+                        images = plan.largest_batch * len(seconds)
+                        wall = sum(seconds)
+                        cpu = cpu_seconds(bare) - cpu
                     else:
+                        cpu = cpu_seconds(server, load)
                         found = load.run(
                             rows=rows, callers=callers, seconds=plan.seconds
                         )
                         _none_failed(found)
-                        rate = rows * len(found["latencies"]) / found["seconds"]
-                    rates[side] = rate
-                pairs.append(rates)
+                        images = rows * len(found["latencies"])
+                        wall = found["seconds"]
+                        cpu = cpu_seconds(server, load) - cpu
+                    pair[side] = (images / wall, 1000 * cpu / images)
+                pairs.append(pair)
                 _progress(
-                    "  server {server:.0f}, bare {bare:.0f} images/s".format(**rates)
+                    "  server {:.0f}, bare {:.0f} images/s".format(
+                        pair["server"][0], pair["bare"][0]
+                    )
                 )
-    ratios = [pair["server"] / pair["bare"] for pair in pairs]
-    return {
+    ratios = [pair["server"][0] / pair["bare"][0] for pair in pairs]
+    result: dict[str, Any] = {
         "network": network,
         "rows": rows,
         "callers": callers,
         "bare_how": how,
-        "server_images_per_second": statistics.median(p["server"] for p in pairs),
-        "bare_images_per_second": statistics.median(p["bare"] for p in pairs),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
+        # Of processor time per image: other work on the machine matters less to it.
+        "cpu_ratio": statistics.median(p["bare"][1] / p["server"][1] for p in pairs),
     }
+    for side in ("server", "bare"):
+        result[f"{side}_images_per_second"] = statistics.median(
+            p[side][0] for p in pairs
+        )
+        result[f"{side}_cpu_milliseconds"] = statistics.median(
+            p[side][1] for p in pairs
+        )
+    return result
+
+
+def cpu_seconds(*processes: Process | Server) -> float:
+    """Processor time that these processes have used."""
+    ticks = 0
+    for process in processes:
+        text = Path(f"/proc/{process.pid}/stat").read_text()
+        user, system = text.rpartition(")")[2].split()[11:13]
+        ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def latency(work: Path, plan: Plan) -> dict[str, Any]:
@@ -430,6 +456,7 @@ class Process:
             cwd=ROOT, env=_environment(), text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
+        self.pid = self._process.pid
         self._answer()
 
     def __enter__(self) -> Any:
@@ -509,6 +536,7 @@ class Server:
             ],
             cwd=ROOT, env=_environment(), stderr=self._errors,
         )  # fmt: skip
+        self.pid = self._process.pid
         end = time.monotonic() + 120
         while not (match := re.search(
             r"^serving .* on (\S+) \(gRPC\), http://\S+:(\d+) ", self._log(), re.MULTILINE
@@ -537,7 +565,7 @@ class Server:
 
     def megabytes(self) -> float:
         """Resident memory."""
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def wait_for_version(self, number: int) -> None:
@@ -586,7 +614,8 @@ def markdown(result: dict[str, Any]) -> str:
             f"{result['plan']['largest_batch']}",
             f"{found['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
             f"{found['server_images_per_second']:,.0f} against "
-            f"{found['bare_images_per_second']:,.0f} images/s",
+            f"{found['bare_images_per_second']:,.0f} images/s; "
+            f"by processor time {found['cpu_ratio']:.2f}",
             ">= 0.9",
         ))  # fmt: skip
     delay, swapped = result["latency"], result["swap"]

@@ -367,8 +367,10 @@ class _Store:
         original = _text(artifact, ROLLBACK_OF)
         decision, reason = self._decision(artifact)
         role = _text(artifact, ROLE) or decision.get("winner")
-        model = (decision.get("models") or {}).get(role) or {}
-        measured = model.get("eval") or {}
+        # The second form is that of the first pushes: models[role]["eval"].
+        models = decision.get("comparison", decision).get("models") or {}
+        model = models.get(role) or {}
+        measured = model.get("eval", model)
         bounds = measured.get("ci95")
         return Published(
             version=int(_text(artifact, VERSION)),

@@ -79,6 +79,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         with metadata.Metadata(connection) as handle:
             _sweep_interrupted(handle.store, root)
             _forget_missing_pushes(handle.store)
+            _forget_refusals(handle.store)
         for entry in pipeline.nodes:
             node = entry.pipeline_node
             name = node.node_info.id
@@ -162,6 +163,21 @@ def _forget_missing_pushes(store: Any) -> None:
         pushed = artifact.custom_properties["pushed_destination"].string_value
         if pushed and "://" not in pushed and not os.path.isdir(pushed):
             # TFX reuses an execution only while its outputs exist on disk.
+            shutil.rmtree(artifact.uri, ignore_errors=True)
+
+
+def _forget_refusals(store: Any) -> None:
+    """Lets the cache forget what the canary refused: a busy machine is a passing reason.
+
+    The sentences stay in the metadata. Where nobody won there was nothing to refuse.
+    """
+    try:
+        blessings = store.get_artifacts_by_type("InfraBlessing")
+    except Exception:  # noqa: BLE001 - the type is unknown until the first canary
+        return
+    for artifact in blessings:
+        reasons = artifact.custom_properties["reasons"].string_value
+        if reasons and not reasons.startswith("no contender was blessed"):
             shutil.rmtree(artifact.uri, ignore_errors=True)
 
 

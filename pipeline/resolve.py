@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.example_gen import choice
+from components.serving_canary import server
 from pipeline.config import (
     ConfigError,
     RunConfig,
@@ -115,6 +116,10 @@ def _check(config: RunConfig) -> None:
                 "are 32 x 32, choose a network without imagenet in its name"
             )
     _check_replicas(config.train)
+    try:
+        server.check(config.canary.server)
+    except server.ServerMissing as error:
+        raise ConfigError(str(error)) from None
     if config.data.name == "digits" and config.data.path:
         raise ConfigError(
             f"data.path={config.data.path}: digits come with scikit-learn and are read "

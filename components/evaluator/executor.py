@@ -102,13 +102,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         # By way of memory: the format seeks, which files in object stores cannot.
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            ids=images.ids.astype(np.bytes_),
-            labels=images.labels,
+        arrays: dict[str, Any] = {
+            "ids": images.ids.astype(np.bytes_),
+            "labels": images.labels,
             **{f"band/{name}": band for name, band in images.bands.items()},
             **{f"probabilities/{role}": array for role, array in sound.items()},
-        )
+        }
+        np.savez(buffer, **arrays)
         with tf.io.gfile.GFile(os.path.join(output, PREDICTIONS_FILE), "wb") as file:
             file.write(buffer.getvalue())
 

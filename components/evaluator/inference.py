@@ -6,6 +6,9 @@ becomes a sentence in `Answers.problem`, not an exception: one broken contender 
 hide what the others can do.
 """
 
+# TensorFlow's own annotations are partial: what pyright makes of them is noise.
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportReturnType=false
+
 from __future__ import annotations
 
 import dataclasses

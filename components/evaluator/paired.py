@@ -11,6 +11,7 @@ Medicine 17, 891-908 (score interval of a paired difference); Efron 1979 (bootst
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -73,7 +74,8 @@ def tango(
         elif excess(high) >= 0:
             limits.append(1.0)
         else:
-            limits.append(float(optimize.brentq(excess, low, high, xtol=1e-12)))
+            root: Any = optimize.brentq(excess, low, high, xtol=1e-12)
+            limits.append(float(root))
     return limits[0], limits[1]
 
 

@@ -11,7 +11,7 @@ among those that are, and says whether the choice may replace the model in servi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -222,7 +222,7 @@ def _worse_than_service(
     return found
 
 
-def slice_name(name: str, class_names: list[str]) -> str:
+def slice_name(name: str, class_names: Sequence[str]) -> str:
     """Words for a slice: "label=3" is "class cat", "brightness=low" stays as it is."""
     feature, _, value = name.partition("=")
     return f"class {class_names[int(value)]}" if feature == "label" else name

@@ -12,6 +12,7 @@ from typing import Any
 
 from tfx import types
 from tfx.dsl.components.common import resolver
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
 PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
@@ -64,18 +65,24 @@ def pushes(store: Any, destination: str) -> list[Any]:
 def in_service(history: Sequence[Any], own_models: Sequence[int]) -> Any | None:
     """The push that a run's contenders have to beat, or None.
 
-    It is the newest one, unless that is a model of this very run: the run is then a
-    repetition, a model is not compared with itself, and the push that was in service when
-    the model was chosen is taken, so that the repetition finds everything in the cache.
+    It is the newest one whose folder is still there, unless that is a model of this very
+    run: the run is then a repetition, a model is not compared with itself, and the push
+    that was in service when the model was chosen is taken, so that the repetition finds
+    everything in the cache.
 
     Args:
         history: All pushes, oldest first.
         own_models: Ids of the Model artifacts that this run trained (or took from the
             cache).
     """
-    if not history:
+    there = [
+        number
+        for number, push in enumerate(history)
+        if fileio.isdir(push.custom_properties[DESTINATION].string_value)
+    ]
+    if not there:
         return None
-    index = len(history) - 1
+    index = there[-1]
     properties = history[index].custom_properties
     if properties[MODEL_ID].int_value not in own_models:
         return history[index]

@@ -129,13 +129,12 @@ def collect(database: str, run_id: str) -> Report:
         for role in choice.CONTENDERS
     }
     served = outputs.get(("ModelInService", PUSHED))
-    if served is not None:
-        trainings[IN_SERVICE] = _read_json_if_there(
-            os.path.join(served.uri, "assets.extra", RUN_ASSET)
-        )
-    canary = _read_json(
-        os.path.join(outputs["ServingCanary", "blessing"].uri, CANARY_FILE)
+    trainings[IN_SERVICE] = (
+        _read_json_if_there(os.path.join(served.uri, "assets.extra", RUN_ASSET))
+        if served is not None
+        else {}
     )
+    canary = _canary(outputs["ServingCanary", "blessing"])
     blocked_by = list(decision["blocked_by"])
     if decision["winner"] in choice.CONTENDERS and not canary["passed"]:
         blocked_by += [f"canary: {reason}" for reason in canary["reasons"]]
@@ -234,7 +233,12 @@ def _components(
         events = [
             event
             for event in store.get_events_by_execution_ids([execution.id])
-            if event.type == metadata_store_pb2.Event.OUTPUT
+            # A Resolver's outputs were made by others: internal ones.
+            if event.type
+            in (
+                metadata_store_pb2.Event.OUTPUT,
+                metadata_store_pb2.Event.INTERNAL_OUTPUT,
+            )
         ]
         found = store.get_artifacts_by_id([event.artifact_id for event in events])
         by_id = {artifact.id: artifact for artifact in found}
@@ -341,6 +345,17 @@ def _pictures(uri: str, ids: set[bytes]) -> dict[bytes, str]:
             if name in ids:
                 found[name] = _png_uri(pixels)
     return found
+
+
+def _canary(blessing: Any) -> dict[str, Any]:
+    """What the canary wrote; of a refusal that was tried again only the reasons are left."""
+    path = os.path.join(blessing.uri, CANARY_FILE)
+    if tf.io.gfile.exists(path):
+        return _read_json(path)
+    return {
+        "passed": False,
+        "reasons": [blessing.custom_properties["reasons"].string_value],
+    }
 
 
 def _pushed(artifact: Any) -> dict[str, Any] | None:

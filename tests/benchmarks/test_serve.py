@@ -20,7 +20,7 @@ def result():
         "throughput": [
             {"network": "preact_resnet20", "rows": 8, "callers": 32, "ratio": 0.95,
              "ratios": [0.9, 0.95, 1.0], "server_images_per_second": 1900.4,
-             "bare_images_per_second": 2000.0},
+             "bare_images_per_second": 2000.0, "cpu_ratio": 0.93},
         ],
         "latency": {
             "network": "preact_resnet20",
@@ -37,7 +37,8 @@ def result():
 
 def test_table_has_every_target(result):
     table = serve.markdown(result)
-    assert "0.95 (0.90 to 1.00); 1,900 against 2,000 images/s | >= 0.9 |" in table
+    rate = "0.95 (0.90 to 1.00); 1,900 against 2,000 images/s; by processor time 0.93"
+    assert f"{rate} | >= 0.9 |" in table
     assert "added, p50 | 0.50 ms (2.50 against 2.00) | <= 1.0 ms |" in table
     assert "| 0 of 8,000 | 0 |" in table
     assert "2.5 x (25.0 against 10.0 ms) | <= 3 x |" in table

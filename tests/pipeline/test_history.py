@@ -85,7 +85,8 @@ class Pipeline:
 
         Args:
             network: Of the winner, the candidate.
-            own_properties: Whether the AtomicPusher already records network, role and id.
+            own_properties: Whether the AtomicPusher already records network, role and id,
+                and decision.json has its present form.
         """
         self.runs += 1
         folder = self.root / f"artifacts/{self.runs}"
@@ -100,15 +101,14 @@ class Pipeline:
         write_model(folder / "chosen", network)
         chosen = self.artifact("Model", folder / "chosen", network=network)
         (folder / "decision").mkdir()
-        decision = {
-            "winner": "candidate",
-            "models": {
-                "candidate": {
-                    "network": network,
-                    "eval": {"error": 0.0625, "ci95": [0.05, 0.08]},
-                }
-            },
-        }
+        measured = {"error": 0.0625, "ci95": [0.05, 0.08]}
+        decision: dict[str, Any] = {"winner": "candidate"}
+        if own_properties:
+            entry = {"network": network, **measured}
+            decision["comparison"] = {"models": {"candidate": entry}}
+        else:
+            entry = {"network": network, "eval": measured}
+            decision["models"] = {"candidate": entry}
         (folder / "decision/decision.json").write_text(json.dumps(decision))
         verdict = self.artifact(
             "Decision", folder / "decision", reason=f"{network} is better"
@@ -180,7 +180,7 @@ def command(pipeline: Pipeline, *arguments: str) -> int:
 
 @pytest.mark.parametrize("own_properties", [True, False])
 def test_what_was_published_and_why(pipeline, own_properties):
-    """Also of pushes made before the AtomicPusher recorded network, role and model."""
+    """Also of the first pushes: fewer properties, an older form of decision.json."""
     first = pipeline.run("resnet8", own_properties=own_properties)
     second = pipeline.run("preact_resnet8", own_properties=own_properties)
     found = history.read(places(pipeline))

@@ -108,7 +108,7 @@ def test_a_stored_pipeline_is_found_by_its_name(tfx, ours, home):
 def test_help_names_every_option_without_loading_tfx(tfx):
     began = time.monotonic()
     answer = tfx("run", "create", "--help")
-    assert time.monotonic() - began < 5  # 16 s if TFX were imported, 0.1 s idle
+    assert time.monotonic() - began < 15  # 16 s if TFX were imported, 0.1 s idle
     assert answer.returncode == 0
     for option in (
         *("--pipeline_path", "--pipeline-path", "--pipeline_name", "--pipeline-name"),
@@ -163,7 +163,7 @@ def test_a_mistake_is_answered_at_once_in_one_sentence(
     store(home, "relative", "pipeline.py")
     began = time.monotonic()
     answer = tfx("run", "create", *arguments)
-    assert time.monotonic() - began < 5  # 0.1 s on an idle machine
+    assert time.monotonic() - began < 15  # 0.1 s on an idle machine; TFX alone takes 16
     assert answer.returncode == 2
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr

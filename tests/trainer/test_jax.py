@@ -79,7 +79,14 @@ def both(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
                 expected[f"{name}|{key}"] = value
     np.savez(folder / "given.npz", **given)
     done = subprocess.run(
-        [sys.executable, "-c", OTHER, folder / "given.npz", folder / "found.npz", *NETWORKS],
+        [
+            sys.executable,
+            "-c",
+            OTHER,
+            folder / "given.npz",
+            folder / "found.npz",
+            *NETWORKS,
+        ],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -98,4 +105,6 @@ def test_jax_and_tensorflow_agree(both, network):
     assert len(keys) > 20
     for key in keys:
         scale = max(np.abs(expected[key]).max(), 1)
-        np.testing.assert_allclose(found[key], expected[key], atol=1e-4 * scale, err_msg=key)
+        np.testing.assert_allclose(
+            found[key], expected[key], atol=1e-4 * scale, err_msg=key
+        )

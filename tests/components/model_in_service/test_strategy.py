@@ -1,5 +1,7 @@
 """Which push a run has to beat, from histories as ML Metadata keeps them."""
 
+import os
+
 import pytest
 
 pytestmark = pytest.mark.tf
@@ -15,7 +17,7 @@ def store(tmp_path):
     return metadata_store.MetadataStore(config)
 
 
-def push(store, version: int, model: int, *, pushed=1, folder="/s/cifar", of="") -> int:
+def push(store, version: int, model: int, *, folder, pushed=1, of="") -> int:
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     kind = store.put_artifact_type(
@@ -25,6 +27,7 @@ def push(store, version: int, model: int, *, pushed=1, folder="/s/cifar", of="")
     properties = artifact.custom_properties
     properties["pushed"].int_value = pushed
     if pushed:
+        os.makedirs(f"{folder}/{version}")
         properties["pushed_destination"].string_value = f"{folder}/{version}"
         properties["pushed_version"].string_value = str(version)
         properties["model_id"].int_value = model
@@ -50,29 +53,34 @@ def push(store, version: int, model: int, *, pushed=1, folder="/s/cifar", of="")
         ),  # and what it rolled back to
     ],
 )
-def test_the_newest_push_that_is_not_this_runs_own(store, history, own, expected):
+def test_the_newest_push_that_is_not_this_runs_own(
+    store, tmp_path, history, own, expected
+):
     from components.model_in_service import strategy
 
+    folder = tmp_path / "cifar"
     for version, model, *of in history:
-        push(store, version, model, of=of[0] if of else "")
-    push(store, 98, 1, pushed=0)
-    push(store, 99, 1, folder="/s/other")
-    found = strategy.in_service(strategy.pushes(store, "/s/cifar"), own)
+        push(store, version, model, folder=folder, of=of[0] if of else "")
+    push(store, 97, 1, folder=folder)
+    (folder / "97").rmdir()  # somebody deleted it: it does not serve
+    push(store, 98, 1, folder=folder, pushed=0)
+    push(store, 99, 1, folder=tmp_path / "other")
+    found = strategy.in_service(strategy.pushes(store, str(folder)), own)
     version = found and int(found.custom_properties["pushed_version"].string_value)
     assert version == expected
 
 
-def test_the_resolver_gives_tfx_artifacts(store):
+def test_the_resolver_gives_tfx_artifacts(store, tmp_path):
     from tfx.types import standard_artifacts
 
     from components.model_in_service.strategy import InServiceStrategy
 
-    identity = push(store, 7, 70)
+    identity = push(store, 7, 70, folder=tmp_path)
     models = []
     for number in (1, 2):
         models.append(standard_artifacts.Model())
         models[-1].id = number
-    strategy = InServiceStrategy("/s/cifar")
+    strategy = InServiceStrategy(str(tmp_path))
     found = strategy.resolve_artifacts(
         store, {"pushed": [], "baseline": models[:1], "candidate": models[1:]}
     )

@@ -268,25 +268,6 @@ def test_a_deleted_version_is_published_again(first, output):
     assert version > old[-1]
 
 
-def test_the_next_run_has_to_beat_the_model_in_service(first, output):
-    served = report_of(output)
-    before = versions(output)
-    other = run(output, train__seed="2", evaluation__policy="superior")
-    assert other.returncode == 0, other.output
-    report = report_of(output)
-    winner = served["models"][served["decision"]["winner"]]
-    assert report["models"]["in_service"]["network"] == winner["network"]
-    # On the same images it makes the same errors as when it was chosen.
-    for split in ("eval", "test"):
-        assert report["models"]["in_service"][split] == winner[split]
-    if report["decision"]["winner"] == "in_service":
-        assert report["pushed"] is None
-        assert versions(output) == before
-        assert "stays" in other.output
-    else:
-        assert versions(output) == [*before, report["pushed"]["version"]]
-
-
 def wait_for(condition, process: subprocess.Popen[str], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -336,6 +317,25 @@ def test_killed_at_any_stage_the_same_command_ends_well(tmp_path, first, output)
         assert expected.keys() == found.keys()
         for name, value in expected.items():
             np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_the_next_run_has_to_beat_the_model_in_service(first, output):
+    served = report_of(output)
+    before = versions(output)
+    other = run(output, train__seed="2", evaluation__policy="superior")
+    assert other.returncode == 0, other.output
+    report = report_of(output)
+    winner = served["models"][served["decision"]["winner"]]
+    assert report["models"]["in_service"]["network"] == winner["network"]
+    # On the same images it makes the same errors as when it was chosen.
+    for split in ("eval", "test"):
+        assert report["models"]["in_service"][split] == winner[split]
+    if report["decision"]["winner"] == "in_service":
+        assert report["pushed"] is None
+        assert versions(output) == before
+        assert "stays" in other.output
+    else:
+        assert versions(output) == [*before, report["pushed"]["version"]]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

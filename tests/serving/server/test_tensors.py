@@ -66,8 +66,17 @@ def test_arrays_come_back_as_they_went(pair, content: bool):
         np.testing.assert_array_equal(back, array)
 
 
+# What begins like a picture is looked at as one, see test_images.py.
+_STRINGS = st.lists(
+    st.binary(max_size=300).filter(
+        lambda value: value[:1] not in {b"\x89", b"\xff", b"G", b"B", b"R", b"\0"}
+    ),
+    max_size=8,
+)
+
+
 @settings(deadline=None)
-@given(st.lists(st.binary(max_size=300), max_size=8))
+@given(_STRINGS)
 def test_strings_come_back_as_they_went(values: list[bytes]):
     array = np.empty(len(values), object)
     array[:] = values
@@ -77,7 +86,7 @@ def test_strings_come_back_as_they_went(values: list[bytes]):
 
 
 @settings(deadline=None)
-@given(st.lists(st.binary(max_size=300), max_size=8))
+@given(_STRINGS)
 def test_packed_strings(values: list[bytes]):
     content = b"".join(_varint(len(value)) for value in values) + b"".join(values)
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_content=content)

@@ -235,7 +235,7 @@ def _evaluate(model: keras.Model, data: TrainingData) -> dict[str, float]:
     for images, labels in evaluation_batches(
         examples, data.normalise, _EVALUATION_BATCH
     ):
-        logits = tf.cast(_infer(model, images), tf.float32)
+        logits = tf.cast(infer(model, images), tf.float32)
         loss += float(tf.reduce_sum(_losses(labels, logits, 0.0)))
         hits = tf.equal(tf.argmax(logits, axis=1), labels)
         correct += float(tf.reduce_sum(tf.cast(hits, tf.float32)))
@@ -246,7 +246,8 @@ def _evaluate(model: keras.Model, data: TrainingData) -> dict[str, float]:
 
 
 @tf.function(reduce_retracing=True)
-def _infer(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+def infer(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Logits of normalised images; traced once per network, however large the batches."""
     return model(images, training=False)
 
 

@@ -464,9 +464,7 @@ def write_path_file(environment: str, project: str) -> None:
 
     The second line concerns the script `tfx` alone, and reads the file by its path: an
     import of the package `pipeline` here would hide a foreign project's package of that
-    name. A vanished project leaves both lines without effect. The third keeps JAX, which
-    one test needs, from being imported along with TensorFlow, which takes what it finds:
-    1.5 s at every start.
+    name. A vanished project leaves both lines without effect.
     """
     hook = os.path.join(project, "pipeline", "tfx_cli.py")
     (site_packages,) = glob.glob(
@@ -481,8 +479,6 @@ def write_path_file(environment: str, project: str) -> None:
             f"{hook!r}; os.path.basename((sys.argv or [''])[0]) == 'tfx' and "
             "os.path.isfile(hook) and exec(compile(open(hook).read(), hook, 'exec'), "
             "{'__name__': 'cifar_resnet_tfx_cli', '__file__': hook})\n"
-            "import os, sys; os.environ.get('KERAS_BACKEND') == 'jax' or "
-            "sys.modules.setdefault('jax', None)\n"
         )
 
 

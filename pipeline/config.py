@@ -279,6 +279,73 @@ class ServingConfig:
     base_directory: str | None = _setting(
         None, "folder of model folders (default: <output_root>/serving)"
     )
+    push: Literal["directory", "registry", "endpoint"] = _setting(
+        "directory",
+        "directory: a folder that TF Serving watches; on Vertex AI also registry: Model "
+        "Registry, or endpoint: registry and a share of an Endpoint's traffic",
+    )
+    registry_alias: str = _setting(
+        "champion", "registry: alias that moves to the newest version"
+    )
+    endpoint: str | None = _setting(
+        None, "endpoint: its resource name or number; none: made on the first push"
+    )
+    canary_percent: int = _setting(
+        10, "endpoint: share of the traffic for the new version", low=1, high=100
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertexConfig:
+    """Where and on what a run on Vertex AI runs; a local run ignores it."""
+
+    project: str | None = _setting(None, "Google Cloud project (--project)")
+    region: str = _setting("us-central1", "region (--region)")
+    hardware: str = _setting(
+        "cpu", "what trains: row of pipeline/vertex/hardware.py, e.g. gpu8 or tpu-v3-8"
+    )
+    machine_type: str | None = _setting(
+        None, "of the training jobs (default: the hardware's)"
+    )
+    disk_gb: int = _setting(
+        100, "boot disk of the training jobs, in GB", low=100, high=64_000
+    )
+    spot: bool = _setting(
+        False, "train on spot capacity; a stopped job goes on from its checkpoint"
+    )
+    repository: str | None = _setting(
+        None,
+        "of the images (default: <region>-docker.pkg.dev/<project>/cifar-resnet)",
+    )
+    image_tag: str = _setting("0.1.0", "tag of the images: a release of this project")
+    serving_image: str | None = _setting(
+        None,
+        "registry, endpoint: image that serves the model (default: the pipeline's)",
+    )
+    service_account: str | None = _setting(
+        None, "whose rights the run has (default: the project's Compute Engine account)"
+    )
+    network: str | None = _setting(
+        None, "VPC network, projects/<number>/global/networks/<name>"
+    )
+    beam: Literal["in_process", "dataflow", "flink", "spark"] = _setting(
+        "in_process",
+        "what carries out Beam: the step's own machine (60,000 images need no more), "
+        "Dataflow, or a Flink or Spark cluster at vertex.beam_endpoint",
+    )
+    beam_endpoint: str | None = _setting(
+        None, "flink, spark: host:port of the cluster's job service"
+    )
+    beam_machine_type: str = _setting("n2-standard-4", "dataflow: of the workers")
+    beam_max_workers: int = _setting(
+        4, "dataflow: most workers; flink, spark: parallelism", low=1, high=1000
+    )
+    budget_usd: float | None = _setting(
+        None,
+        "a run that would cost more, by the estimate, is not submitted",
+        low=0.01,
+        high=1e6,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +371,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     canary: CanaryConfig = field(default_factory=CanaryConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    vertex: VertexConfig = field(default_factory=VertexConfig)
 
     @property
     def serving_root(self) -> str:

@@ -46,7 +46,7 @@ bench-train: setup ## measure training against Keras and PyTorch (if installed);
 bench-serve: setup ## measure the server against the bare model; 10 minutes
 	@$(PROJECT_PYTHON) -m benchmarks.serve $(ARGS)
 
-bench-verdict: setup ## how often the verdict is right, and what evaluating costs; 15 minutes
+bench-verdict: setup ## how often the verdict is right, and what evaluating costs; 25 minutes
 	@$(PROJECT_PYTHON) -m benchmarks.verdict $(ARGS)
 
 bench: bench-train bench-serve bench-verdict ## all three, one after the other

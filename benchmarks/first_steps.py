@@ -4,7 +4,7 @@
 
 Both networks see the same augmented batches in the same order (seed 1), with the recipe
 `released` (batch 64, learning rate 0.1, Nesterov momentum, decay 1e-4), in bfloat16 and
-rematerialised. Writes benchmarks/results/first_steps.json after every step, and at the
+rematerialised. Writes benchmarks/results/first_steps.json after each network, and at the
 end docs/first-steps-1001.svg: the loss and the norm of the gradient of each step.
 """
 

@@ -29,10 +29,8 @@ import numpy as np
 
 RESULT = Path(__file__).parent / "results" / "verdict.json"
 CLASSES, EXAMPLES = 10, 10_000
-ERROR, BOTH_WRONG = (
-    0.06,
-    0.03,
-)  # of the baseline; of both, as networks share hard images
+ERROR = 0.06  # of the baseline
+BOTH_WRONG = 0.03  # at once: networks share hard images
 CLASS_NAMES = [f"class{i}" for i in range(CLASSES)]
 BATCH_SIZE = 128
 

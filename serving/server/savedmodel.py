@@ -1,8 +1,8 @@
 """One loaded version of a model: a SavedModel, written by TF1 or TF2, or a TFLite file.
 
-A SavedModel is run as tensorflow_model_server runs it, its signatures in a v1 Session:
-that takes what TF1 wrote as well as TF2, and costs less per call than the functions that
-`tf.saved_model.load` returns (0.69 against 1.13 ms for a small ResNet on two cores).
+A SavedModel is run as tensorflow_model_server runs it, its signatures in a session
+(serving/server/session.py): that takes what TF1 wrote as well as TF2, and costs less per
+call than the functions that `tf.saved_model.load` returns.
 Some SavedModels cannot be restored that way, Keras 3 layers inside a plain tf.Module
 among them; tensorflow_model_server cannot serve them. Here they are, by
 `tf.saved_model.load`, with a warning.
@@ -16,12 +16,11 @@ servables/tensorflow/{saved_model_bundle_factory,tflite_session}.cc.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import queue
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,11 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from serving.server import rank
 from serving.server.errors import ServingError, invalid
+from serving.server.session import Session
 
 TFLITE_FILE = "model.tflite"
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
-# Callables kept per version. Each holds an executor, and output_filter may name any
-# subset of the outputs.
-_MOST_CALLABLES = 64
 _PREDICT_METHOD = "tensorflow/serving/predict"
 
 _log = logging.getLogger(__name__)
@@ -169,11 +166,12 @@ def _load_saved_model(folder: Path, options: Options) -> Servable:
     }
     graph = meta.graph_def if rank.needed(signatures) else None
     runtime = "TF2" if meta.HasField("object_graph_def") else "TF1"
-    model = _Session(folder, options, signatures)
-    lost = model.uninitialised()
+    session = _session(folder, options)
+    lost = _uninitialised(session, meta, signatures)
     if not lost:
-        return Servable(signatures, runtime, model.execute, model.close, graph)
-    model.close()
+        execute = _in_session(session, signatures)
+        return Servable(signatures, runtime, execute, session.close, graph)
+    session.close()
     if runtime == "TF1":
         raise LoadError(f"variable {lost} has no value in this SavedModel")
     _log.warning(
@@ -207,89 +205,77 @@ def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDe
     )
 
 
-class _Session:
-    """A SavedModel's graph in a session of its own."""
+def _session(folder: Path, options: Options) -> Session:
+    config = config_pb2.ConfigProto(
+        intra_op_parallelism_threads=options.intra_op_threads,
+        inter_op_parallelism_threads=options.inter_op_threads,
+        allow_soft_placement=True,
+    )
+    config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
+    return Session(folder, options.tags, config)
 
-    def __init__(
-        self,
-        folder: Path,
-        options: Options,
-        signatures: Mapping[str, meta_graph_pb2.SignatureDef],
-    ):
-        config = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=options.intra_op_threads,
-            inter_op_parallelism_threads=options.inter_op_threads,
-            allow_soft_placement=True,
-        )
-        config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
-        self._signatures = signatures
-        self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
-        try:
-            with self._graph.as_default():
-                tf.compat.v1.saved_model.load(
-                    self._session, list(options.tags), str(folder)
-                )
-        except BaseException:
-            self._session.close()
-            raise
-        # make_callable, which is public, goes through Python's feed and fetch handling
-        # and costs 0.25 ms more per call.
-        self._callable = functools.lru_cache(_MOST_CALLABLES)(self._make_callable)
+
+def _in_session(
+    session: Session, signatures: Mapping[str, meta_graph_pb2.SignatureDef]
+) -> Execute:
+    """The signatures' tensors, run as tensorflow_model_server runs them."""
+    inputs, outputs = (
+        {
+            name: {alias: _dense_name(info) for alias, info in getattr(s, side).items()}
+            for name, s in signatures.items()
+        }
+        for side in ("inputs", "outputs")
+    )
 
     def execute(
-        self, signature: str, feeds: Arrays, fetches: Sequence[str]
+        signature: str, feeds: Arrays, fetches: Sequence[str]
     ) -> list[np.ndarray]:
-        aliases = tuple(sorted(feeds))
-        run = self._callable(signature, aliases, tuple(sorted(set(fetches))))
-        values = run(*(feeds[alias] for alias in aliases))
-        by_alias = dict(zip(sorted(set(fetches)), values, strict=True))
-        return [np.asarray(by_alias[alias]) for alias in fetches]
-
-    def uninitialised(self) -> str | None:
-        """A variable that some signature reads and the SavedModel does not restore."""
-        outputs = [
-            self._graph.as_graph_element(_dense_name(info)).op
-            for definition in self._signatures.values()
-            for info in definition.outputs.values()
-        ]
-        seen, pending = set(outputs), list(outputs)
-        while pending:
-            operation = pending.pop()
-            for before in (
-                *(tensor.op for tensor in operation.inputs),
-                *operation.control_inputs,
-            ):
-                if before not in seen:
-                    seen.add(before)
-                    pending.append(before)
-        with self._graph.as_default():
-            checks = {
-                operation.name: (
-                    tf.raw_ops.VarIsInitializedOp(resource=operation.outputs[0])
-                    if operation.type == "VarHandleOp"
-                    else tf.raw_ops.IsVariableInitialized(ref=operation.outputs[0])
-                )
-                for operation in seen
-                if operation.type in ("VarHandleOp", "VariableV2", "Variable")
-            }
-        self._graph.finalize()
-        present = self._session.run(checks)
-        return next((name for name in sorted(present) if not present[name]), None)
-
-    def close(self) -> None:
-        self._callable.cache_clear()
-        self._session.close()
-
-    def _make_callable(
-        self, signature: str, aliases: tuple[str, ...], fetches: tuple[str, ...]
-    ) -> Callable[..., Sequence[Any]]:
-        definition = self._signatures[signature]
-        options = config_pb2.CallableOptions(
-            feed=[definition.inputs[alias].name for alias in aliases],
-            fetch=[definition.outputs[alias].name for alias in fetches],
+        return session.run(
+            {inputs[signature][alias]: array for alias, array in feeds.items()},
+            [outputs[signature][alias] for alias in fetches],
         )
-        return self._session._make_callable_from_options(options)
+
+    return execute
+
+
+# The operation that makes a variable, and the one that asks for its value.
+_VARIABLES = {
+    "VarHandleOp": "VarIsInitializedOp",
+    "VariableV2": "IsVariableInitialized",
+    "Variable": "IsVariableInitialized",
+}
+
+
+def _uninitialised(
+    session: Session, meta: meta_graph_pb2.MetaGraphDef, names: Iterable[str]
+) -> str | None:
+    """A variable that some signature reads and the SavedModel does not restore."""
+    nodes = {node.name: node for node in meta.graph_def.node}
+    pending = [
+        _operation(_dense_name(info))
+        for name in names
+        for info in meta.signature_def[name].outputs.values()
+    ]
+    seen = set(pending)
+    while pending:
+        for before in map(_operation, nodes[pending.pop()].input):
+            if before not in seen:
+                seen.add(before)
+                pending.append(before)
+    variables = sorted(name for name in seen if nodes[name].op in _VARIABLES)
+    if not variables:
+        return None
+    present = session.run(
+        {}, [session.has_value(name, _VARIABLES[nodes[name].op]) for name in variables]
+    )
+    return next(
+        (name for name, has in zip(variables, present, strict=True) if not has), None
+    )
+
+
+def _operation(tensor: str) -> str:
+    """Of a tensor's or of a control input's name."""
+    return tensor.removeprefix("^").partition(":")[0]
 
 
 def _dense_name(info: meta_graph_pb2.TensorInfo) -> str:

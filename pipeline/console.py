@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
@@ -50,11 +50,17 @@ def captured_output(log_path: str) -> Iterator[IO[str]]:
         sys.stdout.flush()
         sys.stderr.flush()
         with contextlib.suppress(BrokenPipeError):
-            screen.flush()
+            screen.close()
         os.dup2(saved[0], 1)
         os.dup2(saved[1], 2)
         for descriptor in (*saved, log):
             os.close(descriptor)
+
+
+def print_lines(out: Console, lines: Mapping[str, str]) -> None:
+    """Prints names and values; not wrapped: paths can be copied, a reason stays one line."""
+    for name, value in lines.items():
+        out.print(Text.assemble((f"{name:<9} ", "bold"), value), soft_wrap=True)
 
 
 class RunDisplay(logging.Handler):

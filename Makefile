@@ -25,7 +25,7 @@ serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--
 	@$(PROJECT_PYTHON) -m serving.server --port=8500 --rest_api_port=8501 \
 		--model_name=cifar --model_base_path=output/serving/cifar $(ARGS)
 
-deploy: setup ## write production files from output/ (ARGS="--to deploy")
+deploy: setup ## write what TF Serving in production needs to output/deploy
 	@$(PROJECT_PYTHON) -m serving.deploy $(ARGS)
 
 test: setup ## all tests, whole pipeline runs included, by two processes

@@ -1,8 +1,9 @@
-"""`python -m serving.deploy --output_root output --to deploy`: see docs/deploy.md."""
+"""`python -m serving.deploy [--output_root output]`: see docs/deploy.md."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the folder; returns the exit status."""
     options = vars(_parser().parse_args(arguments))
     root, target, wanted = (options.pop(key) for key in ("output_root", "to", "model"))
+    target = target or os.path.join(root, "deploy")
     try:
         choices = Choices(**options)
         models = read_outputs(root)
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     default = Choices()
     add = parser.add_argument
     add("--output_root", default="output", help="of the run (default %(default)s)")
-    add("--to", required=True, metavar="FOLDER", help="where to write")
+    add("--to", metavar="FOLDER", help="where to write (default <output_root>/deploy)")
     add("--model", action="append", default=[], help="only this one (repeatable)")
     add(
         "--versions",

@@ -531,6 +531,11 @@ def test_wrong_arguments_are_one_line_and_write_nothing(
     assert not target.exists()
 
 
+def test_the_folder_is_by_default_the_runs_own(output):
+    assert main(["--output_root", str(output)]) == 0
+    assert (output / "deploy" / "compose.yaml").is_file()
+
+
 def test_a_folder_of_somebody_else_is_left_alone(output, tmp_path, capsys):
     target = tmp_path / "mine"
     target.mkdir()

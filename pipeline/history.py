@@ -1,10 +1,12 @@
 """`python pipeline.py models ...`: what was published, why, and an earlier one again.
 
-In: the ML Metadata of an output folder, which every push is recorded in. Out: a list of
-all published versions, the whole lineage of one, or, for a rollback, one more version
-that is recorded like those of the pipeline, so that the next run finds it in service.
+In: the ML Metadata of an output folder, which every push is recorded in; of one in object
+storage the ledger (pipeline/cloud_history.py). Out: a list of all published versions, the
+whole lineage of one, or, for a rollback, one more version that is recorded like those of
+the pipeline, so that the next run finds it in service.
 
-Loads ML Metadata alone, and only once a command runs; neither TensorFlow nor TFX.
+Loads ML Metadata or google-cloud-storage, and only once a command runs; neither
+TensorFlow nor TFX.
 """
 
 from __future__ import annotations
@@ -20,16 +22,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components import pushed_model
 from components.atomic_pusher import publish
+from components.pushed_model import (
+    DESTINATION,
+    MODEL_ID,
+    NETWORK,
+    PUSHED,
+    ROLE,
+    ROLLBACK_OF,
+    VERSION,
+)
 from pipeline.config import RunConfig, override, parse_assignment
 from pipeline.exclusive import exclusive
+from pipeline.resolve import output_root
 
 EXECUTION_TYPE = NODE = "Rollback"
-PUSHED_MODEL, DECISION, EXAMPLES, MODEL = "PushedModel", "Decision", "Examples", "Model"
+EXAMPLES = "Examples"
+DECISIONS = ("components.Decision", "Decision")  # the second: as it was once called
 INPUT_KEY = OUTPUT_KEY = "pushed_model"
-# Custom properties of a PushedModel: components/atomic_pusher and, for the last one, this.
-PUSHED, DESTINATION, VERSION = "pushed", "pushed_destination", "pushed_version"
-NETWORK, ROLE, MODEL_ID, ROLLBACK_OF = "network", "role", "model_id", "rollback_of"
 _RUN_FACTS = "run_facts"  # of a run's context, see pipeline/report/collect.py
 
 
@@ -39,14 +50,14 @@ class HistoryError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published version, as ML Metadata knows it."""
+    """One published version, as ML Metadata or the ledger knows it."""
 
     version: int
-    artifact_id: int  # of the PushedModel
+    artifact_id: int | None  # of the PushedModel in ML Metadata
     pushed: str  # UTC, ISO 8601
     path: str  # <serving>/<model name>/<version>
     exists: bool  # whether the folder is still there
-    in_service: bool  # the newest push to its folder
+    in_service: bool  # the newest push to its folder that still exists
     by: str  # "run" or "rollback"
     rollback_of: int | None  # the version of the run that made the same model
     network: str | None
@@ -65,6 +76,11 @@ class Places:
     output_root: str
     destination: str  # <serving>/<model name>
     pipeline_name: str
+
+    @property
+    def remote(self) -> bool:
+        """Whether versions are published to object storage."""
+        return "://" in self.destination
 
     @property
     def database(self) -> str:
@@ -123,6 +139,10 @@ def _rollback(options: argparse.Namespace, _: Mapping[str, str]) -> int:
         f"version {options.version} is published again as version {new.version}, "
         f"{new.path}"
     )
+    if where.remote:
+        from pipeline import cloud_history
+
+        _print(cloud_history.AFTER_ROLLBACK)
     return 0
 
 
@@ -150,16 +170,15 @@ def places(assignments: Sequence[str], directory: str) -> Places:
     """
     overrides = dict(map(parse_assignment, assignments))
     config = override(RunConfig(), overrides)
-    start = directory
-    if "output_root" not in overrides:
-        start = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    root = os.path.abspath(os.path.join(start, os.path.expanduser(config.output_root)))
-    config = override(config, {"output_root": root})
+    config = override(
+        config, {"output_root": output_root(config, overrides, directory)}
+    )
+    destination = f"{config.serving_root}/{config.serving.model_name}"
+    if "://" not in destination:
+        destination = os.path.abspath(os.path.join(directory, destination))
     return Places(
-        output_root=root,
-        destination=os.path.abspath(
-            os.path.join(config.serving_root, config.serving.model_name)
-        ),
+        output_root=config.output_root,
+        destination=destination,
         pipeline_name=config.pipeline_name,
     )
 
@@ -170,12 +189,16 @@ def read(where: Places) -> list[Published]:
     Raises:
         HistoryError: There is no metadata.
     """
+    if where.remote:
+        from pipeline import cloud_history
+
+        return cloud_history.read(where)
     return _Store(where).published()
 
 
 def as_text(history: Sequence[Published]) -> str:
     """A table for people, the verdict below each version."""
-    # Here, as in `_problem`: every command line waits for what this file imports.
+    # Here, as elsewhere: every command line waits for what this file imports.
     from pipeline.report.render import interval, percent
 
     if not history:
@@ -223,9 +246,13 @@ def lineage(where: Places, version: int) -> dict[str, Any]:
     Raises:
         HistoryError: There is no metadata, or no such version.
     """
+    if where.remote:
+        from pipeline import cloud_history
+
+        return cloud_history.lineage(where, version)
     store = _Store(where)
-    chosen = _find(store.published(), version, where)
-    executions, artifacts = store.ancestors(chosen.artifact_id)
+    chosen = find(store.published(), version, where)
+    executions, artifacts = store.ancestors(chosen.artifact_id or 0)
     return {
         **dataclasses.asdict(chosen),
         "config": store.facts(executions).get("config"),
@@ -250,21 +277,18 @@ def rollback(where: Places, version: int) -> Published:
             copy of it is left.
         pipeline.exclusive.FolderInUse: A run is going on.
     """
+    if where.remote:
+        from pipeline import cloud_history
+
+        return cloud_history.rollback(where, version)
     _check_database(where)
     with exclusive(where.output_root):
         store = _Store(where, write=True)
         history = store.published()
-        chosen = _find(history, version, where)
+        chosen = find(history, version, where)
         original = chosen.rollback_of or chosen.version
         folder = os.path.dirname(chosen.path)
-        for each in history:
-            if not (each.in_service and each.exists) or (
-                os.path.dirname(each.path) != folder
-            ):
-                continue
-            if original in (each.version, each.rollback_of):
-                also = "" if each.version == version else f", as version {each.version}"
-                raise HistoryError(f"version {version} is in service already{also}")
+        refuse_in_service(history, chosen)
         number = store.record_rollback(chosen, original, folder)
         return next(
             each
@@ -273,7 +297,12 @@ def rollback(where: Places, version: int) -> Published:
         )
 
 
-def _find(history: Sequence[Published], version: int, where: Places) -> Published:
+def find(history: Sequence[Published], version: int, where: Places) -> Published:
+    """The published version with a number.
+
+    Raises:
+        HistoryError: There is none, or several.
+    """
     found = [each for each in history if each.version == version]
     own = [each for each in found if os.path.dirname(each.path) == where.destination]
     if len(own) == 1 or len(found) == 1:
@@ -289,6 +318,20 @@ def _find(history: Sequence[Published], version: int, where: Places) -> Publishe
         f"version {version} was never published from output_root={where.output_root}; "
         + (f"known: {known}" if known else "nothing was")
     )
+
+
+def refuse_in_service(history: Sequence[Published], chosen: Published) -> None:
+    """Raises a HistoryError if the model of a version is in service in its folder."""
+    original = chosen.rollback_of or chosen.version
+    folder = os.path.dirname(chosen.path)
+    for each in history:
+        if not each.in_service or os.path.dirname(each.path) != folder:
+            continue
+        if original in (each.version, each.rollback_of):
+            also = (
+                "" if each.version == chosen.version else f", as version {each.version}"
+            )
+            raise HistoryError(f"version {chosen.version} is in service already{also}")
 
 
 def _check_database(where: Places) -> None:
@@ -349,20 +392,24 @@ class _Store:
         pushes = [
             artifact
             for artifact in self._artifacts.values()
-            if artifact.type == PUSHED_MODEL and _number(artifact, PUSHED)
+            if artifact.type == pushed_model.TYPE_NAME and _number(artifact, PUSHED)
         ]
         pushes.sort(key=lambda artifact: artifact.id, reverse=True)
-        newest: dict[str, int] = {}
-        for artifact in pushes:
-            newest.setdefault(
-                os.path.dirname(_text(artifact, DESTINATION)), artifact.id
-            )
-        return [
-            self._describe(artifact, in_service=artifact.id in newest.values())
+        there = [
+            pushed_model.folder_is_there(_text(artifact, DESTINATION))
             for artifact in pushes
         ]
+        newest: dict[str, int] = {}  # by folder, the one in service
+        for artifact, exists in zip(pushes, there, strict=True):
+            if exists:
+                folder = os.path.dirname(_text(artifact, DESTINATION))
+                newest.setdefault(folder, artifact.id)
+        return [
+            self._describe(artifact, exists, artifact.id in newest.values())
+            for artifact, exists in zip(pushes, there, strict=True)
+        ]
 
-    def _describe(self, artifact: Any, *, in_service: bool) -> Published:
+    def _describe(self, artifact: Any, exists: bool, in_service: bool) -> Published:
         path = _text(artifact, DESTINATION)
         original = _text(artifact, ROLLBACK_OF)
         decision, reason = self._decision(artifact)
@@ -377,7 +424,7 @@ class _Store:
             artifact_id=artifact.id,
             pushed=_utc(artifact.create_time_since_epoch),
             path=path,
-            exists=os.path.isfile(os.path.join(path, "saved_model.pb")),
+            exists=exists,
             in_service=in_service,
             by="rollback" if original else "run",
             rollback_of=int(original) if original else None,
@@ -404,7 +451,7 @@ class _Store:
         chosen = self._made_from(artifact).get("model", 0)
         for _, number in self._outputs.get(self._producer.get(chosen, 0), []):
             found = self._artifacts[number]
-            if found.type == DECISION:
+            if found.type in DECISIONS:
                 content: Any = {}
                 with contextlib.suppress(OSError, ValueError):
                     path = os.path.join(found.uri, "decision.json")
@@ -441,7 +488,10 @@ class _Store:
                 if number in artifacts:
                     continue
                 artifacts.add(number)
-                if rolled_back or self._artifacts[number].type != PUSHED_MODEL:
+                if (
+                    rolled_back
+                    or self._artifacts[number].type != pushed_model.TYPE_NAME
+                ):
                     waiting.append(number)
             artifacts.update(number for _, number in self._outputs.get(producer, []))
         return (

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.atomic_pusher import publish
+from components import pushed_model as properties
+from components.atomic_pusher import ledger, object_storage, publish
+from components.model_chooser.executor import DECISION_FILE
+from pipeline.report.parts import RUN_FILE
 
 MODEL, MODEL_BLESSING, INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
+DECISION, CONFIGURATION = "decision", "configuration"
 DESTINATION = "destination"
 PUSHED_MODEL = "pushed_model"
+
+# What the ledger keeps of the winner's evaluation.
+_METRICS = ("error", "ci95", "cross_entropy", "ece", "latency_ms")
 
 
 class Executor(base_executor.BaseExecutor):
@@ -31,7 +42,8 @@ class Executor(base_executor.BaseExecutor):
         """Publishes the model, or says why not.
 
         Args:
-            input_dict: `model`, `model_blessing` and, optionally, `infra_blessing`.
+            input_dict: `model`, `model_blessing` and, optionally, `infra_blessing`; for
+                the ledger in object storage `decision` and `configuration`.
             output_dict: `pushed_model`.
             exec_properties: `destination`, the folder of version folders.
 
@@ -39,34 +51,68 @@ class Executor(base_executor.BaseExecutor):
             PublishError: The blessed model could not be published.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        pushed_model = artifact_utils.get_single_instance(output_dict[PUSHED_MODEL])
+        pushed = artifact_utils.get_single_instance(output_dict[PUSHED_MODEL])
         obstacle = _missing_blessing(input_dict)
         if obstacle:
             logging.warning("Nothing is pushed: %s", obstacle)
-            pushed_model.set_int_custom_property("pushed", 0)
+            pushed.set_int_custom_property(properties.PUSHED, 0)
             return
         model = artifact_utils.get_single_instance(input_dict[MODEL])
         source = path_utils.serving_model_path(
             model.uri, path_utils.is_old_model_artifact(model)
         )
-        destination = exec_properties[DESTINATION]
-        version = publish.publish(source, destination)
-        path = os.path.join(os.path.abspath(destination), str(version))
-        logging.info("Pushed version %d to %s", version, path)
-        # As TFX's Pusher does: the artifact keeps what was pushed, whatever becomes of
+        # As TFX's Pusher does: the artifact keeps what is pushed, whatever becomes of
         # the serving folder.
-        io_utils.copy_dir(source, pushed_model.uri)
-        pushed_model.set_int_custom_property("pushed", 1)
-        pushed_model.set_string_custom_property("pushed_destination", path)
-        pushed_model.set_string_custom_property("pushed_version", str(version))
-        # Which training it came from, for the next run's Resolver and for the history.
-        for key in ("network", "role"):
-            pushed_model.set_string_custom_property(
+        io_utils.copy_dir(source, pushed.uri)
+        destination = exec_properties[DESTINATION]
+        if destination.startswith(ledger.SCHEME):
+            origin = _origin(input_dict, pushed.uri)
+            folder = ledger.open_folder(destination)
+            version = publish_once(source, folder, origin).version
+            path = folder.version_uri(version)
+        else:
+            version = publish.publish(source, destination)
+            path = os.path.join(os.path.abspath(destination), str(version))
+        logging.info("Pushed version %d to %s", version, path)
+        pushed.set_int_custom_property(properties.PUSHED, 1)
+        pushed.set_string_custom_property(properties.DESTINATION, path)
+        pushed.set_string_custom_property(properties.VERSION, str(version))
+        # Which training it came from, for the next run and for the history.
+        for key in (properties.NETWORK, properties.ROLE):
+            pushed.set_string_custom_property(
                 key, model.get_string_custom_property(key)
             )
-        pushed_model.set_int_custom_property(
-            "model_id", model.get_int_custom_property("model_id")
+        pushed.set_int_custom_property(
+            properties.MODEL_ID, model.get_int_custom_property(properties.MODEL_ID)
         )
+        pushed.set_string_custom_property(properties.MODEL_URI, _trained(input_dict))
+
+
+def publish_once(
+    source: str, folder: ledger.Folder, origin: ledger.Origin
+) -> ledger.Entry:
+    """Publishes, unless this was done before: a task may be retried, a run repeated.
+
+    Locally the cache sees to this. Vertex AI may start a task twice.
+
+    Returns:
+        The version in service if it is the same trained model, or what an earlier try
+        of the same run published; else the new one.
+    """
+    with ledger.errors(f"{folder.uri} cannot be read"):
+        _, history = ledger.published(folder)
+        there = ledger.are_there(folder, history)
+    serving = ledger.entry_in_service(history, there)
+    for entry, exists in zip(history, there, strict=True):
+        if not exists or not origin.model_uri:
+            continue
+        if entry.origin.model_uri != origin.model_uri:
+            continue
+        own = origin.run is not None and entry.origin.run == origin.run
+        if entry is serving or (own and entry.rollback_of is None):
+            logging.info("Version %d is this model already", entry.version)
+            return entry
+    return object_storage.publish(source, folder, origin)
 
 
 def _missing_blessing(input_dict: dict[str, list[types.Artifact]]) -> str | None:
@@ -79,3 +125,58 @@ def _missing_blessing(input_dict: dict[str, list[types.Artifact]]) -> str | None
         if not model_utils.is_infra_validated(canary):
             return f"the model did not pass the serving check (see {canary.uri})"
     return None
+
+
+def _trained(input_dict: dict[str, list[types.Artifact]]) -> str:
+    """Folder of the Trainer's Model that was chosen: the ModelChooser hands on a copy."""
+    blessing = artifact_utils.get_single_instance(input_dict[MODEL_BLESSING])
+    return blessing.get_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY
+    )
+
+
+def _origin(
+    input_dict: dict[str, list[types.Artifact]], pushed_uri: str
+) -> ledger.Origin:
+    """What the ledger says of the model; what nobody recorded stays unknown."""
+    model = artifact_utils.get_single_instance(input_dict[MODEL])
+    role = model.get_string_custom_property(properties.ROLE)
+    decision = _read_json(input_dict, DECISION, DECISION_FILE)
+    evaluated = decision.get("comparison", {}).get("models", {}).get(role) or {}
+    run = _read_json(input_dict, CONFIGURATION, RUN_FILE)
+    facts = run.get("facts") or {}
+    config = facts.get("config") or {}
+    return ledger.Origin(
+        network=model.get_string_custom_property(properties.NETWORK) or None,
+        role=role or None,
+        model_uri=_trained(input_dict) or None,
+        artifact_uri=pushed_uri,
+        run=run.get("run_id") or _run_of(pushed_uri),
+        pipeline=config.get("pipeline_name"),
+        dataset=config.get("data", {}).get("name"),
+        policy=decision.get("policy"),
+        reason=decision.get("reason"),
+        metrics={name: evaluated.get(name) for name in _METRICS if name in evaluated},
+        config=config or None,
+        commit=facts.get("commit"),
+    )
+
+
+def _read_json(
+    input_dict: dict[str, list[types.Artifact]], key: str, name: str
+) -> Mapping[str, Any]:
+    """A file of an optional input; nothing if that was not given."""
+    if not input_dict.get(key):
+        return {}
+    path = os.path.join(artifact_utils.get_single_uri(input_dict[key]), name)
+    with fileio.open(path, "rb") as file:
+        return json.load(file)
+
+
+def _run_of(uri: str) -> str | None:
+    """The pipeline job, from where Vertex AI lets it write.
+
+    That is <root>/<project number>/<job>/<task>_<number>/<output>.
+    """
+    parts = uri.removeprefix(ledger.SCHEME).rstrip("/").split("/")
+    return parts[-3] if len(parts) >= 5 else None

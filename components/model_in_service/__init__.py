@@ -1,1 +1,1 @@
-"""Finds the model in service, the third contender."""
+"""Finds the model in service, the third contender: in ML Metadata, or in the ledger."""

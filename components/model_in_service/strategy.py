@@ -12,18 +12,15 @@ from typing import Any
 
 from tfx import types
 from tfx.dsl.components.common import resolver
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
+from components import pushed_model
+
 PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
-PUSHED_MODEL = "PushedModel"
-# Custom properties of a PushedModel; the first two are TFX's.
-IS_PUSHED, DESTINATION = "pushed", "pushed_destination"
-VERSION, MODEL_ID, ROLLBACK_OF = "pushed_version", "model_id", "rollback_of"
 
 
 class InServiceStrategy(resolver.ResolverStrategy):
-    """The newest push; but see `in_service` for a run that is repeated."""
+    """The newest push; but see `pushed_model.to_beat` for a run that is repeated."""
 
     def __init__(self, destination: str) -> None:
         """Keeps the folder `<base>/<model name>` of the pushes that count."""
@@ -42,7 +39,7 @@ class InServiceStrategy(resolver.ResolverStrategy):
         found = in_service(pushes(store, self._destination), own)
         chosen = []
         if found is not None:
-            kind = store.get_artifact_type(PUSHED_MODEL)
+            kind = store.get_artifact_type(pushed_model.TYPE_NAME)
             chosen = [artifact_utils.deserialize_artifact(kind, found)]
         return {**input_dict, PUSHED: chosen}
 
@@ -53,10 +50,9 @@ def pushes(store: Any, destination: str) -> list[Any]:
     return sorted(
         (
             artifact
-            for artifact in store.get_artifacts_by_type(PUSHED_MODEL)
-            if artifact.custom_properties[IS_PUSHED].int_value
-            and os.path.dirname(artifact.custom_properties[DESTINATION].string_value)
-            == folder
+            for artifact in store.get_artifacts_by_type(pushed_model.TYPE_NAME)
+            if _number(artifact, pushed_model.PUSHED)
+            and os.path.dirname(_text(artifact, pushed_model.DESTINATION)) == folder
         ),
         key=lambda artifact: artifact.id,
     )
@@ -65,29 +61,35 @@ def pushes(store: Any, destination: str) -> list[Any]:
 def in_service(history: Sequence[Any], own_models: Sequence[int]) -> Any | None:
     """The push that a run's contenders have to beat, or None.
 
-    It is the newest one whose folder is still there, unless that is a model of this very
-    run: the run is then a repetition, a model is not compared with itself, and the push
-    that was in service when the model was chosen is taken, so that the repetition finds
-    everything in the cache.
-
     Args:
         history: All pushes, oldest first.
         own_models: Ids of the Model artifacts that this run trained (or took from the
             cache).
     """
-    there = [
-        number
-        for number, push in enumerate(history)
-        if fileio.isdir(push.custom_properties[DESTINATION].string_value)
-    ]
-    if not there:
-        return None
-    index = there[-1]
-    properties = history[index].custom_properties
-    if properties[MODEL_ID].int_value not in own_models:
-        return history[index]
-    original = properties[ROLLBACK_OF].string_value
-    if original:  # the run that chose it is that of the version that was rolled back to
-        versions = [push.custom_properties[VERSION].string_value for push in history]
-        index = versions.index(original) if original in versions else index
-    return history[index - 1] if index else None
+    index = pushed_model.to_beat(
+        [
+            pushed_model.Push(
+                version=_text(push, pushed_model.VERSION),
+                model=_number(push, pushed_model.MODEL_ID),
+                rollback_of=_text(push, pushed_model.ROLLBACK_OF),
+                there=pushed_model.folder_is_there(
+                    _text(push, pushed_model.DESTINATION)
+                ),
+            )
+            for push in history
+        ],
+        own_models,
+    )
+    return None if index is None else history[index]
+
+
+def _text(artifact: Any, name: str) -> str:
+    # Reading a missing key of a protobuf map would add it, without a value, and ML
+    # Metadata ends the process that stores such an artifact again.
+    properties = artifact.custom_properties
+    return properties[name].string_value if name in properties else ""
+
+
+def _number(artifact: Any, name: str) -> int:
+    properties = artifact.custom_properties
+    return properties[name].int_value if name in properties else 0

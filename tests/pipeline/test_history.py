@@ -38,6 +38,7 @@ class Pipeline:
         config.sqlite.connection_mode = 3
         self.store = metadata_store.MetadataStore(config)
         self.runs = 0
+        self.decision_type = "components.Decision"
         self.serving = root / "serving/cifar"
 
     def artifact(self, kind: str, uri: Path, **properties: str | int) -> Any:
@@ -111,7 +112,7 @@ class Pipeline:
             decision["models"] = {"candidate": entry}
         (folder / "decision/decision.json").write_text(json.dumps(decision))
         verdict = self.artifact(
-            "Decision", folder / "decision", reason=f"{network} is better"
+            self.decision_type, folder / "decision", reason=f"{network} is better"
         )
         blessing = self.artifact(
             "ModelBlessing", folder / "blessing", current_model_id=model.id
@@ -356,6 +357,25 @@ def test_the_version_in_service_is_published_again_only_if_it_is_gone(pipeline):
     assert history.rollback(places(pipeline), version).version >= version
 
 
+def test_what_is_gone_is_not_in_service(pipeline):
+    """As for the next run's Resolver: the newest version whose folder is still there."""
+    first, second = pipeline.run("resnet8"), pipeline.run("preact_resnet8")
+    shutil.rmtree(pipeline.serving / str(second))
+    found = history.read(places(pipeline))
+    assert [each.in_service for each in found] == [False, True]
+    with pytest.raises(history.HistoryError, match="is in service already"):
+        history.rollback(places(pipeline), first)
+    third = history.rollback(places(pipeline), second)
+    assert third.in_service and third.rollback_of == second
+
+
+def test_verdicts_of_earlier_pipelines_are_found(pipeline):
+    """The type of the verdict was once called Decision."""
+    pipeline.decision_type = "Decision"
+    pipeline.run("resnet8")
+    assert history.read(places(pipeline))[0].reason == "resnet8 is better"
+
+
 def test_errors_are_one_line(pipeline, capsys, tmp_path):
     version = pipeline.run()
     for action in ("rollback", "show"):
@@ -422,7 +442,7 @@ def test_the_lineage_of_a_version(pipeline, capsys):
     kinds = [each["type"] for each in found["artifacts"]]
     # Two pushes: its own, and the one it was compared with; that one's run is not told.
     assert sorted(kinds) == sorted(
-        ["Examples", "Model", "Model", "Decision", "ModelBlessing"]
+        ["Examples", "Model", "Model", "components.Decision", "ModelBlessing"]
         + ["PushedModel"] * 2
     )
 

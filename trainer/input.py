@@ -44,6 +44,22 @@ class TrainingData:
     normalise: Normalise  # the Transform graph
 
 
+def records(files: Sequence[str], parallel: int | None = None) -> tf.data.Dataset:
+    """The serialized tf.Examples of a split, string scalars.
+
+    Args:
+        files: TFRecord files, all of one ExampleGen; `.gz` ones are compressed.
+        parallel: So many files are read at once, their records mixed; None: one after
+            the other, in order of their names.
+    """
+    compressed = bool(files) and all(name.endswith(".gz") for name in files)
+    return tf.data.TFRecordDataset(
+        sorted(files),
+        compression_type="GZIP" if compressed else "",
+        num_parallel_reads=parallel,
+    )
+
+
 def load_examples(files: Sequence[str], label_key: str) -> Examples:
     """Reads a whole split.
 
@@ -54,18 +70,16 @@ def load_examples(files: Sequence[str], label_key: str) -> Examples:
     Raises:
         ValueError: There is no file or no example.
     """
-    compression = "GZIP" if all(name.endswith(".gz") for name in files) else ""
     specification = {
         features.IMAGE: tf.io.FixedLenFeature([], tf.string),
         features.EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
         label_key: tf.io.FixedLenFeature([], tf.int64),
     }
-    records = tf.data.TFRecordDataset(
-        sorted(files), compression_type=compression, num_parallel_reads=2
-    )
     parsed = [
         batch
-        for batch in records.batch(1000).map(
+        for batch in records(files, parallel=2)
+        .batch(1000)
+        .map(
             lambda serialized: tf.io.parse_example(serialized, specification),
             num_parallel_calls=2,
         )

@@ -6,11 +6,11 @@ differs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from typing import Any
 
 import keras
@@ -33,7 +33,7 @@ def run_fn(fn_args: Any) -> None:
     Args:
         fn_args: tfx.components.FnArgs; its `custom_config` holds "role" ("baseline" or
             "candidate"), "model", "train" and "preprocessing" (JSON of the sections),
-            "class_names", "label_key" and "checkpoints" (a local folder).
+            "class_names", "label_key" and "checkpoints" (a folder, local or gs://).
     """
     settings = fn_args.custom_config
     model_config = from_json(ModelConfig, settings["model"])
@@ -99,7 +99,8 @@ def run_fn(fn_args: Any) -> None:
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
         f.write(json.dumps(record))
     # The result is safe now; a later run of the same configuration trains anew.
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with contextlib.suppress(tf.errors.OpError):
+        tf.io.gfile.rmtree(checkpoints)
 
 
 def _files(patterns: list[str]) -> list[str]:

@@ -22,13 +22,19 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluator.measures import BASELINE, TOP, TOP_CLASSES, Images
+from components.evaluator.measures import (
+    BASELINE,
+    TOP,
+    TOP_CLASSES,
+    Images,
+    cross_entropies,
+    ranks,
+)
 
 EXAMPLES, ERRORS, TOP_ERRORS, ENTROPY = range(4)
 EXAMPLE_COUNT, ERROR, TOP5_ERROR, CROSS_ENTROPY = (
     "example_count", "error", f"top{TOP}_error", "cross_entropy",
 )  # fmt: skip
-_SMALLEST = np.finfo(np.float32).tiny
 
 
 def eval_config(
@@ -156,13 +162,9 @@ class _SumBlocks(beam.CombineFn):
     def add_input(self, mutable_accumulator: np.ndarray, element: Any) -> np.ndarray:
         labels = element[tfma.LABELS_KEY][self._model_name]
         values = element[tfma.PREDICTIONS_KEY][self._model_name]
-        own = values[np.arange(len(labels)), labels]
-        # Of equals, the lower class counts as the more probable, as in argmax.
-        tied = (values == own[:, None]) & (
-            np.arange(values.shape[1])[None, :] < labels[:, None]
-        )
-        rank = (values > own[:, None]).sum(axis=1) + tied.sum(axis=1)
-        entropy = -np.log(np.maximum(own, _SMALLEST).astype(np.float64))
+        # Not by argmax, as `measures` counts errors: the two are held together.
+        rank = ranks(values, labels)
+        entropy = cross_entropies(values, labels)
         return mutable_accumulator + [
             len(labels), (rank > 0).sum(), (rank >= TOP).sum(), entropy.sum(),
         ]  # fmt: skip

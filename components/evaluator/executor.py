@@ -19,6 +19,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from components import pushed_model
 from components.evaluator import blocks, inference, measures
 from trainer import features
 
@@ -46,7 +47,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Args:
             input_dict: `examples`, `transform_graph`, `baseline`, `candidate` and, when a
-                model is in service, `in_service` (PushedModel).
+                model is in service, `in_service` (PushedModel; one whose `pushed` is 0
+                counts as none).
             output_dict: `evaluation`: TFMA's files, and beside them comparison.json (see
                 components/evaluator/measures.py) and predictions.npz.
             exec_properties: `split`, `class_names` (JSON list), `label_key`, `batch_size`,
@@ -124,10 +126,15 @@ def _models(
             artifact.uri, path_utils.is_old_model_artifact(artifact)
         )
         found[role] = (exec_properties[f"{role}_network"], folder, artifact.id)
-    if input_dict.get(IN_SERVICE):
-        pushed = artifact_utils.get_single_instance(input_dict[IN_SERVICE])
-        network = pushed.get_string_custom_property("network") or "unknown network"
-        found[IN_SERVICE] = (network, pushed.uri, pushed.id)
+    for pushed in input_dict.get(IN_SERVICE) or ():
+        # Where every output must have an artifact, one that was not pushed says that
+        # nothing is in service yet.
+        if pushed.has_custom_property(pushed_model.PUSHED) and not (
+            pushed.get_int_custom_property(pushed_model.PUSHED)
+        ):
+            continue
+        network = pushed.get_string_custom_property(pushed_model.NETWORK)
+        found[IN_SERVICE] = (network or "unknown network", pushed.uri, pushed.id)
     return found
 
 

@@ -29,6 +29,7 @@ from components.evaluator.measures import (
     probabilities_problem,
 )
 from trainer import features
+from trainer.input import records
 
 _TIMED_CALLS = 21  # of one image each, the models taking turns
 _UNTIMED_CALLS = 3
@@ -40,7 +41,7 @@ def load_split(
     """Reads a split.
 
     Args:
-        files: TFRecords; names that end in .gz are gzip.
+        files: TFRecord files, see `trainer.input.records`.
         label_key: Feature with the class.
         transform: Its graph says which band an image is in.
 
@@ -50,11 +51,7 @@ def load_split(
     Raises:
         ValueError: The split holds no images.
     """
-    compression = "GZIP" if files and files[0].endswith(".gz") else ""
-    serialized = [
-        record.numpy()
-        for record in tf.data.TFRecordDataset(files, compression_type=compression)
-    ]
+    serialized = [record.numpy() for record in records(files)]
     if not serialized:
         raise ValueError(
             f"no images in {', '.join(files) or 'the split'}: nothing to measure"

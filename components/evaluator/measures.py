@@ -151,6 +151,31 @@ def compare(
     }
 
 
+def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes count as more probable than the true one, int64 [n].
+
+    Of equals, the lower class counts as the more probable, as in argmax.
+
+    Args:
+        probabilities: Float [n, classes].
+        labels: The true classes, int64 [n].
+    """
+    own = _of_true_class(probabilities, labels)[:, None]
+    before = np.arange(probabilities.shape[1])[None, :] < labels[:, None]
+    above = (probabilities > own).sum(axis=1)
+    return above + ((probabilities == own) & before).sum(axis=1)
+
+
+def cross_entropies(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each image, float64 [n]; arguments as of `ranks`."""
+    own = _of_true_class(probabilities, labels)
+    return -np.log(np.maximum(own, _SMALLEST).astype(np.float64))
+
+
+def _of_true_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return probabilities[np.arange(len(labels)), labels]
+
+
 def error_rate(errors: int, examples: int) -> dict[str, Any]:
     """A rate with its Wilson interval."""
     return {
@@ -173,17 +198,13 @@ def _measured(
         return facts | {"error": None}
     predicted = probabilities.argmax(axis=1)
     wrong = predicted != images.labels
-    own = probabilities[np.arange(len(images)), images.labels]
-    entropy = -np.log(np.maximum(own, _SMALLEST).astype(np.float64))
+    entropy = cross_entropies(probabilities, images.labels)
     confidence = probabilities.max(axis=1).astype(np.float64)
     classes = probabilities.shape[1]
     top = None
     if classes >= TOP_CLASSES:
-        # Rank of the true class; of equals, the first ones count before it, as in argmax.
-        above = (probabilities > own[:, None]).sum(axis=1)
-        before = np.arange(classes)[None, :] < images.labels[:, None]
-        above += ((probabilities == own[:, None]) & before).sum(axis=1)
-        top = error_rate(int((above >= TOP).sum()), len(images))
+        rank = ranks(probabilities, images.labels)
+        top = error_rate(int((rank >= TOP).sum()), len(images))
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (images.labels, predicted), 1)
     return facts | {

@@ -8,10 +8,12 @@ each record is checked. NumPy and the standard library only.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import os
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -49,13 +51,15 @@ class Located:
     counts: dict[str, int]  # file name -> records
     verified: bool
     verification: str  # a sentence for reports
+    sha256: str = ""  # of an archive
 
 
 def inspect(path: str, dataset: str, *, allow_unverified: bool) -> Located:
     """Finds and verifies official files; whatever cannot be verified is read whole.
 
     Args:
-        path: Folder, its parent, or .tar/.tar.gz archive; local or gs://.
+        path: Folder, its parent, or .tar/.tar.gz archive; local or gs://. An archive
+            in an object store is copied to a temporary file, and the copy is checked.
         dataset: "cifar10" or "cifar100".
         allow_unverified: Accept files whose checksum is not the published one.
 
@@ -63,6 +67,15 @@ def inspect(path: str, dataset: str, *, allow_unverified: bool) -> Located:
         DataError: Nothing is there, it is not the data set, it is damaged, or it is
             unverified and that is not allowed.
     """
+    with _nearby(path) as near:
+        located = _inspect(near, dataset, allow_unverified=allow_unverified)
+    if near == path:
+        return located
+    words = located.verification.replace(near, path)
+    return dataclasses.replace(located, path=path, verification=words)
+
+
+def _inspect(path: str, dataset: str, *, allow_unverified: bool) -> Located:
     is_archive = not _is_folder(path)
     if not is_archive:
         folder, layout = layouts.find_folder(path, dataset, _list_folders(path))
@@ -78,6 +91,7 @@ def inspect(path: str, dataset: str, *, allow_unverified: bool) -> Located:
             counts=_official_counts(layout),
             verified=True,
             verification=f"SHA-256 of {os.path.basename(path)} is the published one",
+            sha256=actual,
         )
     wrong = _first_unverified(path, is_archive, layout)
     if wrong is None:
@@ -103,16 +117,41 @@ def inspect(path: str, dataset: str, *, allow_unverified: bool) -> Located:
         counts=counts,
         verified=verified,
         verification=verification,
+        sha256=actual,
     )
 
 
 def read(located: Located, files: Collection[str]) -> Iterator[tuple[str, Records]]:
     """Yields (file name, chunk of records), validated, in the order of the source.
 
+    An archive in an object store is copied to a temporary file first, and must still be
+    the one that was inspected.
+
     Raises:
         DataError: A file is damaged; the message names it and the record.
     """
-    yield from _read(located.path, located.is_archive, located.layout, files)
+    with _nearby(located.path) as path:
+        if path != located.path and _sha256(path) != located.sha256:
+            raise DataError(f"{located.path}: was changed while it was read; run again")
+        yield from _read(path, located.is_archive, located.layout, files)
+
+
+def remote_objects(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time (ns) of an object, or of all in a folder of an object store.
+
+    Raises:
+        DataError: There is nothing.
+    """
+    names = [path]
+    with _readable(path):
+        if _is_folder(path):
+            names = [
+                os.path.join(folder, name)
+                for folder, _, files in _gfile().walk(path)
+                for name in sorted(files)
+            ]
+        facts = [(name, _gfile().stat(name)) for name in names]
+    return [(name, fact.length, fact.mtime_nsec) for name, fact in facts]
 
 
 def split_of(layout: Layout, name: str) -> str:
@@ -453,21 +492,64 @@ def _line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def _nearby(path: str) -> Iterator[str]:
+    """The path itself, or a temporary copy of an archive in an object store.
+
+    An archive is read several times, in small pieces. What is wrong with the copy is said
+    of the original.
+    """
+    if not layouts.is_remote(path) or _is_folder(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="cifar-") as folder:
+        copy = os.path.join(folder, os.path.basename(path))
+        with _readable(path):
+            size = _gfile().stat(path).length
+            if size > MAX_ARCHIVE_BYTES:
+                raise DataError(
+                    f"{path}: has {size:,} bytes, more than the limit of "
+                    f"{MAX_ARCHIVE_BYTES:,}; take the official archive"
+                )
+            _gfile().copy(path, copy)
+        try:
+            yield copy
+        except DataError as error:
+            raise DataError(str(error).replace(copy, path)) from None
+
+
+@contextlib.contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
+    remote = layouts.is_remote(path)
+    with (
+        _readable(path),
+        _gfile().GFile(path, "rb") if remote else open(path, "rb") as file,
+    ):
+        yield file
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Names the path in errors of the file system, whichever it is."""
     try:
-        with (
-            _gfile().GFile(path, "rb")
-            if layouts.is_remote(path)
-            else open(path, "rb") as f
+        yield
+    except Exception as error:
+        if isinstance(error, gzip.BadGzipFile) or not isinstance(
+            error, OSError | _remote_errors(path)
         ):
-            yield f
-    except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
             raise
+        reason = getattr(error, "strerror", None) or _line(error)
         raise DataError(
-            f"{path}: cannot be read ({error.strerror or _line(error)}); set "
-            "data.path to a folder or archive that can"
+            f"{path}: cannot be read ({reason}); set data.path to a folder or archive "
+            "that can"
         ) from None
+
+
+def _remote_errors(path: str) -> Any:
+    if not layouts.is_remote(path):
+        return OSError
+    import tensorflow as tf
+
+    return tf.errors.OpError
 
 
 def _is_folder(path: str) -> bool:

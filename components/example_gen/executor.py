@@ -4,7 +4,8 @@
 
 Elements are chunks of images, not images. Grouping is a barrier: nothing is written
 before every record has been read and found valid. Shards are written beside the splits
-and moved into place when all are complete. Equal configurations give equal bytes.
+and moved into place when all are complete (on a disk; see `_write`). Equal configurations
+give equal bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components.example_gen import identity, sources
-from components.example_gen.layout import DataError
+from components.example_gen.layout import DataError, is_remote
 from pipeline.config import DataConfig, from_json
 from trainer import features
 
@@ -119,7 +120,7 @@ class WriteShard(beam.DoFn):
     def process(
         self, element: tuple[Key, Iterable[Chunk]]
     ) -> Iterator[tuple[str, int]]:
-        """Writes the file under a temporary name, renames it, yields (split, count)."""
+        """Writes the file, which appears whole, and yields (split, count)."""
         (split, shard), chunks = element
         examples = serialise(chunks)
         folder = os.path.join(self._folder, f"Split-{split}")
@@ -130,14 +131,16 @@ class WriteShard(beam.DoFn):
             name += ".gz"
             options = tf.io.TFRecordOptions("GZIP", compression_level=GZIP_LEVEL)
         path = os.path.join(folder, name)
-        # A worker may be stopped here and the shard be written again by another one.
-        temporary = f"{path}.{os.urandom(4).hex()}"
+        # A worker may be stopped here and the shard be written again by another one. In
+        # an object store nothing appears before it is complete.
+        temporary = path if is_remote(path) else f"{path}.{os.urandom(4).hex()}"
         count = 0
         with tf.io.TFRecordWriter(temporary, options) as writer:
             for example in examples:
                 writer.write(example)
                 count += 1
-        tf.io.gfile.rename(temporary, path, overwrite=True)
+        if temporary != path:
+            tf.io.gfile.rename(temporary, path, overwrite=True)
         logging.info("Wrote %d examples to %s", count, name)
         yield split, count
 
@@ -169,19 +172,25 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
 def _write(
     plan: sources.Plan, data: DataConfig, uri: str, make_pipeline: Any
 ) -> dict[str, int]:
-    """Runs the pipeline, checks its result and moves the splits into place."""
+    """Runs the pipeline, checks its result and moves the splits into place.
+
+    In an object store the splits are written where they belong: there, moving a folder
+    would be copying every object, one after the other, and no single step.
+    """
     partial = os.path.join(uri, _PARTIAL)
-    if tf.io.gfile.exists(partial):  # of a run that was killed
-        tf.io.gfile.rmtree(partial)
+    splits = [os.path.join(uri, f"Split-{split}") for split in features.SPLITS]
+    working = uri if is_remote(uri) else partial
+    for folder in (partial, *(splits if working == uri else ())):
+        if tf.io.gfile.exists(folder):  # of a run that was killed
+            tf.io.gfile.rmtree(folder)
     tf.io.gfile.makedirs(partial)
     try:
-        _run(plan, data, partial, make_pipeline)
+        _run(plan, data, working, os.path.join(partial, _COUNTS), make_pipeline)
         counts = _checked_counts(plan, data, os.path.join(partial, _COUNTS))
-        for split in features.SPLITS:
-            name = f"Split-{split}"
-            target = os.path.join(uri, name)
+        for target in splits if working == partial else ():
             if tf.io.gfile.exists(target):
                 tf.io.gfile.rmtree(target)
+            name = os.path.basename(target)
             tf.io.gfile.rename(os.path.join(partial, name), target)
     finally:
         tf.io.gfile.rmtree(partial)
@@ -189,8 +198,9 @@ def _write(
 
 
 def _run(
-    plan: sources.Plan, data: DataConfig, partial: str, make_pipeline: Any
+    plan: sources.Plan, data: DataConfig, folder: str, counts: str, make_pipeline: Any
 ) -> None:
+    """Writes the splits below `folder`, and how many examples they hold to `counts`."""
     keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
     try:
         with make_pipeline() as pipeline:
@@ -213,11 +223,10 @@ def _run(
                 | "Merge" >> beam.Flatten()
                 | "ByShard" >> beam.GroupByKey()
                 | "Write"
-                >> beam.ParDo(WriteShard(partial, data.shards, data.compression))
+                >> beam.ParDo(WriteShard(folder, data.shards, data.compression))
                 | "Count" >> beam.CombinePerKey(sum)
                 | "Counts" >> beam.combiners.ToDict()
-                | "Record"
-                >> beam.Map(_record_counts, path=os.path.join(partial, _COUNTS))
+                | "Record" >> beam.Map(_record_counts, path=counts)
             )
     except Exception as error:
         # Runners hand an exception of a worker on as text, with its traceback.

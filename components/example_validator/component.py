@@ -15,6 +15,7 @@ class BlockingExampleValidatorSpec(types.ComponentSpec):
 
     PARAMETERS = {
         executor.EXCLUDE_SPLITS: component_spec.ExecutionParameter(type=str),
+        executor.RECORDS: component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
         executor.STATISTICS: component_spec.ChannelParameter(
@@ -68,6 +69,7 @@ class BlockingExampleValidator(base_component.BaseComponent):
         invariants: types.BaseChannel | None = None,
         previous_statistics: types.BaseChannel | None = None,
         exclude_splits: list[str] | None = None,
+        records: str | None = None,
     ):
         """Creates the node.
 
@@ -79,9 +81,12 @@ class BlockingExampleValidator(base_component.BaseComponent):
                 `components.dataset_schema.text.invariants_text`. None: nothing is
                 compared.
             previous_statistics: `accepted_statistics` of an earlier run, resolved by
-                `components.example_validator.previous.PreviousStatistics`; empty in
-                the first run. None: splits are compared, runs are not.
+                `components.example_validator.previous.PreviousStatistics`, or found by
+                the component of that name in `components.previous_statistics`; empty
+                in the first run. None: splits are compared, runs are not.
             exclude_splits: Names of splits that are not looked at.
+            records: Folder, local or gs://, in which that component looks. None: ML
+                Metadata alone keeps what was accepted.
 
         Raises:
             ValueError: `invariants` without `examples`.
@@ -101,6 +106,7 @@ class BlockingExampleValidator(base_component.BaseComponent):
                 invariants=invariants,
                 previous_statistics=previous_statistics,
                 exclude_splits=json_utils.dumps(exclude_splits or []),
+                records=records,
                 anomalies=types.Channel(type=standard_artifacts.ExampleAnomalies),
                 accepted_statistics=accepted,
             )

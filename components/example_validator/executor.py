@@ -23,8 +23,13 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, writer_utils
 
 from components.dataset_schema import text
-from components.example_validator import image_statistics, invariants
+from components.example_validator import (
+    accepted_records,
+    image_statistics,
+    invariants,
+)
 from trainer import features
+from trainer.input import records
 
 STATISTICS = standard_component_specs.STATISTICS_KEY
 SCHEMA = standard_component_specs.SCHEMA_KEY
@@ -33,11 +38,15 @@ ANOMALIES = standard_component_specs.ANOMALIES_KEY
 EXCLUDE_SPLITS = standard_component_specs.EXCLUDE_SPLITS_KEY
 INVARIANTS, PREVIOUS = "invariants", "previous_statistics"
 ACCEPTED = "accepted_statistics"
+RECORDS = "records"
 
 # Custom properties of `accepted_statistics`: of which data set and examples they are, and
 # which thresholds these met.
 NAME, EXAMPLES_URI, INVARIANTS_URI = "name", "examples_uri", "invariants_uri"
 DISTANCES = "distances"  # of `anomalies`: list of objects, see `_record`
+# Custom property of `previous_statistics` where every output must have an artifact: 1 says
+# that there are none.
+EMPTY = "empty"
 
 _BATCH = 1000
 
@@ -64,7 +73,8 @@ class Executor(upstream.Executor):
             input_dict: `statistics`, `schema`; for comparisons `examples`, `invariants`
                 and `previous_statistics` (none: the first run).
             output_dict: `anomalies`; for comparisons `accepted_statistics`.
-            exec_properties: `exclude_splits`, as upstream.
+            exec_properties: `exclude_splits`, as upstream; `records`, a folder where it
+                is noted that data were accepted, for flows without ML Metadata.
 
         Raises:
             AnomalyError: There are anomalies, drift or skew in any split.
@@ -80,6 +90,7 @@ class Executor(upstream.Executor):
             )
         # Not before the schema holds: what is no image cannot be measured.
         if input_dict.get(INVARIANTS):
+            folder = exec_properties.get(RECORDS)
             excluded = json_utils.loads(exec_properties.get(EXCLUDE_SPLITS) or "[]")
             found = _compare(input_dict, output_dict, excluded)
             lines = [_sentence(split, d) for split, d in found if d.violated]
@@ -89,6 +100,9 @@ class Executor(upstream.Executor):
                     + "\n".join(f"  {line}" for line in lines)
                 )
             _publish(result, output_dict, found)
+            if folder:
+                (accepted,) = output_dict[ACCEPTED]
+                accepted_records.write(folder, _record_of(accepted))
         return result
 
     def _Validate(  # noqa: N802 - TFX's name
@@ -134,6 +148,7 @@ def _compare(
     previous = {
         split: stats_artifact_utils.load_statistics(artifact, split).proto()
         for artifact in input_dict.get(PREVIOUS) or []
+        if not artifact.get_int_custom_property(EMPTY)
         for split in artifact_utils.decode_split_names(artifact.split_names)
     }
     return compare_splits(ours, previous, schema)
@@ -204,18 +219,13 @@ def _batches(folder: str, label_keys: list[str]) -> Iterator[dict[str, Any]]:
     specification = {features.IMAGE: tf.io.FixedLenFeature([], tf.string)} | {
         key: tf.io.FixedLenFeature([], tf.int64) for key in label_keys
     }
-    for compression in ("GZIP", ""):
-        chosen = [f for f in files if f.endswith(".gz") == (compression == "GZIP")]
-        if not chosen:
-            continue
-        records = tf.data.TFRecordDataset(
-            chosen, compression_type=compression, num_parallel_reads=2
-        )
-        batches = records.batch(_BATCH).map(
-            lambda serialized: tf.io.parse_example(serialized, specification)
-        )
-        for batch in batches.prefetch(1):
-            yield {name: column.numpy() for name, column in batch.items()}
+    batches = (
+        records(files, parallel=2)
+        .batch(_BATCH)
+        .map(lambda serialized: tf.io.parse_example(serialized, specification))
+    )
+    for batch in batches.prefetch(1):
+        yield {name: column.numpy() for name, column in batch.items()}
 
 
 # Comparator -> what a split is compared with, the field of labels, of image numbers.
@@ -260,6 +270,17 @@ def _publish(
     for key in (ANOMALIES, ACCEPTED):
         (artifact,) = output_dict[key]
         result.output_artifacts[key].artifacts.append(artifact.mlmd_artifact)
+
+
+def _record_of(accepted: types.Artifact) -> accepted_records.Record:
+    return accepted_records.Record(
+        uri=accepted.uri,
+        split_names=artifact_utils.decode_split_names(accepted.split_names),
+        **{
+            key: accepted.get_string_custom_property(key)
+            for key in (NAME, EXAMPLES_URI, INVARIANTS_URI)
+        },
+    )
 
 
 def _record(split: str, distance: invariants.Distance) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from components import pushed_model
 from components.evaluator.executor import COMPARISON_FILE
 from components.model_chooser import choice
 from pipeline.config import EvaluationConfig, from_json
@@ -22,8 +23,6 @@ EVALUATION, BASELINE, CANDIDATE = "evaluation", "baseline", "candidate"
 RULE, SOURCE = "rule", "source"
 MODEL, BLESSING, DECISION = "model", "blessing", "decision"
 DECISION_FILE = "decision.json"
-# Custom properties of the chosen Model, which the AtomicPusher hands on.
-NETWORK, ROLE, MODEL_ID = "network", "role", "model_id"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -67,10 +66,11 @@ class Executor(base_executor.BaseExecutor):
         if decision.winner in choice.CONTENDERS:
             winner = artifact_utils.get_single_instance(input_dict[decision.winner])
             io_utils.copy_dir(winner.uri, model.uri)
+            # The AtomicPusher hands these on.
             network = comparison["models"][decision.winner]["network"]
-            model.set_string_custom_property(NETWORK, network)
-            model.set_string_custom_property(ROLE, decision.winner)
-            model.set_int_custom_property(MODEL_ID, winner.id)
+            model.set_string_custom_property(pushed_model.NETWORK, network)
+            model.set_string_custom_property(pushed_model.ROLE, decision.winner)
+            model.set_int_custom_property(pushed_model.MODEL_ID, winner.id)
             # Resolvers join a blessing to the model that a Trainer made, by its id.
             blessing.set_string_custom_property(
                 constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, winner.uri

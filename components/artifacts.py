@@ -1,4 +1,8 @@
-"""Artifact types that this project adds to TFX's own."""
+"""Artifact types that this project adds to TFX's own.
+
+Vertex AI imports the class of an artifact by its type name, which may have one dot only:
+components/__init__.py hands these classes out under that name.
+"""
 
 from __future__ import annotations
 
@@ -16,4 +20,29 @@ class Decision(artifact.Artifact):
       - `reason`: one sentence for people.
     """
 
-    TYPE_NAME = "Decision"
+    TYPE_NAME = "components.Decision"
+
+
+class RunConfiguration(artifact.Artifact):
+    """What a run was asked to do, where no command line keeps it (on Vertex AI).
+
+    * File structure:
+      - `{uri}/run.json`: `run_id`, and `facts` as pipeline/report/facts.py makes them.
+    """
+
+    TYPE_NAME = "components.RunConfiguration"
+
+
+class Report(artifact.Artifact):
+    """What a run did and why, where no command line writes it (on Vertex AI).
+
+    * File structure:
+      - `{uri}/report.html`, `{uri}/report.json`: as pipeline/report writes them.
+
+    * Custom properties:
+      - `winner`, `reason`: as of the Decision.
+      - `pushed_version`: published by this run; empty when nothing was.
+      - `problem`: why there is no report; empty when there is one.
+    """
+
+    TYPE_NAME = "components.Report"

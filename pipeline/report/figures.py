@@ -98,7 +98,7 @@ def errors(models: Mapping[str, Any]) -> str:
                 linewidth=2,
             )
             ticks.append(-row)
-            labels.append(f"{models[role]['network']}, {split}")
+            labels.append(f"{models[role]['network']}, {_words(role)}, {split}")
             row += 1
     axes.set_yticks(ticks, labels)
     axes.set(xlabel="error, % (95 % interval)", xlim=(0, None))
@@ -128,7 +128,8 @@ def reliability(
             [row["accuracy"] for row in rows],
             color=COLOURS[role],
             linewidth=1.3,
-            label=f"{networks[role]}, {role.replace('_', ' ')}",
+            clip_on=False,  # a network may always be right
+            label=f"{networks[role]}, {_words(role)}",
         )
         axes.scatter(
             [row["confidence"] for row in rows],
@@ -136,6 +137,7 @@ def reliability(
             s=[4 + 60 * row["examples"] / most for row in rows],
             color=COLOURS[role],
             linewidths=0,
+            clip_on=False,
         )
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     axes.grid(color="#e5e5e5", linewidth=0.7)
@@ -187,6 +189,11 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) ->
     axes.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
     return _svg(figure, "Confusion matrix")
+
+
+def _words(role: str) -> str:
+    """The model in service may have the network of a contender: the role is named too."""
+    return role.replace("_", " ")
 
 
 def _slanted(labels: Sequence[str], degrees: int) -> dict[str, Any]:

@@ -29,24 +29,31 @@ TITLES = {
 }
 
 
+PAGE_FILE, DATA_FILE = "report.html", "report.json"
+
+
 def write(report: Mapping[str, Any], directory: str) -> str:
     """Writes both files; each appears whole or not at all.
 
     Args:
-        report: As `collect.collect` returns it.
-        directory: Folder, made if missing.
+        report: As `build.build` returns it.
+        directory: Local folder, made if missing.
 
     Returns:
         Path of report.html.
     """
+    texts = files(report)
     os.makedirs(directory, exist_ok=True)
+    for name, text in texts.items():
+        _write_whole(os.path.join(directory, name), text)
+    return os.path.join(directory, PAGE_FILE)
+
+
+def files(report: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> text of both files; the page, which people look at, comes last."""
     public = {key: value for key, value in report.items() if key != "page"}
-    text = json.dumps(_finite(public), indent=2, allow_nan=False)
-    page_text = html(report)
-    _write_whole(os.path.join(directory, "report.json"), text + "\n")
-    page = os.path.join(directory, "report.html")
-    _write_whole(page, page_text)
-    return page
+    data = json.dumps(_finite(public), indent=2, allow_nan=False)
+    return {DATA_FILE: data + "\n", PAGE_FILE: html(report)}
 
 
 def html(report: Mapping[str, Any]) -> str:
@@ -62,7 +69,10 @@ def html(report: Mapping[str, Any]) -> str:
         "interval": interval,
         "clock": clock,
         "thousands": lambda number: "–" if number is None else f"{number:,.0f}",
-        "signed_points": lambda share: f"{100 * share:+.2f}",
+        "signed_points": signed_points,
+        "p_value": p_value,
+        "unbroken": lambda text: text.replace(" %", "\u00a0%"),
+        "moment": lambda text: f"{text[:10]} {text[11:16]} UTC",
         "json": lambda value: json.dumps(value, indent=2),
         "number": lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
         "range": lambda bounds, digits: (
@@ -75,6 +85,10 @@ def html(report: Mapping[str, Any]) -> str:
     roles = [role for role in _ROLES if report["models"][role]]
     networks = {role: report["models"][role]["network"] for role in roles}
     measured = report["comparison"]["eval"]["models"]
+    pairs = {
+        role: report["comparison"]["eval"]["pairs"][f"{role}_minus_in_service"]
+        for role in ("baseline", "candidate")
+    }
     confusion = measured[shown].get("confusion") if measured[shown] else None
     drawings = {
         "errors": figures.errors(report["models"]),
@@ -95,6 +109,11 @@ def html(report: Mapping[str, Any]) -> str:
         figures=drawings,
         colours=figures.COLOURS,
         lead=lead(report),
+        against_service={role: pair for role, pair in pairs.items() if pair},
+        # Vertex AI tells a component neither.
+        timed=any(row["seconds"] is not None for row in report["components"]),
+        numbered=any(row["id"] is not None for row in page["artifacts"]),
+        any_published=any(report["published"].values()),
         slices=worst_slices(report["comparison"]["eval"], page["classes"]),
     )
 
@@ -126,7 +145,7 @@ def lead(report: Mapping[str, Any]) -> str:
 def worst_slices(
     comparison: Mapping[str, Any], classes: Sequence[str], most: int = 12
 ) -> list[dict[str, Any]]:
-    """The slices on which the models err most, by the worst model on each.
+    """The slices on which the contenders err most, by the worse of them on each.
 
     Returns:
         For each slice: name, examples, role -> error entry, and the paired difference of
@@ -146,13 +165,37 @@ def worst_slices(
         }
         for name, row in found.items()
     ]
-    rows.sort(key=lambda r: -max(part["error"] for part in r["models"].values()))
+    # How a model errs that may be replaced says little about what replaces it.
+    rows.sort(
+        key=lambda row: (
+            -max(
+                (
+                    part["error"]
+                    for r, part in row["models"].items()
+                    if r != "in_service"
+                ),
+                default=0,
+            )
+        )
+    )
     return rows[:most]
 
 
 def percent(share: float | None, digits: int = 2) -> str:
     """A fraction as "3.25 %", or a dash where there is none."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def signed_points(share: float) -> str:
+    """A difference of fractions in percentage points: "+1.39", "−0.40", "0.00"."""
+    text = f"{100 * share:+.2f}"
+    # Neither sign says anything about nothing; a minus is as wide as a plus.
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """With its relation: "= 0.644", "< 0.001"."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:

@@ -1,6 +1,7 @@
 """The report's files from plain numbers; what a browser makes of the page."""
 
 import json
+import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -229,7 +230,8 @@ def test_the_page_is_whole_self_contained_and_escaped(winner):
     assert "because" in page
     assert ("No model is good enough" in page) == (winner is None)
     assert ("it is &lt;i&gt;broken&lt;/i&gt;" in page) == (winner is None)
-    assert ("Nothing was published" in page) == (winner is None)
+    nothing = "Nothing was published; nothing is in service yet."
+    assert (nothing in page) == (winner is None)
     assert "nobody looked" in page
 
 
@@ -240,7 +242,19 @@ def test_a_model_in_service_has_its_row_and_its_words():
     assert tags.open == []
     assert "The model in service, old_net, stays." in page
     assert page.count("old_net") >= 5
-    assert "Nothing was published" in page
+    assert "Nothing was published; old_net stays in service." in page
+    assert "Minus the model in service" not in page
+
+
+def test_differences_from_the_model_in_service_are_told():
+    made = in_service(report())
+    pair = {"difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.0001}
+    made["comparison"]["eval"]["pairs"]["candidate_minus_in_service"] = pair
+    words = re.sub(r"\s+", " ", render.html(made))
+    assert (
+        "Minus the model in service: candidate +5.00 points (95 % interval −1.00 to "
+        "+11.00, p &lt; 0.001)." in words
+    )
 
 
 def test_a_failed_canary_is_told():
@@ -249,6 +263,36 @@ def test_a_failed_canary_is_told():
     page = render.html(failed)
     assert "failed when it was tried in a server" in page
     assert reason in page
+
+
+def test_what_the_engine_does_not_tell_is_left_out():
+    known = render.html(report())
+    assert "<th>duration</th>" in known
+    assert "<th>id</th>" in known
+    quiet = report(
+        components=[
+            {"id": name, "state": "complete", "seconds": None, "cached": None}
+            for name in ("RunConfiguration", "CifarExampleGen")
+        ]
+    )
+    quiet["page"]["artifacts"][0]["id"] = None
+    page = render.html(quiet)
+    assert "RunConfiguration, CifarExampleGen." in page
+    assert "<th>duration</th>" not in page
+    assert "<th>id</th>" not in page
+    assert "None" not in page
+
+
+def test_a_registered_model_is_named():
+    pushed = report()["pushed"]
+    assert "Registered as" not in render.html(report())
+    known = {"registered_model": "projects/p/models/5@2", "registered_alias": "best"}
+    page = render.html(report(pushed=pushed | known))
+    assert "Registered as <code>projects/p/models/5@2</code>, alias <b>best</b>" in page
+    assert "Answers" not in page
+    known |= {"endpoint": "projects/p/endpoints/6", "traffic_percent": 10}
+    page = render.html(report(pushed=pushed | known))
+    assert "Answers 10 % of the requests to <code>projects/p/endpoints/6</code>" in page
 
 
 def test_the_lead_is_one_short_paragraph():
@@ -265,6 +309,14 @@ def test_the_worst_slices_come_first():
     rows = render.worst_slices(comparison(0.1), CLASSES, most=2)
     assert [row["name"] for row in rows] == ["class dog <b>", "class cat"]
     assert rows[0]["difference"]["difference"] == -0.1
+
+
+def test_the_model_in_service_does_not_decide_which_slices_are_worst():
+    compared = comparison(0.1)
+    serving = evaluated("old", 0.3)
+    serving["slices"]["brightness=low"] = {"error": 1.0, "examples": 10}
+    compared["models"]["in_service"] = serving
+    assert render.worst_slices(compared, CLASSES)[0]["name"] == "class dog <b>"
 
 
 def test_json_has_no_page_and_no_nan(tmp_path):
@@ -318,6 +370,21 @@ def test_figures_are_valid_xml_with_unique_identifiers():
 )
 def test_percentages(share, text):
     assert render.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0139, "+1.39"), (-0.004, "−0.40"), (0.0, "0.00"), (-0.00001, "0.00")],
+)
+def test_differences(share, text):
+    assert render.signed_points(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.6437, "= 0.644"), (0.001, "= 0.001"), (1e-9, "< 0.001")]
+)
+def test_p_values(value, text):
+    assert render.p_value(value) == text
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")

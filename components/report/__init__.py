@@ -1,0 +1,1 @@
+"""The report on engines where no command line can write it."""

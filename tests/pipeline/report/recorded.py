@@ -1,0 +1,213 @@
+"""What a run leaves behind, made in a second: artifacts on disk and ML Metadata of them.
+
+Nothing is trained, but every file has the content that its component gives it, by the
+components' own code where that is plain Python.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.evaluator import measures
+from components.model_chooser import choice
+from pipeline import config as configuration
+from pipeline.config import RunConfig, override
+from pipeline.report import collect, facts
+from trainer import features
+
+COUNTS = {"train": 60, "eval": 40, "test": 20}
+CLASSES = features.class_names("digits")
+CANARY = {
+    "passed": True, "reasons": [], "server": "embedded", "load_seconds": 0.5,
+    "p50_ms": 1.0, "p99_ms": 2.0, "requests": 50, "max_abs_difference": 1e-7,
+}  # fmt: skip
+
+
+class Store:
+    """ML Metadata of one run, as TFX writes it."""
+
+    def __init__(self, database: Path, run_id: str):
+        from ml_metadata.metadata_store import metadata_store
+        from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+        config = mlmd.ConnectionConfig()
+        config.sqlite.filename_uri = str(database)
+        config.sqlite.connection_mode = 3
+        self.store, self.mlmd = metadata_store.MetadataStore(config), mlmd
+        self.run = self._context("pipeline_run", run_id)
+
+    def execute(self, node: str, *outputs: tuple[str, str, Path, dict]) -> None:
+        """Records a node; an output is key, type, folder and custom properties."""
+        mlmd, store = self.mlmd, self.store
+        execution = mlmd.Execution(
+            type_id=store.put_execution_type(mlmd.ExecutionType(name=f"c.{node}")),
+            last_known_state=mlmd.Execution.COMPLETE,
+        )
+        pairs = []
+        for key, kind, uri, properties in outputs:
+            type_id = store.put_artifact_type(
+                mlmd.ArtifactType(name=kind), can_add_fields=True
+            )
+            artifact = mlmd.Artifact(type_id=type_id, uri=str(uri))
+            for name, value in properties.items():
+                field = "int_value" if isinstance(value, int) else "string_value"
+                setattr(artifact.custom_properties[name], field, value)
+            event = mlmd.Event(type=mlmd.Event.OUTPUT)
+            event.path.steps.add().key = key
+            pairs.append((artifact, event))
+        store.put_execution(
+            execution,
+            pairs,
+            [self.run, self._context("node", f"cifar-resnet.{node}")],
+            reuse_context_if_already_exist=True,
+        )
+
+    def _context(self, kind: str, name: str) -> Any:
+        type_id = self.store.put_context_type(self.mlmd.ContextType(name=kind))
+        found = self.store.get_context_by_type_and_name(kind, name)
+        return found or self.mlmd.Context(type_id=type_id, name=name)
+
+
+def record(
+    root: Path, *, served: bool = False, refused: str = "", policy: str = "best"
+) -> tuple[str, str]:
+    """Makes a run of digits in which the candidate errs less than the baseline.
+
+    Args:
+        root: Folder, made.
+        served: Whether a model is in service; it errs more than both.
+        refused: The canary's reason to refuse the winner.
+        policy: With "superior" the difference is too small to be beyond doubt.
+
+    Returns:
+        Database and run id.
+    """
+    root.mkdir(parents=True)
+    config = override(
+        RunConfig(),
+        {"data.name": "digits", "evaluation.policy": policy, "preset": "smoke"},
+    )
+    store = Store(root / "metadata.sqlite", "run-1")
+    generator = np.random.default_rng(0)
+    labels = {split: np.arange(n) % 10 for split, n in COUNTS.items()}
+    properties = {
+        "name": "digits", "source": "scikit-learn", "verified": 1,
+        "verification": "as published", "counts": json.dumps(COUNTS),
+    }  # fmt: skip
+    ids = {s: write_split(root / "examples", s, labels[s], generator) for s in COUNTS}
+    store.execute(
+        "CifarExampleGen", ("examples", "Examples", root / "examples", properties)
+    )
+    roles = {"baseline": "resnet8", "candidate": "preact_resnet8"}
+    for role, network in roles.items():
+        write_json(root / role / "history.json", training(network))
+        store.execute(
+            f"{role.capitalize()}Trainer",
+            ("model", "Model", root / f"{role}_model", {}),
+            ("model_run", "ModelRun", root / role, {}),
+        )
+    if served:
+        roles["in_service"] = "resnet20"
+        write_json(root / "pushed/assets.extra/run.json", training("resnet20"))
+        place = {"pushed": 1, "pushed_version": "7", "pushed_destination": "/away/7"}
+        store.execute(
+            "ModelInService", ("pushed", "PushedModel", root / "pushed", place)
+        )
+    else:
+        store.execute("ModelInService")
+    wrong = {"baseline": 8, "candidate": 4, "in_service": 12}
+    comparisons = {}
+    for node, split in (("Evaluator", "eval"), ("TestEvaluator", "test")):
+        images = measures.Images(ids=ids[split], labels=labels[split], bands={})
+        answers = {
+            role: measures.Answers(
+                network=network,
+                probabilities=probabilities(labels[split], wrong[role]),
+                latency_ms=1.5,
+            )
+            for role, network in roles.items()
+        }
+        comparisons[split] = measures.compare(split, images, answers, CLASSES, ())
+        write_json(root / node / "comparison.json", comparisons[split])
+        np.savez(
+            root / node / "predictions.npz",
+            ids=ids[split],
+            labels=labels[split],
+            **{f"probabilities/{r}": a.probabilities for r, a in answers.items()},
+        )
+        store.execute(node, ("evaluation", "ModelEvaluation", root / node, {}))
+    decision = choice.choose(comparisons["eval"], config.evaluation)
+    described = choice.describe(comparisons["eval"], config.evaluation, decision)
+    write_json(root / "decision/decision.json", described)
+    said = {"winner": decision.winner or "none", "reason": decision.reason}
+    store.execute(
+        "ModelChooser",
+        ("decision", "components.Decision", root / "decision", said),
+    )
+    chosen = decision.winner in choice.CONTENDERS
+    canary = dict(CANARY)
+    if refused or not chosen:
+        canary |= {"passed": False, "reasons": [refused or "nothing to check"]}
+    write_json(root / "canary/canary.json", canary)
+    store.execute("ServingCanary", ("blessing", "InfraBlessing", root / "canary", {}))
+    pushed: dict[str, Any] = {"pushed": 0}
+    if chosen and not refused:
+        path = str(root / "serving/cifar/8")
+        pushed = {"pushed": 1, "pushed_version": "8", "pushed_destination": path}
+    store.execute("AtomicPusher", ("pushed_model", "PushedModel", root / "new", pushed))
+    told = facts.run_facts(asdict(config), "a test", began=1.7e9, seconds=75.0)
+    database = str(root / "metadata.sqlite")
+    collect.record_run(database, "run-1", told)
+    assert configuration.from_json(RunConfig, json.dumps(told["config"])) == config
+    return database, "run-1"
+
+
+def write_split(
+    folder: Path, split: str, labels: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """TFRecords as CifarExampleGen writes them; returns the ids in label order."""
+    import tensorflow as tf
+
+    pixels = generator.integers(0, 256, (len(labels), features.IMAGE_BYTES), np.uint8)
+    ids = np.array([f"{split}{i:03}".encode() for i in range(len(labels))])
+    path = folder / f"Split-{split}" / "data_tfrecord-00000-of-00001.gz"
+    path.parent.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions("GZIP")) as writer:
+        for image, label, name in zip(pixels, labels, ids, strict=True):
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature[features.IMAGE].bytes_list.value.append(image.tobytes())
+            feature[features.LABEL].int64_list.value.append(int(label))
+            feature[features.EXAMPLE_ID].bytes_list.value.append(bytes(name))
+            writer.write(example.SerializeToString())
+    return ids
+
+
+def probabilities(labels: np.ndarray, wrong: int) -> np.ndarray:
+    """Sure of the right class, but of the next one for the first `wrong` images."""
+    said = labels.copy()
+    said[:wrong] = (said[:wrong] + 1) % 10
+    return (0.02 + 0.8 * np.eye(10)[said]).astype(np.float32)
+
+
+def training(network: str) -> dict[str, Any]:
+    return {
+        "network": network,
+        "parameters": 75_290,
+        "seconds": 12.5,
+        "images_per_second": 640.0,
+        "history": [
+            {"step": 1, "epoch": 0.5, "loss": 2.0, "accuracy": 0.1},
+            {"step": 2, "epoch": 1.0, "eval_loss": 1.5, "eval_accuracy": 0.4},
+        ],
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))

@@ -1,4 +1,8 @@
-"""Commands of `python pipeline.py`: what a person types, before anything heavy loads."""
+"""Commands of `python pipeline.py`: what a person types, before anything heavy loads.
+
+Here are those of local runs; pipeline/history.py has `models`, pipeline/vertex/commands.py
+what concerns Vertex AI.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ from typing import Any
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
 from pipeline import history
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import ConfigError, RunConfig, parse_assignment
 from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.resolve import Resolved, resolve
+from pipeline.vertex import commands as vertex
+from pipeline.vertex.place import VertexError
 
 USAGE_ERROR, RUN_FAILED, INTERRUPTED = 2, 1, 130
 
@@ -28,16 +34,25 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         environment: The process's environment variables.
 
     Returns:
-        Exit status: 0 done, 1 the run failed, 2 the command cannot be carried out, 130
-        interrupted, 143 terminated.
+        Exit status: 0 done, 1 the run failed (on Vertex AI: as seen with --wait), 2 the
+        command cannot be carried out, 130 interrupted, 143 terminated.
     """
     parser = _parser()
     options = parser.parse_args(list(arguments) or ["run"])
     try:
         return options.command(options, environment)
-    except (ConfigError, DataError, FolderInUse, history.HistoryError) as error:
+    except (
+        ConfigError,
+        DataError,
+        FolderInUse,
+        VertexError,
+        history.HistoryError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
 
 
 def for_tfx(environment: Mapping[str, str]) -> None:
@@ -64,8 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run the whole pipeline (the default)")
-    run.add_argument("--engine", choices=["local"], default="local")
+    run.add_argument(
+        "--engine",
+        choices=["local", "vertex"],
+        default="local",
+        help="this machine (the default), or Vertex AI: the same as submit",
+    )
     _add_overrides(run)
+    for_vertex = run.add_argument_group("with --engine vertex")
+    vertex.add_place(for_vertex)
+    vertex.add_submission(for_vertex)
     run.set_defaults(command=_run)
 
     report = commands.add_parser("report", help="write the last run's report again")
@@ -77,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_show_config)
 
     history.add_parser(commands, _add_overrides)
+    vertex.add_parsers(commands, _add_overrides)
     return parser
 
 
@@ -92,6 +116,14 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    if options.engine == "vertex":
+        return vertex.submit(options, environment)
+    for name in ("project", "region", "run_id", "wait"):
+        if getattr(options, name):
+            raise ConfigError(
+                f"--{name}: goes with --engine vertex; add that, or leave it out"
+            )
+
     from rich.console import Console
 
     from pipeline import console
@@ -179,7 +211,7 @@ def _report_directory(config: RunConfig) -> str:
 def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
     from rich.table import Table
 
-    from pipeline.console import clock
+    from pipeline.console import clock, print_lines
     from pipeline.report.render import TITLES, interval, percent
 
     decision = report["decision"]
@@ -218,7 +250,7 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
         "report": page,
         "took": clock(report["run"]["seconds"]),
     }
-    _print_lines(out, lines)
+    print_lines(out, lines)
 
 
 def _raise_exit(number: int, _: object) -> None:
@@ -227,6 +259,8 @@ def _raise_exit(number: int, _: object) -> None:
 
 
 def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
+    from pipeline.console import print_lines
+
     config = resolved.config
     lines = {
         "data": f"{config.data.name} ({resolved.data_reason})",
@@ -235,18 +269,17 @@ def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
         "output": config.output_root,
         "log": log,
     }
-    _print_lines(out, lines)
-
-
-def _print_lines(out: Any, lines: Mapping[str, str]) -> None:
-    from rich.text import Text
-
-    for name, value in lines.items():
-        # Not wrapped: paths can be copied, and a reason stays one line.
-        out.print(Text.assemble((f"{name:<9} ", "bold"), value), soft_wrap=True)
+    print_lines(out, lines)
 
 
 def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    given = dict(map(parse_assignment, options.runtime_parameter))
+    root = given.get("output_root", "").rstrip("/")
+    if "://" in root:
+        raise ConfigError(
+            f"output_root={root}: a run on Vertex AI writes its report itself; fetch it "
+            f"with `gcloud storage cp {root}/report/report.html .`"
+        )
     resolved = resolve(options.runtime_parameter, environment, os.getcwd())
     from pipeline.report import collect, render
 

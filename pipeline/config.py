@@ -325,6 +325,9 @@ class VertexConfig:
     service_account: str | None = _setting(
         None, "whose rights the run has (default: the project's Compute Engine account)"
     )
+    beam_service_account: str | None = _setting(
+        None, "dataflow: whose rights the workers have (default: the run's)"
+    )
     network: str | None = _setting(
         None, "VPC network, projects/<number>/global/networks/<name>"
     )

@@ -14,25 +14,33 @@ from components.dataset_schema.text import invariants_text, schema_text
 from components.evaluator.component import Evaluator
 from components.example_gen.component import CifarExampleGen
 from components.example_validator.component import BlockingExampleValidator
-from components.example_validator.previous import PreviousStatistics
 from components.model_chooser.component import ModelChooser
-from components.model_in_service.strategy import PUSHED, InServiceStrategy
+from components.model_in_service.strategy import PUSHED
 from components.serving_canary.component import ServingCanary
 from pipeline.config import ModelConfig, RunConfig, to_json
+from pipeline.engines import Engine, Local
 from trainer import features
 
 _PROJECT = Path(__file__).parents[1]
 
 
-def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
+def create_pipeline(
+    config: RunConfig, fingerprint: str, engine: Engine | None = None
+) -> tfx.dsl.Pipeline:
     """Builds the DAG for every engine.
 
     Args:
         config: Complete and checked (pipeline/resolve.py); `data.name` is not "auto".
         fingerprint: Of the data source, so that changed files are ingested again.
+        engine: What carries it out, for the few nodes that depend on it; None: this
+            process.
     """
+    engine = engine or Local(config)
     classes = features.class_names(config.data.name, config.data.label)
     label_key = features.label_key(config.data.label)
+
+    # Where no command line has settled what the run does, the first step settles it.
+    configuration = engine.run_configuration()
 
     # Archive, tensorflow-datasets or bundled digits -> tf.Examples in train, eval, test.
     example_gen = CifarExampleGen(data=to_json(config.data), fingerprint=fingerprint)
@@ -47,20 +55,17 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
     invariants = DatasetSchema(
         schema=invariants_text(config.data.name, config.drift)
     ).with_id("DataInvariants")
-    previous = tfx.dsl.Resolver(
-        strategy_class=PreviousStatistics,
+    previous = engine.previous_statistics(
         examples=example_gen.outputs["examples"],
         invariants=invariants.outputs["schema"],
-        previous_statistics=tfx.dsl.Channel(
-            type=tfx.types.standard_artifacts.ExampleStatistics
-        ),
-    ).with_id("PreviousStatistics")
+    )
     validator = BlockingExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema.outputs["schema"],
         examples=example_gen.outputs["examples"],
         invariants=invariants.outputs["schema"],
         previous_statistics=previous.outputs["previous_statistics"],
+        records=engine.records(),
     ).with_id("ExampleValidator")
 
     # Mean and deviation over train alone. Nothing is materialised: the Trainers and the
@@ -81,7 +86,7 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
 
     # Two networks, one recipe, one run_fn.
     def create_trainer(role: str, model: ModelConfig) -> BaseComponent:
-        return tfx.components.Trainer(
+        return engine.trainer(
             run_fn="trainer.run.run_fn",
             examples=example_gen.outputs["examples"],
             transform_graph=transform.outputs["transform_graph"],
@@ -97,21 +102,20 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
                 "label_key": label_key,
                 "checkpoints": f"{config.output_root}/checkpoints",
                 "source": source_digest("trainer"),
+                **engine.training_settings(role),
             },
         ).with_id(f"{role.capitalize()}Trainer")
 
     baseline = create_trainer("baseline", config.baseline)
     candidate = create_trainer("candidate", config.candidate)
 
-    # The model in service, if there is one: what was pushed last, as ML Metadata tells.
+    # The model in service, if there is one: what was pushed last.
     destination = f"{config.serving_root}/{config.serving.model_name}"
-    in_service = tfx.dsl.Resolver(
-        strategy_class=InServiceStrategy,
-        config={"destination": destination},
+    in_service = engine.model_in_service(
+        destination=destination,
         baseline=baseline.outputs["model"],
         candidate=candidate.outputs["model"],
-        **{PUSHED: tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel)},
-    ).with_id("ModelInService")
+    )
 
     # All three on the same eval images, which decide; and on test, which only reports.
     def create_evaluator(split: str) -> BaseComponent:
@@ -156,35 +160,40 @@ def create_pipeline(config: RunConfig, fingerprint: str) -> tfx.dsl.Pipeline:
         model=chooser.outputs["model"],
         model_blessing=chooser.outputs["blessing"],
         infra_blessing=canary.outputs["blessing"],
+        decision=chooser.outputs["decision"],
+        configuration=configuration and configuration.outputs["configuration"],
         destination=destination,
     )
+
+    nodes = [
+        example_gen,
+        schema,
+        statistics_gen,
+        invariants,
+        previous,
+        validator,
+        transform,
+        baseline,
+        candidate,
+        in_service,
+        evaluator,
+        test_evaluator,
+        chooser,
+        canary,
+        pusher,
+    ]
+    if configuration is not None:
+        nodes.insert(0, configuration)
+    # What else follows the push; locally the command line writes the report.
+    nodes += engine.after_push({node.id: node for node in nodes})
 
     return tfx.dsl.Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=f"{config.output_root}/artifacts",
-        components=[
-            example_gen,
-            schema,
-            statistics_gen,
-            invariants,
-            previous,
-            validator,
-            transform,
-            baseline,
-            candidate,
-            in_service,
-            evaluator,
-            test_evaluator,
-            chooser,
-            canary,
-            pusher,
-        ],
+        components=nodes,
         enable_cache=config.enable_cache,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            f"{config.output_root}/metadata.sqlite"
-        ),
-        # In this process; Beam's default would try to download a runner.
-        beam_pipeline_args=["--runner=FnApiRunner"],
+        metadata_connection_config=engine.metadata(),
+        beam_pipeline_args=[*engine.beam_arguments()],
     )
 
 

@@ -21,6 +21,8 @@ from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from components import pushed_model
+
 _States = metadata_store_pb2.Execution
 
 
@@ -156,11 +158,11 @@ def _sweep_interrupted(store: Any, pipeline_root: str) -> None:
 def _forget_missing_pushes(store: Any) -> None:
     """Lets the cache forget pushes whose version folder is no longer there."""
     try:
-        pushes = store.get_artifacts_by_type("PushedModel")
+        pushes = store.get_artifacts_by_type(pushed_model.TYPE_NAME)
     except Exception:  # noqa: BLE001 - the type is unknown until the first push
         return
     for artifact in pushes:
-        pushed = artifact.custom_properties["pushed_destination"].string_value
+        pushed = artifact.custom_properties[pushed_model.DESTINATION].string_value
         if pushed and "://" not in pushed and not os.path.isdir(pushed):
             # TFX reuses an execution only while its outputs exist on disk.
             shutil.rmtree(artifact.uri, ignore_errors=True)

@@ -1,7 +1,8 @@
 """From what a person typed to one complete, checked RunConfig, in milliseconds.
 
-Order: defaults, preset, overrides. `data.name=auto` is decided here, before the preset's
-rows for a data set are taken. Loads neither TensorFlow nor TFX.
+Order: defaults, preset, on Vertex AI the hardware's row, overrides. `data.name=auto` is
+decided here, before the preset's rows for a data set are taken. Loads neither TensorFlow
+nor TFX.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from components.example_gen import choice
 from components.serving_canary import server
@@ -22,7 +24,11 @@ from pipeline.config import (
     parse_assignment,
 )
 from pipeline.presets import ANY, PRESETS, layers
+from pipeline.vertex import hardware, names, rules
+from pipeline.vertex.overrides import value_of
 from trainer import features, units
+
+Engine = Literal["local", "vertex"]
 
 _PROJECT = Path(__file__).parents[1]
 
@@ -33,18 +39,27 @@ class Resolved:
 
     config: RunConfig
     data_reason: str  # why this data set, one sentence
-    fingerprint: str  # of the data source; part of the cache key of ExampleGen
+    # Of the data source, part of the cache key of ExampleGen; empty for Vertex AI, where
+    # the run's first step takes it.
+    fingerprint: str
 
 
 def resolve(
-    assignments: Sequence[str], environment: Mapping[str, str], directory: str
+    assignments: Sequence[str],
+    environment: Mapping[str, str],
+    directory: str,
+    engine: Engine = "local",
 ) -> Resolved:
     """Applies preset and overrides to the defaults and checks the whole.
 
+    For Vertex AI the answer depends on the assignments alone: whoever compiles, and the
+    container that resolves them again in a run, get the same one.
+
     Args:
         assignments: `name=value` texts, later ones win.
-        environment: For TFDS_DATA_DIR.
+        environment: For TFDS_DATA_DIR; of a local run only.
         directory: Where relative paths start.
+        engine: What will run it.
 
     Raises:
         ConfigError: Any field that cannot be used; the message says why.
@@ -55,40 +70,90 @@ def resolve(
     asked = override(RunConfig(), overrides)
     if asked.preset not in PRESETS:
         raise ConfigError(f"preset={asked.preset}: must be one of {', '.join(PRESETS)}")
-    tfds_dir = asked.data.tfds_dir or environment.get("TFDS_DATA_DIR") or None
-    if tfds_dir:
-        tfds_dir = _absolute(tfds_dir, directory)
-    path = _absolute(asked.data.path, directory) if asked.data.path else None
+    if engine == "local":
+        found = _local_places(asked, overrides, environment, directory)
+    else:
+        found = _vertex_places(asked, overrides)
+    path, tfds_dir = found["data.path"], found["data.tfds_dir"]
     name, reason = asked.data.name, "as configured"
     if name == "auto":
-        name, reason = choice.resolve_auto(tfds_dir, path=path)
+        if engine == "local" or path:
+            # Of an address in object storage, the name alone is looked at.
+            name, reason = choice.resolve_auto(tfds_dir, path=path)
+        else:
+            name, reason = "cifar10", "what auto means on Vertex AI"
     config = RunConfig()
     recipe = overrides.get("train.recipe")
-    for row in layers(asked.preset, recipe, name, _depth(asked, overrides)):
+    rows = layers(asked.preset, recipe, name, _depth(asked, overrides))
+    if engine == "vertex":
+        rows.append(hardware.of(asked.vertex).row)
+    for row in rows:
         config = override(config, row)
     config = override(config, overrides)
-    config = override(
-        config,
-        {
-            "data.name": name,
-            "data.tfds_dir": tfds_dir,
-            "data.path": path,
-            # The default lies beside the pipeline, so that a run is found again (and its
-            # cache with it) from whatever folder the next command is given.
-            "output_root": _absolute(
-                config.output_root,
-                directory if "output_root" in overrides else str(_PROJECT),
-            ),
-        },
-    )
+    config = override(config, found | {"data.name": name})
     _check(config)
-    return Resolved(config, reason, choice.fingerprint(config.data))
+    if engine == "local":
+        _check_local(config)
+        return Resolved(config, reason, choice.fingerprint(config.data))
+    _check_vertex(config)
+    # What the data look like is the run's to find out: not every machine may see them.
+    return Resolved(config, reason, "")
+
+
+def output_root(config: RunConfig, overrides: Mapping[str, str], directory: str) -> str:
+    """The folder that a run writes to: an absolute path, or an address in a bucket.
+
+    The default lies beside the pipeline, so that a run is found again (and its cache with
+    it) from whatever folder the next command is given.
+
+    Args:
+        config: With the overrides applied.
+        overrides: What a person gave, by dotted name.
+        directory: Where a relative path starts.
+    """
+    start = directory if "output_root" in overrides else str(_PROJECT)
+    return _absolute(config.output_root, start)
+
+
+def _local_places(
+    asked: RunConfig,
+    overrides: Mapping[str, str],
+    environment: Mapping[str, str],
+    directory: str,
+) -> dict[str, str | None]:
+    """The fields that say where files are, as a local run takes them."""
+    tfds_dir = asked.data.tfds_dir or environment.get("TFDS_DATA_DIR") or None
+    path = asked.data.path
+    return {
+        "data.tfds_dir": _absolute(tfds_dir, directory) if tfds_dir else None,
+        "data.path": _absolute(path, directory) if path else None,
+        "output_root": output_root(asked, overrides, directory),
+    }
+
+
+def _vertex_places(
+    asked: RunConfig, overrides: Mapping[str, str]
+) -> dict[str, str | None]:
+    """The same on Vertex AI: addresses in object storage, or nothing."""
+    if "output_root" not in overrides:
+        raise ConfigError(
+            "output_root is missing: on Vertex AI it must be a folder in Cloud Storage, "
+            "gs://bucket/folder"
+        )
+    found: dict[str, str | None] = {}
+    for field in names.ADDRESSES:
+        value = value_of(asked, field)
+        if value is not None:
+            value = value.rstrip("/")
+            names.check_address(field, value)
+        found[field] = value
+    return found
 
 
 def _absolute(path: str, directory: str) -> str:
-    """Local paths from `directory`; gs:// and the like stay as they are."""
+    """Local paths from `directory`; gs:// and the like only lose a last slash."""
     if "://" in path:
-        return path
+        return path.rstrip("/")
     return os.path.abspath(os.path.join(directory, os.path.expanduser(path)))
 
 
@@ -116,10 +181,6 @@ def _check(config: RunConfig) -> None:
                 "are 32 x 32, choose a network without imagenet in its name"
             )
     _check_replicas(config.train)
-    try:
-        server.check(config.canary.server)
-    except server.ServerMissing as error:
-        raise ConfigError(str(error)) from None
     if config.data.name == "digits" and config.data.path:
         raise ConfigError(
             f"data.path={config.data.path}: digits come with scikit-learn and are read "
@@ -139,6 +200,36 @@ def _check(config: RunConfig) -> None:
             f"serving.model_name={config.serving.model_name}: must be letters, digits, "
             "dots, dashes and underscores, at most 128"
         )
+
+
+def _check_local(config: RunConfig) -> None:
+    """What this machine must have, and what only Vertex AI can do."""
+    try:
+        server.check(config.canary.server)
+    except server.ServerMissing as error:
+        raise ConfigError(str(error)) from None
+    for field in ("output_root", "serving.base_directory"):
+        if "://" in (value := value_of(config, field) or ""):
+            raise ConfigError(
+                f"{field}={value}: a local run publishes to local folders and keeps its "
+                "metadata in a file there; give a local folder, or run on Vertex AI"
+            )
+    if config.serving.push != "directory":
+        raise ConfigError(
+            f"serving.push={config.serving.push}: a local run has no Model Registry; "
+            "choose serving.push=directory, or run on Vertex AI"
+        )
+
+
+def _check_vertex(config: RunConfig) -> None:
+    """What Vertex AI's machines do not have, and what Google Cloud would refuse."""
+    if config.canary.server != server.EMBEDDED:
+        raise ConfigError(
+            f"canary.server={config.canary.server}: the containers on Vertex AI have "
+            "neither Docker nor this machine's programs; choose "
+            f"canary.server={server.EMBEDDED}"
+        )
+    rules.check(config)
 
 
 def _check_replicas(train: TrainConfig) -> None:

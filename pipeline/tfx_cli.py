@@ -6,6 +6,8 @@ before anything of TFX is imported. In: the script's arguments. Out:
 - `tfx run create` for the engines auto, local and vertex is carried out here, within
   the second: it takes `--pipeline_path` as well as `--pipeline_name`, checks what was
   typed, and becomes `python PIPELINE_PATH run ...`. Upstream's knows the name alone.
+- `tfx pipeline create|update|compile --engine vertex` is refused for this project's
+  form: upstream knows no overrides there, and would run the pipeline on this machine.
 - Everything else, and the engines kubeflow, airflow and beam, stays upstream's. Of
   that, one function is replaced when it is imported, `handler_factory.create_handler`:
   no engine means local (upstream would guess kubeflow, because the package kfp is
@@ -60,8 +62,10 @@ def before_tfx(argv: Sequence[str]) -> None:
     """Carries out `tfx run create`, or returns to let upstream do its part."""
     if list(argv[1:3]) == ["run", "create"]:
         run_create(argv[3:])
-    elif argv[1:2] == ["pipeline"] and (path := _pipeline_path(argv[2:])) is not None:
+    elif argv[1:2] == ["pipeline"] and (path := _value("pipeline_path", argv[2:])):
         problem = path_problem(path)
+        if not problem and _value("engine", argv[2:]) == "vertex":
+            problem = vertex_problem(path)
         if problem:
             _refuse(f"tfx pipeline {argv[2]}", problem)
 
@@ -302,11 +306,24 @@ def _after_execution(loader: Any, action: Callable[[types.ModuleType], None]) ->
     loader.exec_module = exec_module
 
 
-def _pipeline_path(arguments: Sequence[str]) -> str | None:
-    """The value of `--pipeline_path` among arguments that upstream will parse."""
+def vertex_problem(path: str) -> str | None:
+    """Why upstream cannot compile a pipeline for Vertex AI; None when it can."""
+    path = os.path.abspath(os.path.expanduser(path))
+    if not is_our_pipeline(path):
+        return None
+    return (
+        "--engine vertex: this pipeline is compiled with what it is run with; `python "
+        f"{path} compile --engine vertex` does that, and `tfx run create "
+        f"--pipeline_path {path} --engine vertex` runs it without a stored form"
+    )
+
+
+def _value(option: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option among arguments that upstream will parse."""
+    spellings = (f"--{option}", f"--{option.replace('_', '-')}")
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name in ("--pipeline_path", "--pipeline-path"):
+        if name in spellings:
             return value if equals else next(iter(arguments[place + 1 :]), None)
     return None
 

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.example_gen.layout import DataError
-from pipeline.config import ConfigError
-from pipeline.resolve import resolve
+from pipeline.config import ConfigError, RunConfig, leaves, override
+from pipeline.resolve import output_root, resolve
+from pipeline.vertex.overrides import assignment, value_of
 
 PROJECT = Path(__file__).parents[2]
 
@@ -70,6 +73,129 @@ def test_a_folder_says_which_data_set_it_is(tmp_path):
         resolve(["data.path=/no/such"], {}, "/")
 
 
+@pytest.mark.parametrize("push", ["registry", "endpoint"])
+def test_a_local_run_has_no_model_registry(push):
+    with pytest.raises(ConfigError, match=f"serving.push={push}"):
+        resolve(["data.name=digits", f"serving.push={push}"], {}, "/")
+
+
+@pytest.mark.parametrize("field", ["output_root", "serving.base_directory"])
+def test_a_local_run_needs_local_folders(field):
+    with pytest.raises(ConfigError, match=f"{field}=gs://bucket/x: .*local folder"):
+        resolve(["data.name=digits", f"{field}=gs://bucket/x"], {}, "/")
+
+
+def test_a_local_run_ignores_what_vertex_would_refuse():
+    asked = ["data.name=digits", "vertex.hardware=gpu9", "vertex.region=mars"]
+    config = resolve(asked, {}, "/").config
+    assert config.train == resolve(["data.name=digits"], {}, "/").config.train
+
+
+VERTEX = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
+
+
+def _vertex(*assignments: str, environment=None, directory="/"):
+    return resolve(
+        [*VERTEX, *assignments], environment or {}, directory, engine="vertex"
+    )
+
+
+def test_auto_on_vertex_is_cifar10_whatever_this_machine_has(tmp_path, monkeypatch):
+    # Here the same question has another answer: this folder of CIFAR-10 is damaged.
+    damaged = tmp_path / "tensorflow_datasets" / "cifar10" / "3.0.2"
+    damaged.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve([], {}, "/").config.data.name == "digits"
+    resolved = _vertex(environment={"TFDS_DATA_DIR": str(damaged.parents[1])})
+    assert resolved.config.data.name == "cifar10"
+    assert resolved.config.data.tfds_dir is None
+    assert resolved == _vertex(directory=str(tmp_path))
+    assert str(tmp_path) not in str(resolved)
+
+
+def test_an_address_on_vertex_says_by_its_name_which_data_set_it_is():
+    resolved = _vertex("data.path=gs://data/cifar-100-binary.tar.gz")
+    assert resolved.config.data.name == "cifar100"
+    with pytest.raises(DataError, match="set data.name"):
+        _vertex("data.path=gs://data/images")
+    named = _vertex("data.path=gs://data/images", "data.name=cifar10")
+    assert named.config.data.path == "gs://data/images"
+
+
+@pytest.mark.parametrize(
+    "field", ["output_root", "data.path", "data.tfds_dir", "serving.base_directory"]
+)
+def test_vertex_sees_no_disk_of_this_machine(field):
+    with pytest.raises(ConfigError, match=f"^{field}=/here: .*gs://"):
+        _vertex(f"{field}=/here", "data.name=cifar10")
+
+
+def test_on_vertex_the_output_has_no_default():
+    with pytest.raises(ConfigError, match="output_root is missing.*gs://"):
+        resolve(["vertex.project=my-project"], {}, "/", engine="vertex")
+
+
+@pytest.mark.parametrize("server", ["docker:tensorflow/serving", "/bin/true"])
+def test_on_vertex_the_canary_is_the_embedded_server(server):
+    with pytest.raises(ConfigError, match="canary.server=embedded"):
+        _vertex(f"canary.server={server}")
+
+
+def test_the_hardware_wins_over_the_preset_and_overrides_over_both():
+    asked = ["preset=resnet1001", "vertex.hardware=gpu8"]
+    assert _vertex("preset=resnet1001").config.train.last_batch == "keep"
+    config = _vertex(*asked).config
+    assert (config.train.last_batch, config.train.strategy) == ("drop", "mirrored")
+    assert config.train.replicas == 8
+    config = _vertex(*asked, "train.strategy=auto", "train.replicas=none").config
+    assert (config.train.strategy, config.train.replicas) == ("auto", None)
+
+
+def test_last_slashes_of_addresses_are_dropped():
+    config = _vertex("output_root=gs://my-bucket/a/", "data.tfds_dir=gs://tfds/").config
+    assert config.output_root == "gs://my-bucket/a"
+    assert config.data.tfds_dir == "gs://tfds"
+    assert config.serving_root == "gs://my-bucket/a/serving"
+
+
+@settings(max_examples=30)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "preset": st.sampled_from(["quick", "smoke", "resnet164", "resnet1001"]),
+            "data.name": st.sampled_from(["auto", "cifar10", "cifar100", "digits"]),
+            "vertex.hardware": st.sampled_from(["cpu", "gpu", "gpu8", "tpu-v3-8"]),
+            "train.recipe": st.sampled_from(["quick", "paper", "released"]),
+            "train.steps": st.integers(1, 1000).map(str),
+            "train.learning_rate": st.floats(1e-6, 1.0).map(str),
+            "vertex.spot": st.sampled_from(["true", "false"]),
+        },
+    )
+)
+def test_what_was_resolved_resolves_to_itself(chosen):
+    """The run's first step does it again from what was fixed when compiling."""
+    config = _vertex(*(f"{name}={value}" for name, value in chosen.items())).config
+    everything = [assignment(name, value_of(config, name)) for name in leaves()]
+    again = resolve(everything, {"TFDS_DATA_DIR": "/x"}, "/y", engine="vertex")
+    assert again.config == config
+
+
+@pytest.mark.parametrize(
+    ("given_root", "expected"),
+    [
+        (None, str(PROJECT / "output")),
+        ("here", "/start/here"),
+        ("/there/", "/there"),
+        ("gs://bucket/x/", "gs://bucket/x"),
+    ],
+)
+def test_one_rule_says_where_a_run_writes(given_root, expected):
+    overrides = {} if given_root is None else {"output_root": given_root}
+    config = override(RunConfig(), overrides)
+    assert output_root(config, overrides, "/start") == expected
+
+
 def _fresh(code: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -91,6 +217,16 @@ LIGHT_MODULES = [
     "pipeline.report.figures",
     "pipeline.report.render",
     "pipeline.resolve",
+    "pipeline.vertex.cost",
+    "pipeline.vertex.hardware",
+    "pipeline.vertex.images",
+    "pipeline.vertex.jobs",
+    "pipeline.vertex.machines",
+    "pipeline.vertex.names",
+    "pipeline.vertex.overrides",
+    "pipeline.vertex.plan",
+    "pipeline.vertex.prices",
+    "pipeline.vertex.rules",
     "components.example_gen.archives",
     "components.example_gen.choice",
     "components.evaluator.measures",

@@ -175,6 +175,18 @@ def test_pipeline_create_refuses_a_missing_file_at_once(tfx):
     assert "nope.py: there is no such file" in answer.stderr
 
 
+@pytest.mark.parametrize("action", ["create", "update", "compile"])
+@pytest.mark.parametrize("engine", [["--engine", "vertex"], ["--engine=vertex"]])
+def test_a_stored_form_for_vertex_is_refused_instead_of_run_here(
+    tfx, ours, action, engine
+):
+    answer = tfx("pipeline", action, "--pipeline_path", str(ours), *engine)
+    assert answer.returncode == 2
+    assert answer.stdout == ""  # not run
+    assert f"python {ours} compile --engine vertex" in answer.stderr
+    assert f"tfx run create --pipeline_path {ours} --engine vertex" in answer.stderr
+
+
 # ---- the rest ------------------------------------------------------------------------
 
 

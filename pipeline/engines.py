@@ -1,0 +1,123 @@
+"""What differs between runs on different engines, and the engine of a local run.
+
+`pipeline.dag` builds the same nodes for all and asks an Engine for the few that depend on
+what carries out the run: where a Trainer trains, where earlier runs are remembered, what
+carries out Beam. That of Vertex AI is pipeline/vertex/engine.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tfx import v1 as tfx
+from tfx.components.trainer.component import Trainer
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.types import BaseChannel
+
+from components.example_validator.previous import PreviousStatistics
+from components.model_in_service.strategy import PUSHED, InServiceStrategy
+from pipeline.config import RunConfig
+
+
+class Engine(Protocol):
+    """Answers what `pipeline.dag` asks, for one run."""
+
+    @property
+    def trainer(self) -> type[Trainer]:
+        """The component that calls run_fn."""
+        ...
+
+    def training_settings(self, role: str) -> dict[str, Any]:
+        """What a Trainer's custom_config holds besides what run_fn reads."""
+        ...
+
+    def run_configuration(self) -> BaseNode | None:
+        """The node that settles what the run does; None: a command line has done so."""
+        ...
+
+    def records(self) -> str | None:
+        """Folder of the ExampleValidator's records; None: ML Metadata has them."""
+        ...
+
+    def previous_statistics(
+        self, *, examples: BaseChannel, invariants: BaseChannel
+    ) -> BaseNode:
+        """The node that finds what the data are compared with."""
+        ...
+
+    def model_in_service(
+        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
+    ) -> BaseNode:
+        """The node that finds the model in service."""
+        ...
+
+    def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:
+        """What follows the push. `nodes`: all earlier ones by id."""
+        ...
+
+    def beam_arguments(self) -> list[str]:
+        """Beam's command-line options."""
+        ...
+
+    def metadata(self) -> Any:
+        """Connection to ML Metadata; None: the engine has its own."""
+        ...
+
+
+class Local:
+    """Everything in this process; ML Metadata in SQLite remembers earlier runs."""
+
+    trainer = Trainer
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+
+    def training_settings(self, role: str) -> dict[str, Any]:  # noqa: ARG002
+        """None: it trains here."""
+        return {}
+
+    def run_configuration(self) -> None:
+        """No node."""
+
+    def records(self) -> None:
+        """No folder."""
+
+    def previous_statistics(
+        self, *, examples: BaseChannel, invariants: BaseChannel
+    ) -> BaseNode:
+        """A look into ML Metadata."""
+        return tfx.dsl.Resolver(
+            strategy_class=PreviousStatistics,
+            examples=examples,
+            invariants=invariants,
+            previous_statistics=tfx.dsl.Channel(
+                type=tfx.types.standard_artifacts.ExampleStatistics
+            ),
+        ).with_id("PreviousStatistics")
+
+    def model_in_service(
+        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
+    ) -> BaseNode:
+        """A look into ML Metadata: what was pushed last."""
+        return tfx.dsl.Resolver(
+            strategy_class=InServiceStrategy,
+            config={"destination": destination},
+            baseline=baseline,
+            candidate=candidate,
+            **{PUSHED: tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel)},
+        ).with_id("ModelInService")
+
+    def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:  # noqa: ARG002
+        """No node: the command line writes the report."""
+        return []
+
+    def beam_arguments(self) -> list[str]:
+        """In this process; Beam's default would try to download a runner."""
+        return ["--runner=FnApiRunner"]
+
+    def metadata(self) -> Any:
+        """The run's own SQLite file."""
+        return tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            f"{self._config.output_root}/metadata.sqlite"
+        )

@@ -1,0 +1,1 @@
+"""Runs on Vertex AI: compiled here, without an account; carried out there."""

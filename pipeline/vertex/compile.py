@@ -1,0 +1,162 @@
+"""From the DAG to a pipeline job of Vertex AI, without an account or a network.
+
+TFX's Kubeflow V2 compiler does the work; what it cannot say is said afterwards in the
+JSON: which parameters are open until the run, what may be cached, what is retried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx import v1 as tfx
+from tfx.dsl.components.base import executor_spec
+from tfx.orchestration.kubeflow.v2 import compiler_utils
+
+from pipeline.config import RunConfig
+from pipeline.dag import create_pipeline
+from pipeline.vertex import hardware, images, jobs, overrides, parameters
+from pipeline.vertex.engine import Vertex
+
+Json = dict[str, Any]
+
+_ResourceSpec = (
+    pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
+)
+
+# Nodes that read or change something outside the run, so that equal inputs do not mean
+# equal results; or, the canary, that judge the machine they are on.
+UNCACHED = frozenset(
+    {
+        "RunConfiguration",
+        "PreviousStatistics",
+        "ExampleValidator",
+        "ModelInService",
+        "ServingCanary",
+        "AtomicPusher",
+        "VertexPush",
+        "Report",
+    }
+)
+# A job on spot capacity that Vertex AI has given up restarting is started once more, and
+# goes on from its checkpoint. Other steps fail for a reason.
+_SPOT_RETRY = {"maxRetryCount": 2, "backoffDuration": "300s", "backoffFactor": 2.0}
+
+_VALUE_TYPES = {
+    str: (tfx.types.standard_artifacts.String, "STRING"),
+    int: (tfx.types.standard_artifacts.Integer, "NUMBER_INTEGER"),
+}
+
+
+def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
+    """Compiles a run.
+
+    Args:
+        config: Complete and checked (`resolve(..., engine="vertex")`).
+        assignments: What it was resolved from, dotted name -> text; those that a run may
+            change become the default of the pipeline's parameter.
+
+    Returns:
+        A PipelineJob as JSON: the same arguments give the same value.
+
+    Raises:
+        pipeline.config.ConfigError: As `overrides.encode`.
+    """
+    training_jobs = {
+        role: jobs.training_job(config, role) for role in ("baseline", "candidate")
+    }
+    # Nothing of this machine goes into the specification: the fingerprint of the data and
+    # the digests of the code are open parameters.
+    pipeline = create_pipeline(config, "", Vertex(config, training_jobs))
+    for node in pipeline.components:
+        needed = hardware.resources(node.id)
+        node.platform_config = _ResourceSpec(
+            cpu_limit=needed.cpu, memory_limit=needed.memory_gb
+        )
+    _, free = overrides.split(assignments)
+    default = overrides.encode(free)
+    runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
+        config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
+            display_name=config.pipeline_name,
+            default_image=images.image(config.vertex, "pipeline"),
+            use_pipeline_spec_2_1=True,
+        )
+    )
+    job = runner.run(
+        pipeline, parameter_values={overrides.PARAMETER: default}, write_out=False
+    )
+    specification = job["pipelineSpec"]
+    root = specification["root"]["inputDefinitions"]["parameters"]
+    root[overrides.PARAMETER] |= {"defaultValue": default, "isOptional": True}
+    _leave_open(specification, parameters.open_parameters(pipeline))
+    _drop_beam_arguments(specification, pipeline)
+    for name, task in specification["root"]["dag"]["tasks"].items():
+        cached = config.enable_cache and name not in UNCACHED
+        task["cachingOptions"] = {"enableCache": True} if cached else {}
+        if config.vertex.spot and name in ("BaselineTrainer", "CandidateTrainer"):
+            task["retryPolicy"] = dict(_SPOT_RETRY)
+    # What fails stops the run at once; the other Trainer's job would only cost money.
+    job["runtimeConfig"]["failurePolicy"] = "PIPELINE_FAILURE_POLICY_FAIL_FAST"
+    return job
+
+
+def dumps(job: Json) -> str:
+    """The text of a compiled job; the same job gives the same bytes."""
+    return json.dumps(job, indent=2, sort_keys=True) + "\n"
+
+
+def write(job: Json, path: str) -> None:
+    """Writes a compiled job, whole or not at all."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(dumps(job), encoding="utf-8")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _leave_open(specification: Json, entries: Iterable[parameters.Open]) -> None:
+    """Lets tasks take parameters from RunConfiguration instead of holding them."""
+    tasks = specification["root"]["dag"]["tasks"]
+    first = specification["components"][parameters.FIRST]["outputDefinitions"]
+    for entry in entries:
+        kind, parameter_type = _VALUE_TYPES[type(entry.value)]
+        # TFX's container writes an output parameter from the value artifact of its name.
+        first["artifacts"][entry.key] = {
+            "artifactType": {
+                "instanceSchema": _text(compiler_utils.get_artifact_schema(kind))
+            }
+        }
+        first.setdefault("parameters", {})[entry.key] = {
+            "parameterType": parameter_type
+        }
+        task = tasks[entry.node]
+        task["inputs"]["parameters"][entry.name] = {
+            "taskOutputParameter": {
+                "producerTask": parameters.FIRST,
+                "outputParameterKey": entry.key,
+            }
+        }
+        task["dependentTasks"] = sorted(
+            {*task.get("dependentTasks", ()), parameters.FIRST}
+        )
+
+
+def _drop_beam_arguments(specification: Json, pipeline: tfx.dsl.Pipeline) -> None:
+    """Takes Beam's options from steps that use no Beam; TFX gives them to all."""
+    count = len(pipeline.beam_pipeline_args)
+    executors = specification["deploymentSpec"]["executors"]
+    for node in pipeline.components:
+        if not isinstance(node.executor_spec, executor_spec.BeamExecutorSpec):
+            arguments = executors[f"{node.id}_executor"]["container"]["args"]
+            del arguments[len(arguments) - count :]
+
+
+def _text(schema: str | bytes) -> str:
+    return schema.decode() if isinstance(schema, bytes) else schema

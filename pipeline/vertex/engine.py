@@ -1,0 +1,108 @@
+"""The engine of Vertex AI: each node in a container, records in the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.extensions.google_cloud_ai_platform import constants
+from tfx.extensions.google_cloud_ai_platform.trainer import executor
+from tfx.types import BaseChannel
+
+from components.model_in_service.component import ModelInService
+from components.previous_statistics.component import PreviousStatistics
+from components.report.component import Report
+from components.run_configuration.component import CONFIGURATION, RunConfiguration
+from components.vertex_push import settings
+from components.vertex_push.component import VertexPush
+from pipeline.config import RunConfig
+from pipeline.report.parts import PARTS
+from pipeline.vertex import jobs, overrides
+
+
+class Vertex:
+    """Trainers are CustomJobs; a first step settles what the run does."""
+
+    trainer = tfx.extensions.google_cloud_ai_platform.Trainer
+
+    def __init__(self, config: RunConfig, training_jobs: Mapping[str, Any]) -> None:
+        """Keeps what the nodes are made of.
+
+        Args:
+            config: Complete and checked.
+            training_jobs: Role -> CustomJob; what the specification was compiled with.
+        """
+        self._config = config
+        self._jobs = training_jobs
+
+    def training_settings(self, role: str) -> dict[str, Any]:
+        """Where TFX's Trainer for Vertex AI starts run_fn, and in what."""
+        vertex = self._config.vertex
+        return {
+            constants.ENABLE_VERTEX_KEY: True,
+            constants.VERTEX_REGION_KEY: vertex.region,
+            executor.TRAINING_ARGS_KEY: {"project": vertex.project, **self._jobs[role]},
+        }
+
+    def run_configuration(self) -> BaseNode:
+        """The first step: reads the pipeline's parameter `overrides`."""
+        return RunConfiguration(
+            overrides=tfx.dsl.experimental.RuntimeParameter(
+                name=overrides.PARAMETER, ptype=str
+            ),
+            fixed=overrides.dumps(overrides.fixed(self._config)),
+            training_jobs=overrides.dumps(self._jobs),
+        )
+
+    def records(self) -> str:
+        """In the bucket."""
+        return f"{self._config.output_root}/accepted_statistics"
+
+    def previous_statistics(
+        self, *, examples: BaseChannel, invariants: BaseChannel
+    ) -> BaseNode:
+        """A look at the records in the bucket."""
+        return PreviousStatistics(
+            records=self.records(), examples=examples, invariants=invariants
+        )
+
+    def model_in_service(
+        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
+    ) -> BaseNode:
+        """A look at the ledger of the published versions."""
+        return ModelInService(
+            destination=destination, baseline=baseline, candidate=candidate
+        )
+
+    def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:
+        """Model Registry and Endpoint, if configured; and the report."""
+        nodes = dict(nodes)
+        followers: list[BaseNode] = []
+        if self._config.serving.push != "directory":
+            followers.append(
+                VertexPush(
+                    pushed_model=nodes["AtomicPusher"].outputs["pushed_model"],
+                    settings=settings.encode(self._config),
+                )
+            )
+        nodes |= {node.id: node for node in followers}
+        parts = {
+            name: nodes[part.node].outputs[part.key]
+            for name, part in PARTS.items()
+            if part.node in nodes
+        }
+        report = Report(
+            run_configuration=nodes["RunConfiguration"].outputs[CONFIGURATION],
+            directory=f"{self._config.output_root}/report",
+            **parts,
+        )
+        return [*followers, report]
+
+    def beam_arguments(self) -> list[str]:
+        """As configured: in the step, or on a cluster."""
+        return jobs.beam_arguments(self._config)
+
+    def metadata(self) -> None:
+        """Vertex AI has its own."""

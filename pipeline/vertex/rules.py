@@ -1,0 +1,167 @@
+"""What Vertex AI could not run is refused before anybody is asked, in one sentence.
+
+Comes in: a complete configuration. Machine types are checked where they are looked up
+(pipeline/vertex/hardware.py), the forms of names in pipeline/vertex/names.py; here is
+what several fields say together. Quotas, rights and free capacity only Google knows.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from pipeline.config import ConfigError, RunConfig, VertexConfig
+from pipeline.vertex import hardware, names
+from pipeline.vertex.hardware import Hardware, did_you_mean
+from pipeline.vertex.machines import (
+    ACCELERATOR_REGIONS,
+    CPU_MACHINES,
+    LOCATIONS_PAGE,
+    READ_IN,
+    REGIONS,
+)
+from pipeline.vertex.overrides import value_of
+from trainer import features, recipe
+
+
+def check(config: RunConfig) -> None:
+    """Refuses what Vertex AI could not run, as far as that can be known offline.
+
+    Args:
+        config: Complete; presets and the hardware's row applied.
+
+    Raises:
+        ConfigError: One sentence with field, value, rule and remedy.
+    """
+    where = hardware.of(config.vertex)
+    names.check(config)
+    _check_region(config.vertex, where)
+    _check_devices(config, where)
+    _check_length(config)
+    _check_beam(config.vertex)
+    _check_push(config)
+
+
+def _check_region(config: VertexConfig, where: Hardware) -> None:
+    region = config.region
+    if region not in REGIONS:
+        raise ConfigError(
+            f"vertex.region={region}: Vertex AI trains in no such region"
+            f"{did_you_mean(region, REGIONS) or f'; {LOCATIONS_PAGE} lists them'}"
+        )
+    if where.accelerator_type is None:
+        return
+    there = ACCELERATOR_REGIONS[where.accelerator_type]
+    if region not in there:
+        raise ConfigError(
+            f"vertex.region={region}: Vertex AI trains on no {where.accelerator_type} "
+            f"there ({READ_IN}); choose one of {', '.join(there)}, or another "
+            "vertex.hardware"
+        )
+
+
+def _check_devices(config: RunConfig, where: Hardware) -> None:
+    """Strategy, replicas and precision must use the hardware, and all of it."""
+    train, name = config.train, config.vertex.hardware
+    is_tpu = where.image == "tpu"
+    if is_tpu != (train.strategy == "tpu" or train.tpu is not None):
+        raise ConfigError(
+            f"train.strategy={train.strategy}, train.tpu={train.tpu}: "
+            + (
+                f"vertex.hardware={name} is a TPU; leave both out"
+                if is_tpu
+                else f"vertex.hardware={name} is no TPU; choose one, e.g. tpu-v3-8"
+            )
+        )
+    if is_tpu and (train.tpu != "local" or train.strategy not in ("auto", "tpu")):
+        raise ConfigError(
+            f"train.strategy={train.strategy}, train.tpu={train.tpu}: a training job of "
+            "Vertex AI runs on the TPU's own host; leave both out"
+        )
+    replicas = train.replicas or (1 if train.strategy == "single" else where.devices)
+    if replicas != where.devices:
+        raise ConfigError(
+            f"train.replicas={replicas}: vertex.hardware={name} has {where.devices} "
+            f"device{'s' if where.devices > 1 else ''}, "
+            + (
+                "and no more replicas than that can train"
+                if replicas > where.devices
+                else "and the others would be paid for and stand idle"
+            )
+            + "; leave train.strategy and train.replicas out, or choose other hardware"
+        )
+    if train.global_batch_size % replicas:
+        raise ConfigError(
+            f"train.global_batch_size={train.global_batch_size}: must divide by the "
+            f"{replicas} devices of vertex.hardware={name}"
+        )
+    if train.precision == "mixed_float16" and where.image != "gpu":
+        raise ConfigError(
+            f"train.precision=mixed_float16: needs a GPU, and vertex.hardware={name} has "
+            "none; choose train.precision=mixed_bfloat16"
+        )
+
+
+def _check_length(config: RunConfig) -> None:
+    try:
+        recipe.steps_per_epoch(config.train, train_images(config))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _check_beam(config: VertexConfig) -> None:
+    portable = config.beam in ("flink", "spark")
+    if portable and config.beam_endpoint is None:
+        raise ConfigError(
+            f"vertex.beam={config.beam}: needs the cluster's job service, host:port, in "
+            "vertex.beam_endpoint"
+        )
+    if not portable and config.beam_endpoint is not None:
+        raise ConfigError(
+            f"vertex.beam_endpoint={config.beam_endpoint}: vertex.beam={config.beam} has no "
+            "job service; choose vertex.beam=flink or spark, or leave it out"
+        )
+    if config.beam_service_account is not None and config.beam != "dataflow":
+        raise ConfigError(
+            f"vertex.beam_service_account={config.beam_service_account}: is that of "
+            f"Dataflow's workers, and vertex.beam={config.beam} has none; leave it out, or "
+            "choose vertex.beam=dataflow"
+        )
+    if config.beam_machine_type not in CPU_MACHINES:
+        raise ConfigError(
+            f"vertex.beam_machine_type={config.beam_machine_type}: must be a machine type "
+            "without accelerators, such as n2-standard-4"
+            f"{did_you_mean(config.beam_machine_type, CPU_MACHINES)}"
+        )
+
+
+# Fields that only some ways to push read: field, its default, the ways.
+_PUSH_FIELDS = (
+    ("serving.registry_alias", "champion", ("registry", "endpoint")),
+    ("serving.endpoint", None, ("endpoint",)),
+    ("serving.canary_percent", 10, ("endpoint",)),
+    ("vertex.serving_image", None, ("registry", "endpoint")),
+)
+
+
+def _check_push(config: RunConfig) -> None:
+    push = config.serving.push
+    for field, default, ways in _PUSH_FIELDS:
+        value = value_of(config, field)
+        if value != default and push not in ways:
+            raise ConfigError(
+                f"{field}={value}: serving.push={push} does not read it; leave it out, or "
+                f"choose serving.push={' or '.join(ways)}"
+            )
+    endpoint = config.serving.endpoint
+    if endpoint and "/" in endpoint:
+        region = endpoint.split("/")[3]
+        if region != config.vertex.region:
+            raise ConfigError(
+                f"serving.endpoint={endpoint}: is in {region}, and the run in "
+                f"vertex.region={config.vertex.region}; both must be in one region"
+            )
+
+
+def train_images(config: RunConfig) -> int:
+    """Images that are trained on, once the eval split is carved out."""
+    found = features.DATASETS[config.data.name].train_examples
+    return found - round(found * config.data.eval_fraction)

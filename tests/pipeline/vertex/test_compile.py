@@ -359,6 +359,12 @@ def test_dataflow_accepts_its_options(monkeypatch):
     assert workers.sdk_container_image.endswith("/beam-worker:0.1.0")
 
 
+def test_dataflows_workers_may_have_an_account_of_their_own():
+    account = "worker@my-project.iam.gserviceaccount.com"
+    config = resolved(*golden.CASES["gpu8"], f"vertex.beam_service_account={account}")
+    assert f"--service_account_email={account}" in jobs.beam_arguments(config)
+
+
 @pytest.mark.parametrize("runner", ["flink", "spark"])
 def test_a_cluster_of_ones_own_is_reached_by_its_job_service(runner):
     from apache_beam.options import pipeline_options as beam

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 RUN_FAILED, INTERRUPTED = 1, 130
 _LISTED_RUNS = 20
+# With which `compile` shows a specification to somebody who has no account yet.
+EXAMPLES = {"vertex.project": "my-project", "output_root": "gs://my-bucket/cifar"}
 # The steps before a run exists, as the display names them.
 _LOADING, _LOOKING = "loading Google's client", "looking for the name"
 _COMPILING, _CREATING = "compiling with TFX", "creating"
@@ -171,8 +173,13 @@ def assignments(options: argparse.Namespace) -> list[str]:
     return [*options.runtime_parameter, *given]
 
 
-def _wanted(options: argparse.Namespace, environment: Mapping[str, str]) -> _Wanted:
+def _wanted(
+    options: argparse.Namespace,
+    environment: Mapping[str, str],
+    examples: Mapping[str, str] | None = None,
+) -> _Wanted:
     texts = assignments(options)
+    texts = [f"{name}={value}" for name, value in (examples or {}).items()] + texts
     config = resolve(texts, environment, os.getcwd(), engine="vertex").config
     return _Wanted(config, dict(map(parse_assignment, texts)), cost.estimate(config))
 
@@ -180,7 +187,9 @@ def _wanted(options: argparse.Namespace, environment: Mapping[str, str]) -> _Wan
 def _compile(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from pipeline.console import print_lines
 
-    wanted = _wanted(options, environment)
+    given = dict(map(parse_assignment, assignments(options)))
+    examples = {name: EXAMPLES[name] for name in EXAMPLES if name not in given}
+    wanted = _wanted(options, environment, examples)
     path = options.output or f"{wanted.config.pipeline_name}.json"
     if os.path.isdir(path):
         raise ConfigError(f"--output={path}: is a folder; give a file's name")
@@ -201,6 +210,9 @@ def _compile(options: argparse.Namespace, environment: Mapping[str, str]) -> int
             cost.check_budget(wanted.config, wanted.estimate)
         except ConfigError as error:
             lines["submit"] = f"would be refused: {error}"
+        if examples:
+            said = ", ".join(f"{name}={value}" for name, value in examples.items())
+            lines["submit"] = f"not before these examples are your own: {said}"
         print_lines(out, lines)
     return 0
 

@@ -452,6 +452,16 @@ def test_compile_writes_the_job_and_asks_nobody(
     ) in out
 
 
+def test_compile_shows_somebody_without_an_account_an_example(typed, tmp_path):
+    path = tmp_path / "job.json"
+    status, out, err = typed("compile", "--engine", "vertex", "--output", str(path))
+    assert (status, err) == (0, "")
+    root = json.loads(path.read_text())["runtimeConfig"]["gcsOutputDirectory"]
+    assert root == "gs://my-bucket/cifar/artifacts"
+    words = "vertex.project=my-project, output_root=gs://my-bucket/cifar"
+    assert f"submit    not before these examples are your own: {words}\n" in out
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize("command", [["submit"], ["run", "--engine", "vertex"]])
 def test_submitting_sends_the_compiled_job(vertex, typed, command):

@@ -246,7 +246,7 @@ def test_the_report_tells_of_the_run(first, cloud):
     assert report["data"]["name"] == "digits"
     assert report["data"]["verified"] is True
     pushed = first.tasks["AtomicPusher"].artifacts["pushed_model"]["metadata"]
-    assert report["pushed"]["version"] == pushed["pushed_version"]
+    assert report["pushed"]["version"] == int(pushed["pushed_version"])
     assert report["decision"]["winner"] in ("baseline", "candidate")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 TYPE_NAME = "PushedModel"
 
@@ -31,6 +32,22 @@ REGISTERED_ALIAS = "registered_alias"
 ENDPOINT = "endpoint"  # .../endpoints/<id>
 DEPLOYED_MODEL = "deployed_model"  # id within the endpoint
 TRAFFIC_PERCENT = "traffic_percent"  # share of the endpoint's traffic
+
+
+def text(artifact: Any, name: str) -> str:
+    """A custom property of an ml_metadata Artifact message; "" if it has none.
+
+    Indexing a protobuf map with a missing key adds that key, without a value, and ML
+    Metadata ends the process that stores such an artifact again.
+    """
+    properties = artifact.custom_properties
+    return properties[name].string_value if name in properties else ""
+
+
+def number(artifact: Any, name: str) -> int:
+    """The same of a whole number; 0 if it has none."""
+    properties = artifact.custom_properties
+    return properties[name].int_value if name in properties else 0
 
 
 @dataclass(frozen=True)

@@ -392,17 +392,18 @@ class _Store:
         pushes = [
             artifact
             for artifact in self._artifacts.values()
-            if artifact.type == pushed_model.TYPE_NAME and _number(artifact, PUSHED)
+            if artifact.type == pushed_model.TYPE_NAME
+            and pushed_model.number(artifact, PUSHED)
         ]
         pushes.sort(key=lambda artifact: artifact.id, reverse=True)
         there = [
-            pushed_model.folder_is_there(_text(artifact, DESTINATION))
+            pushed_model.folder_is_there(pushed_model.text(artifact, DESTINATION))
             for artifact in pushes
         ]
         newest: dict[str, int] = {}  # by folder, the one in service
         for artifact, exists in zip(pushes, there, strict=True):
             if exists:
-                folder = os.path.dirname(_text(artifact, DESTINATION))
+                folder = os.path.dirname(pushed_model.text(artifact, DESTINATION))
                 newest.setdefault(folder, artifact.id)
         return [
             self._describe(artifact, exists, artifact.id in newest.values())
@@ -410,17 +411,17 @@ class _Store:
         ]
 
     def _describe(self, artifact: Any, exists: bool, in_service: bool) -> Published:
-        path = _text(artifact, DESTINATION)
-        original = _text(artifact, ROLLBACK_OF)
+        path = pushed_model.text(artifact, DESTINATION)
+        original = pushed_model.text(artifact, ROLLBACK_OF)
         decision, reason = self._decision(artifact)
-        role = _text(artifact, ROLE) or decision.get("winner")
+        role = pushed_model.text(artifact, ROLE) or decision.get("winner")
         # The second form is that of the first pushes: models[role]["eval"].
         models = decision.get("comparison", decision).get("models") or {}
         model = models.get(role) or {}
         measured = model.get("eval", model)
         bounds = measured.get("ci95")
         return Published(
-            version=int(_text(artifact, VERSION)),
+            version=int(pushed_model.text(artifact, VERSION)),
             artifact_id=artifact.id,
             pushed=_utc(artifact.create_time_since_epoch),
             path=path,
@@ -428,7 +429,7 @@ class _Store:
             in_service=in_service,
             by="rollback" if original else "run",
             rollback_of=int(original) if original else None,
-            network=_text(artifact, NETWORK) or model.get("network"),
+            network=pushed_model.text(artifact, NETWORK) or model.get("network"),
             role=role,
             eval_error=measured.get("error"),
             ci95=(bounds[0], bounds[1]) if bounds else None,
@@ -442,7 +443,7 @@ class _Store:
         while True:
             inputs = dict(self._inputs.get(self._producer.get(artifact.id, 0), []))
             earlier = inputs.get(INPUT_KEY)
-            if earlier is None or not _text(artifact, ROLLBACK_OF):
+            if earlier is None or not pushed_model.text(artifact, ROLLBACK_OF):
                 return inputs
             artifact = self._artifacts[earlier]
 
@@ -457,21 +458,21 @@ class _Store:
                     path = os.path.join(found.uri, "decision.json")
                     with open(path, encoding="utf-8") as file:
                         content = json.load(file)
-                reason = _text(found, "reason") or None
+                reason = pushed_model.text(found, "reason") or None
                 return content if isinstance(content, dict) else {}, reason
         return {}, None
 
     def _dataset(self, artifact: Any) -> str | None:
         """Name of the examples that the model was trained on."""
-        trained = _number(artifact, MODEL_ID)
+        trained = pushed_model.number(artifact, MODEL_ID)
         if not trained:
             blessing = self._made_from(artifact).get("model_blessing")
             if blessing is None:
                 return None
-            trained = _number(self._artifacts[blessing], "current_model_id")
+            trained = pushed_model.number(self._artifacts[blessing], "current_model_id")
         for _, number in self._inputs.get(self._producer.get(trained, 0), []):
             if self._artifacts[number].type == EXAMPLES:
-                return _text(self._artifacts[number], "name") or None
+                return pushed_model.text(self._artifacts[number], "name") or None
         return None
 
     def ancestors(self, artifact_id: int) -> tuple[list[Any], list[Any]]:
@@ -687,17 +688,6 @@ def _by_key(
     for key, number in entries:
         found.setdefault(key, []).append(number)
     return found
-
-
-def _text(artifact: Any, name: str) -> str:
-    # Reading a missing key of a protobuf map would add it.
-    properties = artifact.custom_properties
-    return properties[name].string_value if name in properties else ""
-
-
-def _number(artifact: Any, name: str) -> int:
-    properties = artifact.custom_properties
-    return properties[name].int_value if name in properties else 0
 
 
 def _utc(milliseconds: int) -> str:

@@ -51,8 +51,9 @@ def pushes(store: Any, destination: str) -> list[Any]:
         (
             artifact
             for artifact in store.get_artifacts_by_type(pushed_model.TYPE_NAME)
-            if _number(artifact, pushed_model.PUSHED)
-            and os.path.dirname(_text(artifact, pushed_model.DESTINATION)) == folder
+            if pushed_model.number(artifact, pushed_model.PUSHED)
+            and os.path.dirname(pushed_model.text(artifact, pushed_model.DESTINATION))
+            == folder
         ),
         key=lambda artifact: artifact.id,
     )
@@ -69,11 +70,11 @@ def in_service(history: Sequence[Any], own_models: Sequence[int]) -> Any | None:
     index = pushed_model.to_beat(
         [
             pushed_model.Push(
-                version=_text(push, pushed_model.VERSION),
-                model=_number(push, pushed_model.MODEL_ID),
-                rollback_of=_text(push, pushed_model.ROLLBACK_OF),
+                version=pushed_model.text(push, pushed_model.VERSION),
+                model=pushed_model.number(push, pushed_model.MODEL_ID),
+                rollback_of=pushed_model.text(push, pushed_model.ROLLBACK_OF),
                 there=pushed_model.folder_is_there(
-                    _text(push, pushed_model.DESTINATION)
+                    pushed_model.text(push, pushed_model.DESTINATION)
                 ),
             )
             for push in history
@@ -81,15 +82,3 @@ def in_service(history: Sequence[Any], own_models: Sequence[int]) -> Any | None:
         own_models,
     )
     return None if index is None else history[index]
-
-
-def _text(artifact: Any, name: str) -> str:
-    # Reading a missing key of a protobuf map would add it, without a value, and ML
-    # Metadata ends the process that stores such an artifact again.
-    properties = artifact.custom_properties
-    return properties[name].string_value if name in properties else ""
-
-
-def _number(artifact: Any, name: str) -> int:
-    properties = artifact.custom_properties
-    return properties[name].int_value if name in properties else 0

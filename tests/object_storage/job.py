@@ -22,8 +22,11 @@ class Folder(str):
 
 
 if __name__ == "__main__":
+    import tensorflow as tf
+
     from trainer import fit
 
+    tf.config.experimental.enable_op_determinism()  # as trainer.run does
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
     fit._SECONDS_BETWEEN_REPORTS = 0.0
     test_fit.train(test_fit.network_with_statistics(), Folder(sys.argv[1]), CONFIG)

@@ -68,6 +68,10 @@ def test_a_machine_that_is_taken_away_loses_nothing(
     object_storage: ObjectStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SIGTERM, as a spot machine gets it; killed without notice: test_trainer.py."""
+    import tensorflow as tf
+
+    # As in the job: other kernels would give other last digits. It stays on.
+    tf.config.experimental.enable_op_determinism()
     folder = object_storage.url("job")
     lines = []
     with subprocess.Popen(

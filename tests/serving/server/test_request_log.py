@@ -187,7 +187,7 @@ def test_killed_server_leaves_a_readable_log(tmp_path):
             return made
         import itertools, time
         for i in itertools.count():
-            if log._queue.full(): time.sleep(0.001)
+            while log._queue.full(): time.sleep(0.001)
             log.record("k", lambda i=i: make(i), 1)
     """
     process = subprocess.Popen(

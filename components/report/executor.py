@@ -17,11 +17,11 @@ from tfx.types import artifact_utils
 from components import pushed_model
 from pipeline.report import build, render
 from pipeline.report.parts import PARTS, RUN_FILE
+from pipeline.vertex.parameters import FIRST
 
 RUN_CONFIGURATION = "run_configuration"  # input, beside the parts
 DIRECTORY = "directory"
 REPORT = "report"
-_CONFIGURING_NODE = "RunConfiguration"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -92,7 +92,7 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
         for name, part in PARTS.items()
         for artifact in input_dict.get(name) or []
     ]
-    nodes = [_CONFIGURING_NODE, *(artifact.node for artifact in found)]
+    nodes = [FIRST, *(artifact.node for artifact in found)]
     return build.Run(
         id=told["run_id"],
         facts={**facts, "seconds": time.time() - facts["started"]},

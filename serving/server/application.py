@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server import (
     configuration,
+    grpc_core,
     grpc_services,
     handlers,
     metrics,
+    pending,
     savedmodel,
     tensors,
 )
@@ -27,10 +28,14 @@ from serving.server.configuration import ConfigurationError, Model
 from serving.server.errors import ServingError
 from serving.server.flags import Flags
 from serving.server.manager import Manager, Policy, Version
+from serving.server.pending import Workers
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 BATCHING_FILE = "batching_params.pbtxt"
 _MOST_WARMUP_RECORDS = 1000
+# Calls beyond those that the threads work on; more are refused, so that a flood does not
+# fill the memory.
+_MOST_WAITING = 1000
 
 _log = logging.getLogger(__name__)
 # TensorFlow's advice on deprecated names is for those who write models.
@@ -46,7 +51,7 @@ class Server:
     """A running server."""
 
     service: handlers.Service
-    grpc_server: grpc.Server
+    grpc_server: grpc_core.Server
     address: str = ""  # "127.0.0.1:8500", or empty: no TCP
     port: int = 0
     rest: Any = None
@@ -67,12 +72,18 @@ class Server:
         """Takes no new calls, lets those in flight end, and stops."""
         self.stopping.set()
         if self.health is not None:
-            self.health.enter_graceful_shutdown()
-        stopped = self.grpc_server.stop(grace_seconds)
+            self.health.stop()
+        ends = [self.grpc_server.stop]
         if self.rest is not None:
-            self.rest.stop(grace_seconds)
-        stopped.wait()
+            ends.append(self.rest.stop)
+        threads = [threading.Thread(target=end, args=(grace_seconds,)) for end in ends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         self.service.manager.stop()
+        self.service.manager.close()
+        self.service.workers.close()
         if self.recorder is not None:
             self.recorder.close()
 
@@ -117,17 +128,18 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
     )
     loader = _Loader(flags, batching)
     manager = Manager(loader.load, _policy(flags))
-    loader.service = service = handlers.Service(manager, options)
+    workers = Workers(flags.grpc_max_threads or _threads())
+    loader.service = service = handlers.Service(manager, workers, options)
     threading.Thread(
         target=lambda: (stop.wait(), manager.stop()), name="stop", daemon=True
     ).start()
     manager.start(models)
-    threads = flags.grpc_max_threads or _threads(batching is not None)
+    health = _health(flags)
     server = Server(
         service,
-        grpc_services.create(
-            service,
-            threads=threads,
+        grpc_core.Server(
+            _methods(service, health, flags),
+            most_calls=workers.threads + _MOST_WAITING,
             options={
                 "grpc.max_receive_message_length": flags.max_message_bytes,
                 "grpc.max_send_message_length": -1,
@@ -135,11 +147,10 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
                 **channel_arguments,
             },
         ),
+        health=health,
         recorder=options.recorder,
     )
-    _add_services(server, flags)
-    credentials = tls.credentials() if tls else None
-    _open_ports(server, flags, credentials)
+    _open_ports(server, flags, tls.credentials() if tls else None)
     server.grpc_server.start()
     if flags.rest_api_port:
         _start_rest(server, flags, metrics_path)
@@ -175,7 +186,7 @@ class _Loader:
         version.servable = savedmodel.load(version.folder, self._options, lite=lite)
         version.batching = self._batching_of(version)
         if self._flags.enable_model_warmup:
-            self._warm_up(model, version)
+            self._warm_up(version)
 
     def _batching_of(self, version: Version) -> Any:
         path = version.folder / BATCHING_FILE
@@ -184,7 +195,7 @@ class _Loader:
             return configuration.load_batching(str(path))
         return self._batching
 
-    def _warm_up(self, model: Model, version: Version) -> None:
+    def _warm_up(self, version: Version) -> None:
         path = version.folder / WARMUP_FILE
         if not path.is_file():
             return
@@ -199,7 +210,7 @@ class _Loader:
                     )
                 log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
                 for _ in range(max(self._flags.num_request_iterations_for_warmup, 1)):
-                    self.service.warm_up(model, version, log)
+                    pending.wait(self.service.warm_up(version, log))
         except Exception as error:
             status = type(error).__name__
             raise savedmodel.LoadError(f"warm-up by {path} failed: {error}") from error
@@ -228,47 +239,43 @@ def _roots(flags: Flags, models: Mapping[str, Model]) -> tuple[str, ...]:
     )
 
 
-def _threads(batching: bool) -> int:
-    """Callers wait for their batch on a thread each, so batches need many."""
+def _threads() -> int:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
-    return 256 if batching else max(16, 4 * processors)
+    return max(16, 4 * processors)
 
 
-def _add_services(server: Server, flags: Flags) -> None:
-    if flags.enable_grpc_healthcheck_service:
-        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+def _health(flags: Flags) -> Any:
+    if not flags.enable_grpc_healthcheck_service:
+        return None
+    from serving.server import health
 
-        server.health = health.HealthServicer()
-        for name in (
-            health.OVERALL_HEALTH,
-            grpc_services.PREDICTION_SERVICE,
-            grpc_services.MODEL_SERVICE,
-        ):
-            server.health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(server.health, server.grpc_server)
+    return health.Health(grpc_services.PREDICTION_SERVICE, grpc_services.MODEL_SERVICE)
+
+
+def _methods(
+    service: handlers.Service, health: Any, flags: Flags
+) -> dict[str, grpc_core.Method]:
+    methods = grpc_services.methods(service)
+    if health is not None:
+        methods |= health.methods()
     if flags.enable_profiler:
         from serving.server import profiler
 
-        server.grpc_server.add_generic_rpc_handlers(
-            (profiler.generic_handler(flags.profiler_log_dir),)
-        )
+        methods |= profiler.methods(flags.profiler_log_dir)
+    return methods
 
 
 def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:
     def add(address: str) -> int:
-        try:
-            if credentials is None:
-                return server.grpc_server.add_insecure_port(address)
-            return server.grpc_server.add_secure_port(address, credentials)
-        except RuntimeError:
+        port = server.grpc_server.add_port(address, credentials)
+        if not port:
             raise StartError(
                 f"cannot listen on {address}: is it in use, or not this machine's?"
-            ) from None
+            )
+        return port
 
     if flags.grpc_socket_path:
-        path = f"unix:{flags.grpc_socket_path}"
-        if not add(path):
-            raise StartError(f"cannot listen on {path}")
+        add(f"unix:{flags.grpc_socket_path}")
     if flags.port or not flags.grpc_socket_path:
         server.port = add(f"{flags.bind_address}:{max(flags.port, 0)}")
         server.address = f"{flags.bind_address}:{server.port}"
@@ -289,7 +296,6 @@ def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
             metrics_path=metrics_path,
             web_page=flags.web_page,
             cors=flags.rest_api_enable_cors_support,
-            threads=flags.grpc_max_threads or _threads(flags.enable_batching),
             most_body_bytes=min(flags.max_message_bytes, rest.MOST_BODY_BYTES),
         ),
     )

@@ -1,13 +1,13 @@
 """Joins concurrent requests into batches, as TensorFlow Serving's batching session does.
 
-Requests come in on their callers' threads; what leaves are calls of `run` with up to
+Requests come from coroutines on any thread; what leaves are calls of `run` with up to
 `max_batch_size` rows, and each caller gets exactly its own rows back.
 
-There are no threads of its own. Whoever completes a batch runs it on his own thread and
-wakes the others, so a request that meets an idle server is run at once by its caller:
-no queue, no change of thread. `num_batch_threads` is the number of batches that may run
-at the same time. A caller who finds that many running waits; the one who finishes hands
-his place to the first caller of the next batch before he delivers results.
+At most `num_batch_threads` batches run at the same time. A free thread takes at once what
+waits, so batches grow with the load; and it carries on the coroutines whose requests it
+has run (serving/server/pending.py), so nobody has to be woken up for an answer.
+
+A request whose deadline has passed, or whose caller has gone, is never run.
 
 No TensorFlow here: arrays in, arrays out.
 
@@ -23,20 +23,17 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grpc
 import numpy as np
 
 from serving.server import metrics
 from serving.server.errors import ServingError, invalid
+from serving.server.pending import Pending
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
-
-# How often a waiting caller looks whether it has been cancelled. Such a request costs a
-# place in the queue until then, but never a row in a batch.
-_CANCELLATION_POLL_SECONDS = 0.2
 
 
 def _cores() -> int:
@@ -126,12 +123,12 @@ def row_count(feeds: Arrays) -> int:
     return rows
 
 
-class _Task:
-    """A caller's request, from submit() to its answer. Fields change under the lock."""
+class _Task(Pending[Arrays]):
+    """Rows of one caller that are run in one batch."""
 
     __slots__ = (
-        "batch", "cancelled", "deadline", "enqueued", "error", "feeds", "key",
-        "outputs", "queued", "rows", "wake",
+        "cancelled", "deadline", "enqueued", "error", "feeds", "key", "outputs",
+        "queued", "rows",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +139,7 @@ class _Task:
         deadline: float | None,
         cancelled: Callable[[], bool] | None,
     ):
+        super().__init__()
         self.feeds = feeds
         self.rows = rows
         self.key = key
@@ -149,24 +147,21 @@ class _Task:
         self.cancelled = cancelled
         self.enqueued = time.monotonic()
         self.queued = True
-        self.batch: list[_Task] | None = None  # set: this caller has to run these
-        self.outputs: Arrays = {}
+        self.outputs: Arrays | None = None
         self.error: BaseException | None = None
-        self.wake = threading.Lock()
-        self.wake.acquire()
 
-    def gone(self, now: float) -> ServingError | None:
-        """Why nobody waits for the answer any more."""
+    def gone(self, now: float) -> bool:
+        """Whether nobody waits for the answer any more; then its error says why."""
         if self.deadline is not None and now >= self.deadline:
-            return ServingError(
+            self.error = ServingError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "Run() timeout exceeded while waiting in batching queue",
             )
-        if self.cancelled is not None and self.cancelled():
-            return ServingError(
+        elif self.cancelled is not None and self.cancelled():
+            self.error = ServingError(
                 grpc.StatusCode.CANCELLED, "The caller cancelled the request"
             )
-        return None
+        return self.error is not None
 
 
 @dataclasses.dataclass(slots=True)
@@ -194,30 +189,39 @@ class Batcher:
         self._timeout = parameters.batch_timeout_micros / 1e6
         self._limit = parameters.execution_limit
         self._capacity = self._limit * parameters.max_enqueued_batches
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
         # All waiting tasks by age, and some that wait no more: those go when they are
         # first. By age is by readiness, since all wait equally long.
         self._by_age: deque[_Task] = deque()
         self._groups: dict[object, _Group] = {}
         self._full: dict[object, None] = {}  # keys of groups that fill a batch, by age
         self._rows = 0  # waiting
-        self._free = parameters.num_batch_threads
+        self._running = 0  # batches
         self._closed = False
+        # Twice as many as batches may run: the next one need not wait until the callers
+        # of the last one are answered.
+        for number in range(2 * parameters.num_batch_threads):
+            threading.Thread(
+                target=self._work, name=f"batch-{name}-{number}", daemon=True
+            ).start()
 
-    def submit(
+    async def submit(
         self,
         feeds: Arrays,
         deadline: float | None = None,
         cancelled: Callable[[], bool] | None = None,
+        spare: bool = False,
     ) -> Arrays:
-        """Runs the request as part of some batch; blocks until it is done.
+        """Runs the request as part of some batch; goes on on the thread that has run it.
 
         Args:
             feeds: Arrays with a common first dimension; not changed. Strings are object
                 arrays of bytes.
             deadline: In seconds of time.monotonic(). Afterwards the request is not run,
                 but what runs is not interrupted.
-            cancelled: Whether the caller has gone; asked now and then.
+            cancelled: Whether the caller has gone; asked before the request is run.
+            spare: Whether this thread may be kept busy. Then a request that meets an
+                idle batcher is run at once, here: no change of thread.
 
         Returns:
             This request's rows of the outputs: views of the batch's arrays.
@@ -234,42 +238,36 @@ class Batcher:
                 f"Task size {rows} is larger than maximum input batch size "
                 f"{self._parameters.max_batch_size}"
             )
-        if rows <= self._limit:
-            return self._submit(feeds, rows, deadline, cancelled)
-        with self._lock:
-            self._admit(rows, time.monotonic())
-        parts = []
-        for start in range(0, rows, self._limit):
-            part = {k: v[start : start + self._limit] for k, v in feeds.items()}
-            size = min(self._limit, rows - start)
-            parts.append(self._submit(part, size, deadline, cancelled))
+        tasks = [
+            _Task(part, size, self._key(part, size), deadline, cancelled)
+            for part, size in self._parts(feeds, rows)
+        ]
+        if self._take(tasks, rows, spare):
+            self._answer(tasks)
+        if len(tasks) == 1:
+            return await tasks[0]
+        try:
+            parts = [await task for task in tasks]
+        except BaseException:
+            for task in tasks:  # if one fails, the others are of no use
+                task.cancelled = lambda: True
+            raise
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     def close(self) -> None:
         """Refuses new requests. Those that wait are run without further waiting."""
-        with self._lock:
+        with self._changed:
             self._closed = True
-            self._dispatch(time.monotonic())
+            self._changed.notify_all()
 
-    def _submit(
-        self,
-        feeds: Arrays,
-        rows: int,
-        deadline: float | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> Arrays:
-        task = _Task(feeds, rows, self._key(feeds, rows), deadline, cancelled)
-        with self._lock:
-            self._admit(rows, task.enqueued)
-            self._enqueue(task)
-            self._dispatch(task.enqueued)
-        self._wait(task)
-        if task.batch is not None:
-            self._lead(task.batch)
-            task.batch = None  # it holds this task: no cycle for the collector
-        if task.error is not None:
-            raise task.error
-        return task.outputs
+    def _parts(self, feeds: Arrays, rows: int) -> Iterator[tuple[Arrays, int]]:
+        """A request, cut into pieces if it is larger than a batch may be."""
+        if rows <= self._limit:
+            yield feeds, rows
+            return
+        for start in range(0, rows, self._limit):
+            part = {k: v[start : start + self._limit] for k, v in feeds.items()}
+            yield part, min(self._limit, rows - start)
 
     def _key(self, feeds: Arrays, rows: int) -> object:
         """Equal for requests that may share a batch."""
@@ -284,20 +282,49 @@ class Batcher:
             shapes.sort(key=lambda item: item[0])
         return tuple(shapes), not rows
 
-    # The methods from here to _dispatch are called with the lock held.
+    def _take(self, tasks: list[_Task], rows: int, spare: bool) -> bool:
+        """Puts a request into the queue, whole or not at all.
 
-    def _admit(self, rows: int, now: float) -> None:
+        Returns:
+            Whether the caller is to run it instead, with a place for it taken.
+        """
+        gone: list[_Task] = []
+        try:
+            with self._changed:
+                self._admit(rows, gone)
+                here = (
+                    spare
+                    and len(tasks) == 1
+                    and not self._groups
+                    and self._running < self._parameters.num_batch_threads
+                    and (not self._timeout or rows == self._limit)
+                )
+                if here:
+                    self._running += 1
+                else:
+                    for task in tasks:
+                        self._enqueue(task)
+                return here
+        finally:
+            for task in gone:
+                task.settle(None, task.error)
+
+    # The methods from here to _ready are called with the lock held.
+
+    def _admit(self, rows: int, gone: list[_Task]) -> None:
+        """Makes room, by those who do not wait any more, and refuses if there is none."""
         if self._closed:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE, "This version is being unloaded"
             )
         if self._rows + rows <= self._capacity:
             return
-        for task in [task for task in self._by_age if task.queued]:
-            if error := task.gone(now):
-                self._remove(task)
-                task.error = error
-                task.wake.release()
+        now = time.monotonic()
+        gone += [task for task in self._by_age if task.queued and task.gone(now)]
+        for task in gone:
+            group = self._groups[task.key]
+            group.tasks.remove(task)
+            self._account(task, group)
         if self._rows + rows > self._capacity:
             waiting = -(-self._rows // self._limit)
             metrics.observe_refusal(self._name)
@@ -309,6 +336,7 @@ class Batcher:
             )
 
     def _enqueue(self, task: _Task) -> None:
+        first = not self._groups
         group = self._groups.get(task.key)
         if group is None:
             group = self._groups[task.key] = _Group()
@@ -316,13 +344,12 @@ class Batcher:
         group.rows += task.rows
         self._rows += task.rows
         self._by_age.append(task)
-        if group.rows >= self._limit:
+        full = group.rows >= self._limit
+        if full:
             self._full.setdefault(task.key)
-
-    def _remove(self, task: _Task) -> None:
-        group = self._groups[task.key]
-        group.tasks.remove(task)
-        self._account(task, group)
+        # Else some thread waits for the oldest task's time, and this one changes nothing.
+        if first or full or not self._timeout:
+            self._changed.notify()
 
     def _account(self, task: _Task, group: _Group) -> None:
         """Books that a task has left its group."""
@@ -334,19 +361,33 @@ class Batcher:
         if not group.tasks:
             del self._groups[task.key]
 
-    def _ready_key(self, now: float) -> object | None:
+    def _ready(self, now: float) -> tuple[object | None, float | None]:
+        """Key of a group to take a batch from; if there is none, when to look again."""
         while self._by_age and not self._by_age[0].queued:
             self._by_age.popleft()
-        if not self._by_age:
-            return None
+        if not self._by_age or self._running == self._parameters.num_batch_threads:
+            return None, None
         oldest = self._by_age[0]
-        if self._closed or now >= oldest.enqueued + self._timeout:
-            return oldest.key
-        return next(iter(self._full), None)
+        wait = oldest.enqueued + self._timeout - now
+        if self._closed or wait <= 0:
+            return oldest.key, None
+        return next(iter(self._full), None), wait
 
-    def _dispatch(self, now: float) -> None:
-        """Gives every batch that may run now to its first caller."""
-        while self._free and (key := self._ready_key(now)) is not None:
+    def _work(self) -> None:
+        while batch := self._next():
+            self._answer(batch)
+            del batch  # nothing is kept while waiting for the next one
+
+    def _next(self) -> list[_Task]:
+        """Waits for a batch that may run; empty when closed and nothing is left."""
+        with self._changed:
+            while True:
+                key, wait = self._ready(time.monotonic())
+                if key is not None:
+                    break
+                if self._closed and not self._groups:
+                    return []
+                self._changed.wait(wait)
             group = self._groups[key]
             batch: list[_Task] = []
             rows = 0
@@ -355,75 +396,48 @@ class Batcher:
                 rows += task.rows
                 batch.append(task)
                 self._account(task, group)
-            self._free -= 1
-            batch[0].batch = batch
-            batch[0].wake.release()
-
-    def _wait(self, task: _Task) -> None:
-        """Returns when the task is answered or has a batch to run."""
-        ready = task.enqueued + self._timeout
-        while True:
-            now = time.monotonic()
-            until = [] if task.deadline is None else [task.deadline]
-            if task.cancelled is not None:
-                until.append(now + _CANCELLATION_POLL_SECONDS)
-            if ready > now:
-                until.append(ready)
-            timeout = max(0.0, min(until) - now) if until else -1
-            if task.wake.acquire(timeout=timeout):
-                return
-            now = time.monotonic()
-            with self._lock:
-                if task.batch is not None or task.outputs or task.error is not None:
-                    return
-                if error := task.gone(now):
-                    if task.queued:
-                        self._remove(task)
-                    raise error  # if its batch runs already, nobody reads the result
-                if now >= ready:
-                    self._dispatch(now)
-
-    def _lead(self, batch: list[_Task]) -> None:
-        """Runs a batch, gives the place to the next one and wakes the callers."""
-        try:
-            self._answer(batch)
-        finally:
-            with self._lock:
-                self._free += 1
-                self._dispatch(time.monotonic())
-            for task in batch:
-                if task.batch is None:
-                    task.wake.release()
+            self._running += 1
+            if self._groups:
+                self._changed.notify()  # somebody has to watch what is left
+            return batch
 
     def _answer(self, batch: list[_Task]) -> None:
-        """Sets outputs or error of every task."""
+        """Runs a batch, gives its place to the next one and tells the callers."""
         now = time.monotonic()
-        present: list[_Task] = []
+        present = [task for task in batch if not task.gone(now)]
+        if present:
+            waits = [now - task.enqueued for task in present]
+            metrics.observe_queueing(self._name, waits)
+            self._fill(present)
+        with self._changed:
+            self._running -= 1
+            self._changed.notify()
         for task in batch:
-            task.error = task.gone(now)
-            if task.error is None:
-                present.append(task)
-        if not present:
-            return
-        metrics.observe_queueing(self._name, [now - task.enqueued for task in present])
-        error = self._attempt(present)
+            task.settle(task.outputs, task.error)
+
+    def _fill(self, tasks: list[_Task]) -> None:
+        """Sets outputs or error of every task."""
+        error = self._attempt(tasks)
         if error is None:
             return
-        if len(present) == 1:
-            present[0].error = error
+        if len(tasks) == 1:
+            tasks[0].error = error
             return
         if isinstance(error, _NotRows):  # the model's fault, and the same for all
-            for task in present:
+            for task in tasks:
                 task.error = _NotRows(error.message)
             return
-        for task in present:  # somebody's data broke it: each for himself
-            task.error = task.gone(time.monotonic()) or self._attempt([task])
+        for task in tasks:  # somebody's data broke it: each for himself
+            if not task.gone(time.monotonic()):
+                task.error = self._attempt([task])
 
     def _attempt(self, tasks: Sequence[_Task]) -> BaseException | None:
         try:
             self._execute(tasks)
+        except ServingError as error:
+            return error.with_traceback(None)  # its frames hold the tasks: a cycle
         except BaseException as error:
-            return error  # raised again on the thread of the caller it belongs to
+            return error  # raised again in the caller that it belongs to
         return None
 
     def _execute(self, tasks: Sequence[_Task]) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC side: a table of methods over the handlers, on one server.
+"""The gRPC side: a table of methods over the handlers, for one server.
 
 Methods are registered by name, without the generated servicers, so that a request which
 is no protobuf is answered like any other mistake.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -24,19 +23,16 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import metrics
+from serving.server import grpc_core, metrics, pending
 from serving.server.errors import ServingError
 from serving.server.handlers import Call, Service
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
-# Calls beyond the threads wait; beyond this many more they are refused, so that a flood
-# does not fill the memory.
-_MOST_WAITING = 1000
 
 _log = logging.getLogger(__name__)
 
-Handle = Callable[[Any, Call], Message]
+Handle = Callable[[Any, Call], Coroutine[pending.Pending[Any], None, Message]]
 
 
 def prediction_methods(service: Service) -> dict[str, tuple[type[Message], Handle]]:
@@ -70,69 +66,50 @@ def model_methods(service: Service) -> dict[str, tuple[type[Message], Handle]]:
     }
 
 
-def create(
-    service: Service, *, threads: int, options: Mapping[str, Any]
-) -> grpc.Server:
-    """A server with both services; no port yet."""
-    server = grpc.server(
-        ThreadPoolExecutor(threads, "grpc"),
-        options=list(options.items()),
-        maximum_concurrent_rpcs=threads + _MOST_WAITING,
-    )
-    for name, methods, counted in (
-        (PREDICTION_SERVICE, prediction_methods(service), True),
-        (MODEL_SERVICE, model_methods(service), False),
-    ):
-        handlers = {
-            method: _handler(method, kind, handle, counted=counted)
-            for method, (kind, handle) in methods.items()
-        }
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(name, handlers),)
+def methods(service: Service) -> dict[str, grpc_core.Method]:
+    """Both services, by the methods' full names."""
+    return {
+        f"/{name}/{method}": _method(method, kind, handle, counted=counted)
+        for name, table, counted in (
+            (PREDICTION_SERVICE, prediction_methods(service), True),
+            (MODEL_SERVICE, model_methods(service), False),
         )
-    return server
+        for method, (kind, handle) in table.items()
+    }
 
 
-def _handler(
+def _method(
     method: str, kind: type[Message], handle: Handle, *, counted: bool
-) -> grpc.RpcMethodHandler:
-    def answer(data: bytes, context: grpc.ServicerContext) -> Message:
+) -> grpc_core.Method:
+    async def answer(data: bytes, call: grpc_core.Call) -> None:
         began = time.perf_counter()
-        model, code = "", grpc.StatusCode.OK
+        model, code, text, message = "", grpc.StatusCode.OK, "", b""
         try:
             request = kind.FromString(data)
             del data  # a large request is not held twice
             model = _model_name(request)
-            return handle(request, _call(context))
+            response = await handle(
+                request, Call(call.deadline, call.ended, call.spare)
+            )
+            message = response.SerializeToString()
         except ServingError as error:
-            code = error.code
-            context.abort(code, error.message)
+            code, text = error.code, error.message
         except DecodeError:
             code = grpc.StatusCode.INVALID_ARGUMENT
-            context.abort(code, f"The request is not a {kind.DESCRIPTOR.full_name}")
+            text = f"The request is not a {kind.DESCRIPTOR.full_name}"
         except Exception:  # a mistake of ours; its text may hold a caller's data
             code = grpc.StatusCode.INTERNAL
+            text = "Internal error; the server's log has more"
             _log.exception("%s failed", method)
-            context.abort(code, "Internal error; the server's log has more")
-        finally:
-            if counted:
-                seconds = time.perf_counter() - began
-                metrics.observe_request(model, method, "GRPC", code.name, seconds)
-        raise AssertionError  # abort raises
+        if code is grpc.StatusCode.OK:
+            call.reply(message)
+        else:
+            call.finish(code, text)
+        if counted:
+            seconds = time.perf_counter() - began
+            metrics.observe_request(model, method, "GRPC", code.name, seconds)
 
-    return grpc.unary_unary_rpc_method_handler(
-        answer,
-        request_deserializer=None,
-        response_serializer=lambda message: message.SerializeToString(),
-    )
-
-
-def _call(context: grpc.ServicerContext) -> Call:
-    remaining = context.time_remaining()
-    # A call without a deadline has some hundred years left.
-    bounded = remaining is not None and remaining < 1e8
-    deadline = time.monotonic() + remaining if bounded else None  # type: ignore[operator]
-    return Call(deadline, lambda: not context.is_active(), "grpc")
+    return lambda data, call: pending.start(answer(data, call))
 
 
 def _model_name(request: Any) -> str:

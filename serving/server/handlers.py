@@ -10,6 +10,7 @@ model_servers/{get_model_status_impl,server_core}.cc, tensorflow/cc/saved_model/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import batching, configuration, metrics, request_log, tensors
+from serving.server import configuration, metrics, request_log, tensors
 from serving.server.configuration import Model
 from serving.server.errors import (
     ServingError,
@@ -40,6 +41,7 @@ from serving.server.errors import (
     invalid,
 )
 from serving.server.manager import Manager, Version
+from serving.server.pending import Workers, in_thread
 from serving.server.savedmodel import Servable
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -56,7 +58,8 @@ class Call:
 
     deadline: float | None = None  # seconds of time.monotonic()
     cancelled: Callable[[], bool] = lambda: False
-    transport: str = "grpc"  # or "rest"
+    # Whether the thread on which a handler is begun may run the model.
+    spare: Callable[[], bool] = lambda: False
 
     def check(self) -> None:
         """Nobody's work is not done.
@@ -100,8 +103,6 @@ class Options:
     """Flags that concern requests."""
 
     limits: tensors.Limits = tensors.Limits()
-    batching: batching.BatchingParameters | None = None
-    batching_per_model: bool = False
     check_method_names: bool = False
     tensor_content: bool = False  # numbers in answers
     reload_roots: tuple[str, ...] = ()
@@ -110,62 +111,60 @@ class Options:
 
 @dataclass
 class Service:
-    """The operations of PredictionService and ModelService."""
+    """The operations of PredictionService and ModelService.
+
+    As coroutines of serving/server/pending.py: none of them waits for a model, and so
+    none of them holds a thread.
+    """
 
     manager: Manager
+    workers: Workers
     options: Options = field(default_factory=Options)
 
-    def predict(
+    async def predict(
         self, request: predict_pb2.PredictRequest, call: Call
     ) -> predict_pb2.PredictResponse:
         """Any signature: tensors in, tensors out."""
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        call.check()
-        with self.manager.use(request.model_spec) as version:
+        with self._use(request, call) as version:
             runner = self._runner(version, call, "Predict")
-            response = runner.predict(request)
+            response = await runner.predict(request)
         self._record("predict_log", response.model_spec, request, response)
         return response
 
-    def classify(
+    async def classify(
         self, request: classification_pb2.ClassificationRequest, call: Call
     ) -> classification_pb2.ClassificationResponse:
         """tf.Examples in, labels and scores out."""
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        call.check()
-        with self.manager.use(request.model_spec) as version:
-            response = self._runner(version, call, "Classify").classify(request)
+        with self._use(request, call) as version:
+            runner = self._runner(version, call, "Classify")
+            response = await runner.classify(request)
         self._record("classify_log", response.model_spec, request, response)
         return response
 
-    def regress(
+    async def regress(
         self, request: regression_pb2.RegressionRequest, call: Call
     ) -> regression_pb2.RegressionResponse:
         """tf.Examples in, one number for each out."""
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        call.check()
-        with self.manager.use(request.model_spec) as version:
-            response = self._runner(version, call, "Regress").regress(request)
+        with self._use(request, call) as version:
+            response = await self._runner(version, call, "Regress").regress(request)
         self._record("regress_log", response.model_spec, request, response)
         return response
 
-    def multi_inference(
+    async def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, call: Call
     ) -> inference_pb2.MultiInferenceResponse:
         """Several classify and regress signatures of one model on the same Examples."""
         call.check()
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self.manager.use(spec) as version:
-            response = self._runner(version, call, "MultiInference").multi(request)
+            runner = self._runner(version, call, "MultiInference")
+            response = await runner.multi(request)
         self._record(
             "multi_inference_log", response.results[0].model_spec, request, response
         )
         return response
 
-    def run(
+    async def run(
         self,
         spec: model_pb2.ModelSpec,
         make_feeds: Callable[[Signature], Mapping[str, np.ndarray]],
@@ -190,7 +189,7 @@ class Service:
             for alias, array in feeds.items():
                 tensors.check_array(alias, array, signature.inputs[alias])
             tensors.check_images(feeds, self.options.limits)
-            outputs = runner.run(name, feeds, sorted(signature.outputs))
+            outputs = await runner.run(name, feeds, sorted(signature.outputs))
             result = Result(signature, runner.spec(name), outputs)
         recorder = self.options.recorder
         if recorder is not None:
@@ -202,7 +201,7 @@ class Service:
             )
         return result
 
-    def get_model_metadata(
+    async def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, call: Call
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures."""
@@ -226,7 +225,7 @@ class Service:
         response.metadata["signature_def"].Pack(signatures)
         return response
 
-    def get_model_status(
+    async def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest, call: Call
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """States of versions, with the error of those that failed to load."""
@@ -242,7 +241,7 @@ class Service:
                 status.status.error_message = error
         return response
 
-    def reload_config(
+    async def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest, call: Call
     ) -> model_management_pb2.ReloadConfigResponse:
         """Replaces the list of models.
@@ -260,26 +259,26 @@ class Service:
         models = configuration.models(request.config)
         for model in models.values():
             self._check_root(model)
-        self.manager.reload(models)
+        # A thread besides the workers: loading may need those for its warm-up.
+        await in_thread(self.manager.reload, models)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response
 
-    def warm_up(
-        self, model: Model, version: Version, log: prediction_log_pb2.PredictionLog
+    async def warm_up(
+        self, version: Version, log: prediction_log_pb2.PredictionLog
     ) -> None:
         """Replays one record of a warm-up file on a version that is not served yet."""
-        del model
         runner = self._runner(version, Call(), "WarmUp")
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
-            runner.predict(log.predict_log.request)
+            await runner.predict(log.predict_log.request)
         elif kind == "classify_log":
-            runner.classify(log.classify_log.request)
+            await runner.classify(log.classify_log.request)
         elif kind == "regress_log":
-            runner.regress(log.regress_log.request)
+            await runner.regress(log.regress_log.request)
         elif kind == "multi_inference_log":
-            runner.multi(log.multi_inference_log.request)
+            await runner.multi(log.multi_inference_log.request)
         else:
             raise invalid(f"Unsupported log_type for warmup: {kind}")
 
@@ -305,8 +304,19 @@ class Service:
         rate = self.manager.sampling_rate(spec.name)
         recorder.record(spec.name, make, request.ByteSize(), rate)
 
+    def _use(
+        self, request: Any, call: Call
+    ) -> contextlib.AbstractContextManager[Version]:
+        """The version that a request names."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        call.check()
+        return self.manager.use(request.model_spec)
+
     def _runner(self, version: Version, call: Call, api: str) -> Runner:
-        return Runner(version, _servable(version), self.options, call, api)
+        return Runner(
+            version, _servable(version), self.options, self.workers, call, api
+        )
 
     def _check_root(self, model: Model) -> None:
         """Compares texts only: the request's path is not looked up anywhere."""
@@ -328,10 +338,11 @@ class Runner:
     version: Version
     servable: Servable
     options: Options
+    workers: Workers
     call: Call
     api: str
 
-    def predict(
+    async def predict(
         self, request: predict_pb2.PredictRequest
     ) -> predict_pb2.PredictResponse:
         """See Service."""
@@ -345,7 +356,7 @@ class Runner:
             self.options.limits,
         )
         fetches = self._fetches(signature, request.output_filter)
-        outputs = self.run(name, feeds, fetches)
+        outputs = await self.run(name, feeds, fetches)
         response = predict_pb2.PredictResponse(model_spec=self.spec(name))
         for alias in fetches:
             tensors.to_proto(
@@ -355,28 +366,28 @@ class Runner:
             )
         return response
 
-    def classify(
+    async def classify(
         self, request: classification_pb2.ClassificationRequest
     ) -> classification_pb2.ClassificationResponse:
         """See Service."""
         name, signature = self._find_for_examples(request.model_spec, _CLASSIFY)
-        outputs, count = self._run_examples(name, signature, request.input)
+        outputs, count = await self._run_examples(name, signature, request.input)
         result = _classifications(outputs, count)
         return classification_pb2.ClassificationResponse(
             model_spec=self.spec(name), result=result
         )
 
-    def regress(
+    async def regress(
         self, request: regression_pb2.RegressionRequest
     ) -> regression_pb2.RegressionResponse:
         """See Service."""
         name, signature = self._find_for_examples(request.model_spec, _REGRESS)
-        outputs, count = self._run_examples(name, signature, request.input)
+        outputs, count = await self._run_examples(name, signature, request.input)
         return regression_pb2.RegressionResponse(
             model_spec=self.spec(name), result=_regressions(outputs, count)
         )
 
-    def multi(
+    async def multi(
         self, request: inference_pb2.MultiInferenceRequest
     ) -> inference_pb2.MultiInferenceResponse:
         """See Service."""
@@ -385,7 +396,7 @@ class Runner:
             raise invalid("MultiInferenceRequest has no tasks")
         response = inference_pb2.MultiInferenceResponse()
         for name, signature, method in plan:
-            outputs, count = self._run_examples(name, signature, request.input)
+            outputs, count = await self._run_examples(name, signature, request.input)
             result = response.results.add(model_spec=self.spec(name))
             if method == _CLASSIFY:
                 result.classification_result.CopyFrom(_classifications(outputs, count))
@@ -427,18 +438,21 @@ class Runner:
                 f"{','.join(sorted(names))}"
             )
 
-    def run(
+    async def run(
         self, signature: str, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
     ) -> Mapping[str, np.ndarray]:
         """Runs checked arrays, in a batch with other calls' if that is wanted."""
-        parameters = self.version.batching
         began = time.perf_counter()
         try:
-            if parameters is None:
+            call = self.call
+            if self.version.batching is not None:
+                # All outputs, whatever the filter: so there is one queue per signature.
+                return await self.version.batcher(signature).submit(
+                    feeds, call.deadline, call.cancelled, call.spare()
+                )
+            if call.spare():
                 return self.servable.run(signature, feeds, fetches)
-            # All outputs, whatever the filter: so there is one queue per signature.
-            batcher = self.version.batcher(signature)
-            return batcher.submit(feeds, self.call.deadline, self.call.cancelled)
+            return await self.workers.run(self._run_later, signature, feeds, fetches)
         finally:
             if self.api != "WarmUp":
                 metrics.observe_runtime(
@@ -447,6 +461,12 @@ class Runner:
                     self.servable.runtime,
                     time.perf_counter() - began,
                 )
+
+    def _run_later(
+        self, signature: str, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
+    ) -> Mapping[str, np.ndarray]:
+        self.call.check()
+        return self.servable.run(signature, feeds, fetches)
 
     def spec(self, signature: str) -> model_pb2.ModelSpec:
         """What answers carry: the version that computed them."""
@@ -548,7 +568,7 @@ class Runner:
             tensor = input_name
             yield name, signature, task.method_name
 
-    def _run_examples(
+    async def _run_examples(
         self, name: str, signature: Signature, given: input_pb2.Input
     ) -> tuple[Mapping[str, np.ndarray], int]:
         examples = _serialized_examples(given)
@@ -558,7 +578,7 @@ class Runner:
         array[:] = examples
         tensors.check_array("inputs", array, signature.inputs["inputs"])
         names = sorted(signature.outputs)
-        return self.run(name, {"inputs": array}, names), len(examples)
+        return await self.run(name, {"inputs": array}, names), len(examples)
 
 
 def _servable(version: Version) -> Servable:

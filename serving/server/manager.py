@@ -88,11 +88,15 @@ class Version:
                 )
             return found
 
+    def refuse(self) -> None:
+        """Ends the queues; what waits in them is still run."""
+        with self._lock:
+            for batcher in self._batchers.values():
+                batcher.close()
+
     def close(self) -> None:
-        """Gives everything back; no request runs any more."""
-        for batcher in self._batchers.values():
-            batcher.close()
-        self._batchers.clear()
+        """Gives everything back; no request waits for an answer any more."""
+        self.refuse()
         if self.servable is not None:
             self.servable.close()
             self.servable = None
@@ -148,6 +152,13 @@ class Manager:
         with self._changed:
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Ends the queues of batches and their threads; the models stay in memory."""
+        with self._changed:
+            versions = [v for group in self._versions.values() for v in group.values()]
+        for version in versions:
+            version.refuse()
 
     def reload(self, models: Mapping[str, Model]) -> None:
         """Changes the models served; returns when new ones are available.

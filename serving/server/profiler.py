@@ -13,6 +13,7 @@ xla/tsl/profiler/rpc/profiler_service_impl.cc.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import threading
@@ -23,10 +24,12 @@ import grpc
 from google.protobuf.message import DecodeError
 from tensorflow.python.profiler.internal import _pywrap_profiler
 
-from serving.server import protos
+from serving.server import grpc_core, pending, protos
 
 SERVICE = "tensorflow.ProfilerService"
 _LONGEST_MS = 60_000
+
+_log = logging.getLogger(__name__)
 
 _MESSAGES = protos.declare(
     {
@@ -36,17 +39,15 @@ _MESSAGES = protos.declare(
 )
 
 
-def generic_handler(log_dir: str = "") -> grpc.GenericRpcHandler:
-    """The service's methods; `log_dir` is TensorBoard's, or empty."""
+def methods(log_dir: str = "") -> dict[str, grpc_core.Method]:
+    """The service's methods, by their full names; `log_dir` is TensorBoard's, or empty."""
     profiler = _Profiler(log_dir)
-    methods = {"Profile": profiler.profile, "Terminate": profiler.terminate}
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            name: grpc.unary_unary_rpc_method_handler(method)
-            for name, method in methods.items()
-        },
-    )
+    return {
+        f"/{SERVICE}/Profile": lambda data, call: pending.start(
+            profiler.profile(data, call)
+        ),
+        f"/{SERVICE}/Terminate": profiler.terminate,
+    }
 
 
 class _Profiler:
@@ -55,37 +56,44 @@ class _Profiler:
         self._busy = threading.Lock()
         self._enough = threading.Event()
 
-    def profile(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    async def profile(self, data: bytes, call: grpc_core.Call) -> None:
         """Collects for the duration asked, and answers with an XSpace."""
         try:
             milliseconds = _MESSAGES["ProfileRequest"].FromString(data).duration_ms
         except DecodeError:
-            context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "The request is not a ProfileRequest"
-            )
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            call.finish(code, "The request is not a ProfileRequest")
+            return
         if not 0 < milliseconds <= _LONGEST_MS:
-            context.abort(
+            call.finish(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"duration_ms is {milliseconds}, but must be 1 to {_LONGEST_MS}",
             )
+            return
         if not self._busy.acquire(blocking=False):
-            context.abort(
-                grpc.StatusCode.ALREADY_EXISTS, "A trace is being collected already"
-            )
+            code = grpc.StatusCode.ALREADY_EXISTS
+            call.finish(code, "A trace is being collected already")
+            return
         try:
             self._enough.clear()
-            context.add_callback(self._enough.set)
-            trace = self._collect(milliseconds / 1e3)
+            call.on_end(self._enough.set)
+            trace = await pending.in_thread(self._collect, milliseconds / 1e3)
+        except Exception:
+            _log.exception("no trace could be collected")
+            call.finish(
+                grpc.StatusCode.INTERNAL, "Internal error; the server's log has more"
+            )
+            return
         finally:
             self._busy.release()
         response = _MESSAGES["ProfileResponse"](empty_trace=not trace, xspace=trace)
-        return response.SerializeToString()
+        call.reply(response.SerializeToString())
 
-    def terminate(self, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def terminate(self, data: bytes, call: grpc_core.Call) -> None:
         """Ends the trace that is being collected."""
-        del data, context
+        del data
         self._enough.set()
-        return b""
+        call.reply(b"")
 
     def _collect(self, seconds: float) -> bytes:
         """A serialized tensorflow.profiler.XSpace."""

@@ -1,8 +1,8 @@
 """The REST interface, metrics and page over HTTP: aiohttp in a thread of its own.
 
-The event loop only moves bytes. Decoding, the model and encoding run in a bounded pool
-of threads; when all are busy and as many requests wait as `limits` allows, the next one
-is refused at once. A request that takes longer than the timeout, or whose client hangs
+The event loop only moves bytes. Decoding and encoding run in a bounded pool of threads;
+when as many requests are being answered as the options allow, the next one is refused at
+once. A request that takes longer than the timeout, or whose client hangs
 up, is given up: what has not been run by then never will be.
 
 Source: tensorflow/serving, g3doc/api_rest.md, model_servers/http_rest_api_util.cc (paths,
@@ -12,13 +12,14 @@ status and metadata as JSON) and model_servers/http_server.cc (status codes).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ from tensorflow_serving.apis import (
 from serving.server import json_arrays, metrics, page
 from serving.server.errors import ServingError, invalid
 from serving.server.handlers import Call, Service
+from serving.server.pending import Pending
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,6 @@ class Options:
     metrics_path: str | None = None
     web_page: bool = False
     cors: bool = False
-    threads: int = 16
     most_waiting: int = 1024  # requests beyond those that the threads work on
     most_body_bytes: int = MOST_BODY_BYTES
 
@@ -153,8 +154,8 @@ class _Rest:
     def __init__(self, service: Service, options: Options):
         self._service = service
         self._options = options
-        self._pool = ThreadPoolExecutor(options.threads, "rest-worker")
-        self._pending = 0  # in the pool; only the event loop's thread touches it
+        self._workers = service.workers
+        self._pending = 0  # being answered; only the event loop's thread touches it
 
     async def listen(self, host: str, port: int) -> tuple[web.AppRunner, int]:
         application = web.Application(client_max_size=self._options.most_body_bytes)
@@ -180,7 +181,6 @@ class _Rest:
         while self._pending and time.monotonic() < end:
             await asyncio.sleep(0.01)
         await runner.cleanup()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
@@ -255,46 +255,58 @@ class _Rest:
             raise invalid(f"The body cannot be read: {error}") from None
 
     async def _run(
-        self, started: float, function: Callable[..., _Answer], *arguments: Any
+        self,
+        started: float,
+        function: Callable[..., Coroutine[Pending[Any], None, _Answer]],
+        *arguments: Any,
     ) -> _Answer:
-        """Calls a function in the pool, for as long as somebody waits for it."""
-        if self._pending >= self._options.threads + self._options.most_waiting:
+        """Answers on other threads, for as long as somebody waits for it."""
+        if self._pending >= self._workers.threads + self._options.most_waiting:
             raise ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are waiting"
             )
-        gone = threading.Event()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[_Answer] = loop.create_future()
         deadline = started + self._options.timeout_ms / 1000
-        call = Call(deadline=deadline, cancelled=gone.is_set, transport="rest")
+        call = Call(deadline, cancelled=answered.done)
 
-        def work() -> _Answer:
-            if gone.is_set():
-                raise ServingError(grpc.StatusCode.CANCELLED, "The client is gone")
+        async def work() -> None:
+            answer, error = None, None
             try:
-                return function(*arguments, call)
-            except ServingError:
-                raise
+                call.check()
+                answer = await function(*arguments, call)
+            except ServingError as raised:
+                error = raised
             except Exception:
                 _log.exception("a REST request failed")
-                raise ServingError(
+                error = ServingError(
                     grpc.StatusCode.INTERNAL,
                     "Internal error; the server's log says more",
-                ) from None
+                )
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
+                loop.call_soon_threadsafe(self._done, answered, answer, error)
 
         self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        future.add_done_callback(self._done)
+        self._workers.start(work())
         try:
             async with asyncio.timeout(self._seconds_left(started)):
-                return await asyncio.shield(future)
+                return await answered
         except TimeoutError:
             raise self._late() from None
-        finally:
-            gone.set()
 
-    def _done(self, future: asyncio.Future[_Answer]) -> None:
+    def _done(
+        self,
+        answered: asyncio.Future[_Answer],
+        answer: _Answer | None,
+        error: ServingError | None,
+    ) -> None:
         self._pending -= 1
-        if not future.cancelled():
-            future.exception()  # nobody may be left to ask for it
+        if answered.done():  # cancelled: nobody waits any more
+            return
+        if answer is not None:
+            answered.set_result(answer)
+        elif error is not None:
+            answered.set_exception(error)
 
     def _seconds_left(self, started: float) -> float:
         return max(0.0, started + self._options.timeout_ms / 1000 - time.monotonic())
@@ -305,19 +317,19 @@ class _Rest:
             f"Timed out after {self._options.timeout_ms} ms (--rest_api_timeout_in_ms)",
         )
 
-    # From here on in the pool.
+    # From here on the workers' threads.
 
-    def _infer(self, match: re.Match[str], body: bytes, call: Call) -> _Answer:
+    async def _infer(self, match: re.Match[str], body: bytes, call: Call) -> _Answer:
         spec = _model_spec(match)
         document = json_arrays.parse(body)
         spec.signature_name = json_arrays.signature_name(document)
         api = match[4].lower()
         if api == "predict":
-            return self._predict(spec, document, call)
+            return await self._predict(spec, document, call)
         if api == "classify":
             request = classification_pb2.ClassificationRequest(model_spec=spec)
             json_arrays.fill_input(document, request.input)
-            response = self._service.classify(request, call)
+            response = await self._service.classify(request, call)
             results = [
                 [
                     [c.label, json_arrays.decimal(np.float32(c.score))]
@@ -329,7 +341,7 @@ class _Rest:
         else:
             request = regression_pb2.RegressionRequest(model_spec=spec)
             json_arrays.fill_input(document, request.input)
-            response = self._service.regress(request, call)
+            response = await self._service.regress(request, call)
             results = [
                 json_arrays.decimal(np.float32(row.value))
                 for row in response.result.regressions
@@ -342,7 +354,9 @@ class _Rest:
             version=response.model_spec.version.value,
         )
 
-    def _predict(self, spec: Any, document: dict[str, Any], call: Call) -> _Answer:
+    async def _predict(
+        self, spec: Any, document: dict[str, Any], call: Call
+    ) -> _Answer:
         rows = True
 
         def make_feeds(signature: Any) -> dict[str, np.ndarray]:
@@ -353,23 +367,25 @@ class _Rest:
             feeds, rows = json_arrays.decode(document, types)
             return feeds
 
-        result = self._service.run(spec, make_feeds, call)
-        return _Answer(
-            json_arrays.encode(result.outputs, rows=rows),
-            version=result.spec.version.value,
+        result = await self._service.run(spec, make_feeds, call)
+        # Not on the thread of the batch, which has others to run.
+        body = await self._workers.run(
+            functools.partial(json_arrays.encode, result.outputs, rows=rows)
         )
+        return _Answer(body, version=result.spec.version.value)
 
-    def _describe(self, match: re.Match[str], call: Call) -> _Answer:
+    async def _describe(self, match: re.Match[str], call: Call) -> _Answer:
         if not match[1]:
             raise invalid("Missing model name in request.")
         spec = _model_spec(match)
         if not match[4]:
             request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-            return _Answer(_message_json(self._service.get_model_status(request, call)))
+            status = await self._service.get_model_status(request, call)
+            return _Answer(_message_json(status))
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
-        response = self._service.get_model_metadata(request, call)
+        response = await self._service.get_model_metadata(request, call)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         metadata = b'{"signature_def":%s}' % _message_json(signatures)

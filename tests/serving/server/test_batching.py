@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server import batching
+from serving.server import batching, pending
 from serving.server.batching import Batcher, BatchingParameters
 from serving.server.errors import ServingError
 
@@ -51,6 +51,11 @@ def rows(*values):
     return {"x": np.array(values, np.float32)}
 
 
+def submit(batcher, *arguments):
+    """What `Batcher.submit` gives, waited for on this thread."""
+    return pending.wait(batcher.submit(*arguments))
+
+
 def parameters(**changes):
     return BatchingParameters(**{"num_batch_threads": 1} | changes)
 
@@ -59,7 +64,7 @@ def parameters(**changes):
 def occupied(recorder, batcher, pool):
     """The batcher's only place is taken until the block ends."""
     recorder.gate.clear()
-    first = pool.submit(batcher.submit, rows(-1))
+    first = pool.submit(submit, batcher, rows(-1))
     assert recorder.running.acquire(timeout=LONG)
     try:
         yield
@@ -81,23 +86,39 @@ def pool():
         yield pool
 
 
-def test_single_request_runs_on_the_callers_thread():
+def test_single_request_runs_on_the_callers_thread_if_it_is_spare():
     threads = []
 
     def run(feeds):
         threads.append(threading.get_ident())
         return half_plus_two(feeds)
 
-    outputs = Batcher(run, parameters()).submit(rows(2, 4))
-    assert outputs["y"].tolist() == [3, 4]
-    assert threads == [threading.get_ident()]
+    batcher = Batcher(run, parameters())
+    for spare in (True, False):
+        outputs = submit(batcher, rows(2, 4), None, None, spare)
+        assert outputs["y"].tolist() == [3, 4]
+    here, elsewhere = threads
+    assert here == threading.get_ident() != elsewhere
+
+
+def test_spare_thread_takes_no_place_that_is_taken(pool):
+    recorder = Recorder()
+    batcher = Batcher(recorder, parameters(max_batch_size=8))
+    with occupied(recorder, batcher, pool):
+        later = [
+            pool.submit(submit, batcher, rows(i), None, None, True) for i in range(2)
+        ]
+        wait_until(lambda: batcher._rows == 2)
+        assert len(recorder.batches) == 1
+    assert [f.result(LONG)["y"].item() for f in later] == [2, 2.5]
+    assert recorder.sizes == [1, 2]
 
 
 def test_waiting_requests_share_a_batch(pool):
     recorder = Recorder()
     batcher = Batcher(recorder, parameters(max_batch_size=8))
     with occupied(recorder, batcher, pool):
-        futures = [pool.submit(batcher.submit, rows(i, i)) for i in range(4)]
+        futures = [pool.submit(submit, batcher, rows(i, i)) for i in range(4)]
         wait_until(lambda: batcher._rows == 8)
     for i, future in enumerate(futures):
         assert future.result(LONG)["y"].tolist() == [i / 2 + 2] * 2
@@ -110,7 +131,7 @@ def test_full_batch_does_not_wait_for_the_timeout(pool):
     batcher = Batcher(
         recorder, parameters(max_batch_size=4, batch_timeout_micros=an_hour)
     )
-    futures = [pool.submit(batcher.submit, rows(i, i)) for i in range(2)]
+    futures = [pool.submit(submit, batcher, rows(i, i)) for i in range(2)]
     assert [f.result(LONG)["y"].tolist() for f in futures] == [[2, 2], [2.5, 2.5]]
     assert recorder.sizes == [4]
 
@@ -121,9 +142,9 @@ def test_batch_closes_when_the_next_request_does_not_fit(pool):
     batcher = Batcher(
         recorder, parameters(max_batch_size=4, batch_timeout_micros=an_hour)
     )
-    first = pool.submit(batcher.submit, rows(0, 0, 0))
+    first = pool.submit(submit, batcher, rows(0, 0, 0))
     wait_until(lambda: batcher._rows == 3)
-    second = pool.submit(batcher.submit, rows(1, 1, 1))
+    second = pool.submit(submit, batcher, rows(1, 1, 1))
     assert first.result(LONG)["y"].tolist() == [2, 2, 2]
     batcher.close()
     assert second.result(LONG)["y"].tolist() == [2.5, 2.5, 2.5]
@@ -136,7 +157,7 @@ def test_partial_batch_waits_for_its_timeout():
         recorder, parameters(max_batch_size=4, batch_timeout_micros=60_000)
     )
     start = time.monotonic()
-    assert batcher.submit(rows(2))["y"].tolist() == [3]
+    assert submit(batcher, rows(2))["y"].tolist() == [3]
     assert time.monotonic() - start >= 0.06
 
 
@@ -144,7 +165,7 @@ def test_batches_run_side_by_side_but_no_more_than_threads(pool):
     recorder = Recorder()
     recorder.gate.clear()
     batcher = Batcher(recorder, parameters(max_batch_size=1, num_batch_threads=3))
-    futures = [pool.submit(batcher.submit, rows(i)) for i in range(5)]
+    futures = [pool.submit(submit, batcher, rows(i)) for i in range(5)]
     for _ in range(3):
         assert recorder.running.acquire(timeout=LONG)
     wait_until(lambda: batcher._rows == 2)
@@ -159,7 +180,7 @@ def test_pads_with_the_first_row_up_to_an_allowed_size(size, padded):
     recorder = Recorder()
     allowed = parameters(max_batch_size=8, allowed_batch_sizes=(2, 8))
     request = rows(*range(7, 7 + size))
-    outputs = Batcher(recorder, allowed).submit(request)
+    outputs = submit(Batcher(recorder, allowed), request)
     batch = recorder.batches[0]["x"]
     assert batch.tolist() == request["x"].tolist() + [7.0] * (padded - size)
     np.testing.assert_array_equal(outputs["y"], half_plus_two(request)["y"])
@@ -167,7 +188,7 @@ def test_pads_with_the_first_row_up_to_an_allowed_size(size, padded):
 
 def test_request_larger_than_a_batch_is_refused():
     with pytest.raises(ServingError) as caught:
-        Batcher(half_plus_two, parameters(max_batch_size=2)).submit(rows(1, 2, 3))
+        submit(Batcher(half_plus_two, parameters(max_batch_size=2)), rows(1, 2, 3))
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.message == (
         "Task size 3 is larger than maximum input batch size 2"
@@ -183,11 +204,11 @@ def test_request_larger_than_a_batch_is_split_if_allowed():
         allowed_batch_sizes=(2, 4),
     )
     request = rows(*range(9))
-    outputs = Batcher(recorder, split).submit(request)
+    outputs = submit(Batcher(recorder, split), request)
     np.testing.assert_array_equal(outputs["y"], half_plus_two(request)["y"])
     assert recorder.sizes == [4, 4, 2]
     with pytest.raises(ServingError) as caught:
-        Batcher(recorder, split).submit(rows(*range(100), 0))
+        submit(Batcher(recorder, split), rows(*range(100), 0))
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -200,7 +221,7 @@ def test_split_request_that_never_fits_the_queue_is_refused_before_it_runs():
         max_enqueued_batches=3,
     )
     with pytest.raises(ServingError) as caught:
-        Batcher(recorder, split).submit(rows(*range(7)))
+        submit(Batcher(recorder, split), rows(*range(7)))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert recorder.batches == []
 
@@ -209,29 +230,30 @@ def test_full_queue_refuses_and_serves_what_it_took(pool):
     recorder = Recorder()
     batcher = Batcher(recorder, parameters(max_batch_size=2, max_enqueued_batches=2))
     with occupied(recorder, batcher, pool):
-        futures = [pool.submit(batcher.submit, rows(i)) for i in range(4)]
+        futures = [pool.submit(submit, batcher, rows(i)) for i in range(4)]
         wait_until(lambda: batcher._rows == 4)
         with pytest.raises(ServingError) as caught:
-            batcher.submit(rows(9))
+            submit(batcher, rows(9))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert caught.value.message == (
         "The batch scheduling queue to which this task was submitted is full; "
         "currently 2 batches enqueued and max_enqueued_batches is 2"
     )
     assert [f.result(LONG)["y"].item() for f in futures] == [2, 2.5, 3, 3.5]
-    assert batcher.submit(rows(2))["y"].tolist() == [3]
+    assert submit(batcher, rows(2))["y"].tolist() == [3]
 
 
-def test_expired_request_is_answered_on_time_and_never_run(pool):
+def test_expired_request_is_never_run(pool):
     recorder = Recorder()
     batcher = Batcher(recorder, parameters(max_batch_size=8))
     with occupied(recorder, batcher, pool):
         start = time.monotonic()
-        late = pool.submit(batcher.submit, rows(111), start + 0.05)
-        kept = pool.submit(batcher.submit, rows(6), start + LONG)
-        with pytest.raises(ServingError) as caught:
-            late.result(LONG)  # although the batch before it still runs
-        wait_until(lambda: batcher._rows == 1)
+        late = pool.submit(submit, batcher, rows(111), start + 0.05)
+        kept = pool.submit(submit, batcher, rows(6), start + LONG)
+        wait_until(lambda: batcher._rows == 2)
+        wait_until(lambda: time.monotonic() > start + 0.05)
+    with pytest.raises(ServingError) as caught:
+        late.result(LONG)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert kept.result(LONG)["y"].tolist() == [5]
     assert [batch["x"].tolist() for batch in recorder.batches] == [[-1], [6]]
@@ -240,7 +262,7 @@ def test_expired_request_is_answered_on_time_and_never_run(pool):
 def test_deadline_in_the_past_is_not_run():
     recorder = Recorder()
     with pytest.raises(ServingError) as caught:
-        Batcher(recorder, parameters()).submit(rows(1), time.monotonic() - 1)
+        submit(Batcher(recorder, parameters()), rows(1), time.monotonic() - 1)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert recorder.batches == []
 
@@ -250,12 +272,12 @@ def test_cancelled_request_is_never_run(pool):
     batcher = Batcher(recorder, parameters(max_batch_size=8))
     cancelled = threading.Event()
     with occupied(recorder, batcher, pool):
-        gone = pool.submit(batcher.submit, rows(111), None, cancelled.is_set)
-        kept = pool.submit(batcher.submit, rows(6), None, lambda: False)
+        gone = pool.submit(submit, batcher, rows(111), None, cancelled.is_set)
+        kept = pool.submit(submit, batcher, rows(6), None, lambda: False)
         wait_until(lambda: batcher._rows == 2)
         cancelled.set()
-        with pytest.raises(ServingError) as caught:
-            gone.result(LONG)
+    with pytest.raises(ServingError) as caught:
+        gone.result(LONG)
     assert caught.value.code is grpc.StatusCode.CANCELLED
     assert kept.result(LONG)["y"].tolist() == [5]
     assert [batch["x"].tolist() for batch in recorder.batches] == [[-1], [6]]
@@ -267,12 +289,12 @@ def test_cancelled_requests_make_room_in_a_full_queue(pool):
     cancelled = threading.Event()
     with occupied(recorder, batcher, pool):
         gone = [
-            pool.submit(batcher.submit, rows(i), None, cancelled.is_set)
+            pool.submit(submit, batcher, rows(i), None, cancelled.is_set)
             for i in range(2)
         ]
         wait_until(lambda: batcher._rows == 2)
         cancelled.set()
-        kept = pool.submit(batcher.submit, rows(6))
+        kept = pool.submit(submit, batcher, rows(6))
         for future in gone:
             with pytest.raises(ServingError):
                 future.result(LONG)
@@ -289,7 +311,7 @@ def test_bad_request_in_a_batch_harms_only_itself(pool):
     recorder = Recorder(picky)
     batcher = Batcher(recorder, parameters(max_batch_size=8))
     with occupied(recorder, batcher, pool):
-        futures = [pool.submit(batcher.submit, rows(i)) for i in (2, 13, 4)]
+        futures = [pool.submit(submit, batcher, rows(i)) for i in (2, 13, 4)]
         wait_until(lambda: batcher._rows == 3)
     assert futures[0].result(LONG)["y"].tolist() == [3]
     assert futures[2].result(LONG)["y"].tolist() == [4]
@@ -305,7 +327,7 @@ def test_other_exceptions_reach_their_caller_and_free_the_place():
     batcher = Batcher(broken, parameters())
     for _ in range(3):
         with pytest.raises(ZeroDivisionError, match="out of order"):
-            batcher.submit(rows(1))
+            submit(batcher, rows(1))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +339,7 @@ def test_other_exceptions_reach_their_caller_and_free_the_place():
 )
 def test_outputs_that_are_no_rows_are_an_error(outputs, text):
     with pytest.raises(ServingError, match=text) as caught:
-        Batcher(lambda _: {"y": outputs}, parameters()).submit(rows(1, 2))
+        submit(Batcher(lambda _: {"y": outputs}, parameters()), rows(1, 2))
     assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -331,14 +353,14 @@ def test_outputs_that_are_no_rows_are_an_error(outputs, text):
 )
 def test_what_cannot_be_batched_is_refused(feeds, text):
     with pytest.raises(ServingError, match=text) as caught:
-        Batcher(half_plus_two, parameters()).submit(feeds)
+        submit(Batcher(half_plus_two, parameters()), feeds)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_no_rows_are_answered_with_no_rows():
     recorder = Recorder()
     batcher = Batcher(recorder, parameters(max_batch_size=4, allowed_batch_sizes=(4,)))
-    assert batcher.submit(rows())["y"].shape == (0,)
+    assert submit(batcher, rows())["y"].shape == (0,)
     assert recorder.sizes == [0]
 
 
@@ -347,7 +369,7 @@ def test_different_row_shapes_and_types_never_share_a_batch(pool):
     batcher = Batcher(recorder, parameters(max_batch_size=8))
     requests = [np.ones((1, 3)), np.ones((1, 2)), np.ones((1, 3), int), np.ones((1, 2))]
     with occupied(recorder, batcher, pool):
-        futures = [pool.submit(batcher.submit, {"x": array}) for array in requests]
+        futures = [pool.submit(submit, batcher, {"x": array}) for array in requests]
         wait_until(lambda: batcher._rows == 4)
     for future, array in zip(futures, requests, strict=True):
         np.testing.assert_array_equal(future.result(LONG)["y"], array / 2 + 2)
@@ -360,11 +382,11 @@ def test_variable_length_is_padded_with_each_arrays_first_element(pool):
         recorder, parameters(max_batch_size=8, pad_variable_length_inputs=True)
     )
     recorder.gate.clear()
-    first = pool.submit(batcher.submit, {"x": np.zeros((1, 1, 1))})
+    first = pool.submit(submit, batcher, {"x": np.zeros((1, 1, 1))})
     assert recorder.running.acquire(timeout=LONG)
-    short = pool.submit(batcher.submit, {"x": np.full((1, 1, 3), 5.0)})
+    short = pool.submit(submit, batcher, {"x": np.full((1, 1, 3), 5.0)})
     wait_until(lambda: batcher._rows == 1)
-    long = pool.submit(batcher.submit, {"x": np.full((2, 2, 1), 7.0)})
+    long = pool.submit(submit, batcher, {"x": np.full((2, 2, 1), 7.0)})
     wait_until(lambda: batcher._rows == 3)
     recorder.gate.set()
     first.result(LONG)
@@ -377,7 +399,7 @@ def test_strings_are_batched(pool):
     recorder = Recorder(lambda feeds: {"y": feeds["x"]})
     batcher = Batcher(recorder, parameters(max_batch_size=4, allowed_batch_sizes=(4,)))
     request = {"x": np.array([b"a\0", b"\xff" * 9, b""], object)}
-    assert batcher.submit(request)["y"].tolist() == [b"a\0", b"\xff" * 9, b""]
+    assert submit(batcher, request)["y"].tolist() == [b"a\0", b"\xff" * 9, b""]
     assert recorder.batches[0]["x"].tolist() == [b"a\0", b"\xff" * 9, b"", b"a\0"]
 
 
@@ -385,12 +407,12 @@ def test_closed_batcher_finishes_what_waits_and_refuses_more(pool):
     recorder = Recorder()
     an_hour = 3600 * 10**6
     batcher = Batcher(recorder, parameters(batch_timeout_micros=an_hour))
-    waiting = pool.submit(batcher.submit, rows(2))
+    waiting = pool.submit(submit, batcher, rows(2))
     wait_until(lambda: batcher._rows == 1)
     batcher.close()
     assert waiting.result(LONG)["y"].tolist() == [3]
     with pytest.raises(ServingError) as caught:
-        batcher.submit(rows(1))
+        submit(batcher, rows(1))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
@@ -435,9 +457,10 @@ request_kinds = st.tuples(
     timeout=st.sampled_from([0, 0, 500, 3000]),
     allowed=st.sampled_from([(), (2, 4, 6), (6,)]),
     pad=st.booleans(),
+    spare=st.booleans(),
 )
 def test_any_interleaving_gives_everyone_exactly_his_own(
-    requests, threads, timeout, allowed, pad
+    requests, threads, timeout, allowed, pad, spare
 ):
     def run(feeds):
         if (feeds["x"] < 0).any():
@@ -467,7 +490,7 @@ def test_any_interleaving_gives_everyone_exactly_his_own(
         start.wait(LONG)
         now = time.monotonic()
         deadline = now - 1 if kind == "late" else now + LONG
-        return x, batcher.submit({"x": x}, deadline, lambda: kind == "gone")
+        return x, submit(batcher, {"x": x}, deadline, lambda: kind == "gone", spare)
 
     with ThreadPoolExecutor(len(requests)) as pool:
         futures = [pool.submit(call, i, *r) for i, r in enumerate(requests)]
@@ -492,4 +515,5 @@ def test_any_interleaving_gives_everyone_exactly_his_own(
         assert not allowed or not len(batch["x"]) or len(batch["x"]) in allowed
         for number in unwanted:  # never rows of those who do not wait
             assert not ((batch["x"] // 1000) == number)[:, :1].any()
-    assert (batcher._rows, batcher._free, batcher._groups) == (0, threads, {})
+    assert (batcher._rows, batcher._running, batcher._groups) == (0, 0, {})
+    batcher.close()

@@ -33,7 +33,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server import application, profiler
+from serving.server import application, pending, profiler
 from serving.server.errors import ServingError
 from serving.server.flags import Flags
 from serving.server.handlers import Call
@@ -723,10 +723,11 @@ def test_tls(start, model_root, tmp_path, mutual: bool):
 def test_passed_deadlines_and_cancelled_calls_do_no_work(server):
     request = predict_request("tf2", x=x(1))
     with pytest.raises(ServingError) as caught:
-        server.service.predict(request, Call(deadline=time.monotonic() - 1))
+        call = Call(deadline=time.monotonic() - 1)
+        pending.wait(server.service.predict(request, call))
     assert caught.value.code == Code.DEADLINE_EXCEEDED
     with pytest.raises(ServingError) as caught:
-        server.service.predict(request, Call(cancelled=lambda: True))
+        pending.wait(server.service.predict(request, Call(cancelled=lambda: True)))
     assert caught.value.code == Code.CANCELLED
 
 

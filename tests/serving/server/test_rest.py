@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import gzip
 import http.client
 import json
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 tf = pytest.importorskip("tensorflow")
-from serving.server import application, flags, rest  # noqa: E402
+from serving.server import application, flags, pending, rest  # noqa: E402
 from serving.server.errors import ServingError  # noqa: E402
 from tests.serving.server import models  # noqa: E402
 
@@ -374,15 +375,19 @@ def test_half_closed_and_broken_bodies(server):
 def small(server):
     """A second HTTP server on the same models, with tight limits."""
     options = rest.Options(
-        timeout_ms=700, threads=1, most_waiting=1, most_body_bytes=1000, cors=True
+        timeout_ms=700, most_waiting=1, most_body_bytes=1000, cors=True
     )
-    running = rest.start(server.service, "127.0.0.1", 0, options)
+    workers = pending.Workers(1)
+    alone = dataclasses.replace(server.service, workers=workers)
+    running = rest.start(alone, "127.0.0.1", 0, options)
 
     class Both:
         rest = running
+        service = alone
 
     yield Both
     running.stop(0.1)
+    workers.close()
 
 
 def test_body_size_is_limited(small):
@@ -400,17 +405,16 @@ def test_cors_headers_when_asked_for(small):
     assert (status, headers["Access-Control-Allow-Methods"]) == (200, "POST, GET")
 
 
-def test_slow_model_times_out_and_a_full_pool_refuses(small, server, monkeypatch):
+def test_slow_model_times_out_and_a_full_pool_refuses(small, monkeypatch):
     gate, entered = threading.Event(), threading.Event()
-    run = server.service.run
+    run = small.service.run
 
-    def slow(spec, make_feeds, call, **options):
+    async def slow(spec, make_feeds, call, **options):
         entered.set()
         assert gate.wait(LONG)
-        call.check()  # as the real one does first of all
-        return run(spec, make_feeds, call, **options)
+        return await run(spec, make_feeds, call, **options)
 
-    monkeypatch.setattr(server.service, "run", slow)
+    monkeypatch.setattr(small.service, "run", slow)
     answers = []
 
     def one():
@@ -441,7 +445,7 @@ def test_client_that_hangs_up_cancels_its_call(server, monkeypatch):
     seen, gone = threading.Event(), threading.Event()
     run = server.service.run
 
-    def waiting(spec, make_feeds, call, **options):
+    async def waiting(spec, make_feeds, call, **options):
         seen.set()
         end = time.monotonic() + LONG
         while not call.cancelled():
@@ -470,10 +474,10 @@ def test_stop_lets_requests_in_flight_end(server, monkeypatch):
     entered, gate = threading.Event(), threading.Event()
     run = server.service.run
 
-    def slow(*arguments, **options):
+    async def slow(*arguments, **options):
         entered.set()
         assert gate.wait(LONG)
-        return run(*arguments, **options)
+        return await run(*arguments, **options)
 
     monkeypatch.setattr(server.service, "run", slow)
 

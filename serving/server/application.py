@@ -296,6 +296,7 @@ def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
             metrics_path=metrics_path,
             web_page=flags.web_page,
             cors=flags.rest_api_enable_cors_support,
+            threads=flags.rest_api_num_threads or _threads(),
             most_body_bytes=min(flags.max_message_bytes, rest.MOST_BODY_BYTES),
         ),
     )

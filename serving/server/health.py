@@ -22,6 +22,7 @@ class Health:
 
     def __init__(self, *services: str):
         self._servicer = health.HealthServicer()
+        self._watching: set[grpc_core.Call] = set()
         for name in (health.OVERALL_HEALTH, *services):
             self._servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
@@ -33,8 +34,10 @@ class Health:
         }
 
     def stop(self) -> None:
-        """From now on NOT_SERVING; watchers are told."""
+        """From now on NOT_SERVING; watchers are told, and not waited for."""
         self._servicer.enter_graceful_shutdown()
+        for call in list(self._watching):
+            call.finish(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
 
     def _check(self, data: bytes, call: grpc_core.Call) -> None:
         request = _parse(data, call)
@@ -58,6 +61,8 @@ class Health:
             else:
                 call.send(response.SerializeToString())
 
+        self._watching.add(call)
+        call.on_end(lambda: self._watching.discard(call))
         self._servicer.Watch(request, _Context(call), send)
 
 

@@ -2,8 +2,8 @@
 
 The event loop only moves bytes. Decoding and encoding run in a bounded pool of threads;
 when as many requests are being answered as the options allow, the next one is refused at
-once. A request that takes longer than the timeout, or whose client hangs
-up, is given up: what has not been run by then never will be.
+once. A request that takes longer than the timeout, or whose client hangs up, is given up:
+what has not been run by then never will be.
 
 Source: tensorflow/serving, g3doc/api_rest.md, model_servers/http_rest_api_util.cc (paths,
 status and metadata as JSON) and model_servers/http_server.cc (status codes).
@@ -39,7 +39,7 @@ from tensorflow_serving.apis import (
 from serving.server import json_arrays, metrics, page
 from serving.server.errors import ServingError, invalid
 from serving.server.handlers import Call, Service
-from serving.server.pending import Pending
+from serving.server.pending import Pending, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Options:
     metrics_path: str | None = None
     web_page: bool = False
     cors: bool = False
+    threads: int = 16
     most_waiting: int = 1024  # requests beyond those that the threads work on
     most_body_bytes: int = MOST_BODY_BYTES
 
@@ -154,7 +155,7 @@ class _Rest:
     def __init__(self, service: Service, options: Options):
         self._service = service
         self._options = options
-        self._workers = service.workers
+        self._workers = Workers(options.threads)
         self._pending = 0  # being answered; only the event loop's thread touches it
 
     async def listen(self, host: str, port: int) -> tuple[web.AppRunner, int]:
@@ -181,6 +182,7 @@ class _Rest:
         while self._pending and time.monotonic() < end:
             await asyncio.sleep(0.01)
         await runner.cleanup()
+        self._workers.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]

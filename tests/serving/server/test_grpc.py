@@ -603,6 +603,70 @@ def test_health(server, client):
     for service in ("", "tensorflow.serving.PredictionService"):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    code, text = refusal(stub.Check, health_pb2.HealthCheckRequest(service="no.Such"))
+    assert (code, text) == (Code.NOT_FOUND, "unknown service no.Such")
+    check = client.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert refusal(check, b"\xff")[0] == Code.INVALID_ARGUMENT
+    watch = stub.Watch(
+        health_pb2.HealthCheckRequest(service="no.Such"), timeout=SECONDS
+    )
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
+
+
+def test_watchers_of_the_health_are_told_of_the_stop_and_do_not_delay_it(
+    start, model_root
+):
+    server = start(
+        model_base_path=str(model_root / "tf1"), enable_grpc_healthcheck_service=True
+    )
+    with grpc.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=SECONDS
+        )
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        began = time.monotonic()
+        server.stop(SECONDS)
+        assert time.monotonic() - began < SECONDS / 2
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+        assert caught.value.code() == Code.UNAVAILABLE
+
+
+def test_models_that_run_for_long_hold_up_nothing_else(start, model_root):
+    server = start(
+        model_name="tf2",
+        model_base_path=str(model_root / "tf2"),
+        grpc_max_threads=1,
+        enable_grpc_healthcheck_service=True,
+    )
+    client = connect(server.address)
+    slow = predict_request("tf2", "slow", turns=np.int64(400_000))
+    calls = [client.predict.Predict.future(slow, timeout=SECONDS) for _ in range(8)]
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "tf2"
+    # More than there are threads that may run a model.
+    for _ in range(20):
+        health_pb2_grpc.HealthStub(client.channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=SECONDS
+        )
+        client.models.GetModelStatus(status, timeout=SECONDS)
+    assert not all(call.done() for call in calls)
+    for call in calls[4:]:
+        call.cancel()  # those that wait are not run
+    assert [int(tf.make_ndarray(c.result().outputs["count"])) for c in calls[:4]] == (
+        [400_000] * 4
+    )
+    client.channel.close()
+
+
+def test_requests_may_be_compressed(client):
+    request = predict_request("tf2", x=x(*range(1000)))
+    answer = client.predict.Predict(
+        request, timeout=SECONDS, compression=grpc.Compression.Gzip
+    )
+    assert len(answer.outputs["y"].float_val) == 1000
 
 
 def test_no_health_service_unless_asked_for(start, model_root):

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import dataclasses
 import gzip
 import http.client
 import json
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 tf = pytest.importorskip("tensorflow")
-from serving.server import application, flags, pending, rest  # noqa: E402
+from serving.server import application, flags, rest  # noqa: E402
 from serving.server.errors import ServingError  # noqa: E402
 from tests.serving.server import models  # noqa: E402
 
@@ -375,19 +374,15 @@ def test_half_closed_and_broken_bodies(server):
 def small(server):
     """A second HTTP server on the same models, with tight limits."""
     options = rest.Options(
-        timeout_ms=700, most_waiting=1, most_body_bytes=1000, cors=True
+        timeout_ms=700, threads=1, most_waiting=1, most_body_bytes=1000, cors=True
     )
-    workers = pending.Workers(1)
-    alone = dataclasses.replace(server.service, workers=workers)
-    running = rest.start(alone, "127.0.0.1", 0, options)
+    running = rest.start(server.service, "127.0.0.1", 0, options)
 
     class Both:
         rest = running
-        service = alone
 
     yield Both
     running.stop(0.1)
-    workers.close()
 
 
 def test_body_size_is_limited(small):
@@ -405,16 +400,16 @@ def test_cors_headers_when_asked_for(small):
     assert (status, headers["Access-Control-Allow-Methods"]) == (200, "POST, GET")
 
 
-def test_slow_model_times_out_and_a_full_pool_refuses(small, monkeypatch):
+def test_slow_model_times_out_and_a_full_pool_refuses(small, server, monkeypatch):
     gate, entered = threading.Event(), threading.Event()
-    run = small.service.run
+    run = server.service.run
 
     async def slow(spec, make_feeds, call, **options):
         entered.set()
         assert gate.wait(LONG)
         return await run(spec, make_feeds, call, **options)
 
-    monkeypatch.setattr(small.service, "run", slow)
+    monkeypatch.setattr(server.service, "run", slow)
     answers = []
 
     def one():

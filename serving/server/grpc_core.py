@@ -1,10 +1,10 @@
 """A gRPC server of unary calls on gRPC's C core, without `grpc.server`'s threads.
 
 `grpc.server` wakes one thread for a call and again for its message, `grpc.aio` an event
-loop through a socket. On two cores that is 0.3 and 0.2 ms of processor time per call, as
-much as a small network takes for an image; the core itself takes 0.06 ms. So its
-completion queue is read here: the thread that takes a call's message from the queue
-handles it, and the answer is sent by whoever has it.
+loop through a socket. That costs 0.3 and 0.25 ms of processor time per call, a third of
+what a small network takes for an image; read directly, the core's completion queue costs
+0.12 ms (benchmarks/transport.py, 2 cores). So the thread that takes a call's message from
+the queue handles it, and the answer is sent by whoever has it.
 
 `grpc._cython.cygrpc` is what both of grpcio's servers are written on, but is no public
 interface: the lock file pins grpcio, and the tests of this folder have to pass before it
@@ -48,7 +48,7 @@ class Call:
 
     def __init__(self, call: Any, deadline: float | None, spare: Callable[[], bool]):
         self.deadline = deadline  # in seconds of time.monotonic()
-        # Whether the thread that its method is called on may be kept busy.
+        # Whether this thread, if it is the one that called the method, may be kept busy.
         self.spare = spare
         self._call = call
         self._lock = threading.Lock()
@@ -193,7 +193,7 @@ class Server:
                 self._server.request_call(self._queue, self._queue, _REQUEST)
 
     def _spare(self) -> bool:
-        return self._busy < _THREADS
+        return self._busy < _THREADS and threading.current_thread() in self._threads
 
     def _serve(self) -> None:
         while True:

@@ -18,9 +18,12 @@ def result():
     return {
         "plan": {"largest_batch": 64},
         "throughput": [
-            {"network": "preact_resnet20", "rows": 8, "callers": 32, "ratio": 0.95,
-             "ratios": [0.9, 0.95, 1.0], "server_images_per_second": 1900.4,
-             "bare_images_per_second": 2000.0, "cpu_ratio": 0.93},
+            {"network": "preact_resnet20", "rows": 1, "callers": 32,
+             "bare_images_per_second": 2000.0,
+             "server_ratio": 0.95, "server_ratios": [0.9, 0.95, 1.0],
+             "server_images_per_second": 1900.4, "server_cpu_ratio": 0.93,
+             "h2load_ratio": 0.97, "h2load_ratios": [0.96, 0.97, 0.99],
+             "h2load_images_per_second": 1940.0, "h2load_cpu_ratio": 0.96},
         ],
         "latency": {
             "network": "preact_resnet20",
@@ -39,6 +42,7 @@ def test_table_has_every_target(result):
     table = serve.markdown(result)
     rate = "0.95 (0.90 to 1.00); 1,900 against 2,000 images/s; by processor time 0.93"
     assert f"{rate} | >= 0.9 |" in table
+    assert "sent by h2load: throughput against bare batches of 64 | 0.97 (0.96" in table
     assert "added, p50 | 0.50 ms (2.50 against 2.00) | <= 1.0 ms |" in table
     assert "| 0 of 8,000 | 0 |" in table
     assert "2.5 x (25.0 against 10.0 ms) | <= 3 x |" in table
@@ -116,7 +120,7 @@ def test_quick_run_measures_everything(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     result = json.loads(output.read_text())
-    assert result["throughput"][0]["ratio"] > 0
+    assert result["throughput"][0]["server_ratio"] > 0
     assert result["latency"]["p50"]["server"] > 0
     assert result["swap"]["failed"] == 0
     assert result["swap"]["versions"] == [1, 2]

@@ -187,6 +187,17 @@ def test_threads_that_are_lent_leave_one_to_read_the_queue(serve):
     assert [call.result() for call in calls] == [b""] * 9
 
 
+def test_other_threads_are_not_lent(serve):
+    def elsewhere(message, call):
+        def answer():
+            call.reply(b"%d" % call.spare())
+
+        threading.Thread(target=answer).start()
+
+    _, channel = serve({"/a.B/Elsewhere": elsewhere})
+    assert channel.unary_unary("/a.B/Elsewhere")(b"", timeout=LONG) == b"0"
+
+
 def test_port_that_is_taken_is_not_bound(serve):
     first = grpc_core.Server({}, 1, {"grpc.so_reuseport": 0})
     port = first.add_port("127.0.0.1:0")

@@ -223,7 +223,7 @@ def h2load(work: Path, address: str, callers: int, seconds: float) -> tuple[int,
     clients = 4
     text = subprocess.run(
         [
-            "h2load", f"--duration={seconds:g}", f"--clients={clients}", "--threads=1",
+            "h2load", f"--duration={max(1, round(seconds))}", f"--clients={clients}", "--threads=1",
             f"--max-concurrent-streams={max(1, callers // clients)}", f"--data={file}",
             "--header=content-type: application/grpc", "--header=te: trailers",
             f"http://{address}{serve_load.PREDICT}",

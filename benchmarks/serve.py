@@ -223,7 +223,8 @@ def h2load(work: Path, address: str, callers: int, seconds: float) -> tuple[int,
     clients = 4
     text = subprocess.run(
         [
-            "h2load", f"--duration={max(1, round(seconds))}", f"--clients={clients}", "--threads=1",
+            "h2load", f"--duration={max(1, round(seconds))}", "--threads=1",
+            f"--clients={clients}",
             f"--max-concurrent-streams={max(1, callers // clients)}", f"--data={file}",
             "--header=content-type: application/grpc", "--header=te: trailers",
             f"http://{address}{serve_load.PREDICT}",

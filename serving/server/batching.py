@@ -246,12 +246,17 @@ class Batcher:
             self._answer(tasks)
         if len(tasks) == 1:
             return await tasks[0]
-        try:
-            parts = [await task for task in tasks]
-        except BaseException:
-            for task in tasks:  # if one fails, the others are of no use
-                task.cancelled = lambda: True
-            raise
+        parts: list[Arrays] = []
+        errors: list[BaseException] = []
+        for task in tasks:  # all of them: a part that runs has to end before its caller
+            try:
+                parts.append(await task)
+            except BaseException as error:
+                errors.append(error)
+                for other in tasks:
+                    other.cancelled = lambda: True
+        if errors:
+            raise errors[0]
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     def close(self) -> None:

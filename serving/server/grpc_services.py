@@ -101,13 +101,13 @@ def _method(
             code = grpc.StatusCode.INTERNAL
             text = "Internal error; the server's log has more"
             _log.exception("%s failed", method)
+        if counted:  # before the answer: who has one finds it counted
+            seconds = time.perf_counter() - began
+            metrics.observe_request(model, method, "GRPC", code.name, seconds)
         if code is grpc.StatusCode.OK:
             call.reply(message)
         else:
             call.finish(code, text)
-        if counted:
-            seconds = time.perf_counter() - began
-            metrics.observe_request(model, method, "GRPC", code.name, seconds)
 
     return lambda data, call: pending.start(answer(data, call))
 

@@ -95,7 +95,7 @@ class Version:
                 batcher.close()
 
     def close(self) -> None:
-        """Gives everything back; no request waits for an answer any more."""
+        """Gives everything back; no request runs any more."""
         self.refuse()
         if self.servable is not None:
             self.servable.close()

@@ -75,9 +75,10 @@ class _Profiler:
             call.finish(code, "A trace is being collected already")
             return
         try:
-            self._enough.clear()
-            call.on_end(self._enough.set)
-            trace = await pending.in_thread(self._collect, milliseconds / 1e3)
+            # One for each trace: a call that ends late must not end the next trace.
+            self._enough = enough = threading.Event()
+            call.on_end(enough.set)
+            trace = await pending.in_thread(self._collect, milliseconds / 1e3, enough)
         except Exception:
             _log.exception("no trace could be collected")
             call.finish(
@@ -95,12 +96,12 @@ class _Profiler:
         self._enough.set()
         call.reply(b"")
 
-    def _collect(self, seconds: float) -> bytes:
+    def _collect(self, seconds: float, enough: threading.Event) -> bytes:
         """A serialized tensorflow.profiler.XSpace."""
         with tempfile.TemporaryDirectory() as folder:
             session: Any = _pywrap_profiler.ProfilerSession()
             session.start(folder, {})
-            self._enough.wait(seconds)
+            enough.wait(seconds)
             session.export_to_tb()
             traces = sorted(Path(folder).rglob("*.xplane.pb"))
             if traces and self._log_dir:

@@ -20,7 +20,6 @@ import logging
 import os
 import queue
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +75,8 @@ class Servable:
     ):
         self.signatures = dict(signatures)
         self.runtime = runtime  # "TF1", "TF2" or "TFLite", as metrics call them
+        self.close = close
         self._execute = execute
-        self._close = close
-        self._changed = threading.Condition(threading.Lock())
-        self._running = 0
-        self._closed = False
         self._ranks = rank.Verifier(graph, self.signatures) if graph else None
 
     def run(self, signature: str, feeds: Arrays, fetches: Sequence[str]) -> Arrays:
@@ -96,35 +92,8 @@ class Servable:
             Arrays by alias.
 
         Raises:
-            ServingError: What the model makes of the values; UNAVAILABLE when closed.
+            ServingError: What the model makes of the values.
         """
-        with self._changed:
-            if self._closed:
-                raise ServingError(
-                    grpc.StatusCode.UNAVAILABLE, "This version is being unloaded"
-                )
-            self._running += 1
-        try:
-            return self._run(signature, feeds, fetches)
-        finally:
-            with self._changed:
-                self._running -= 1
-                if self._closed:
-                    self._changed.notify_all()
-
-    def close(self) -> None:
-        """Gives the memory back, when the calls that run have ended.
-
-        Callers who gave up have left their calls running: no request waits for those.
-        """
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.wait_for(lambda: not self._running)
-        self._close()
-
-    def _run(self, signature: str, feeds: Arrays, fetches: Sequence[str]) -> Arrays:
         if self._ranks:
             self._ranks.verify(signature, feeds)
         try:

@@ -308,6 +308,14 @@ def test_an_error_while_waiting_says_that_the_run_goes_on(vertex, typed):
     )
 
 
+@pytest.fixture
+def interruptible():
+    """A shell that runs tests in the background has switched SIGINT off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupts(number):
     """A step of a run at which somebody stops the command that follows it."""
     return lambda _: os.kill(os.getpid(), number)
@@ -316,6 +324,7 @@ def interrupts(number):
 @pytest.mark.parametrize(
     ("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
+@pytest.mark.usefixtures("interruptible")
 def test_a_command_that_follows_can_be_stopped(vertex, typed, number, exit_status):
     existing_run(vertex)
     vertex.progress = [interrupts(number)]
@@ -544,6 +553,7 @@ def test_a_refused_run_leaves_one_line_and_no_run(vertex, typed):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("interruptible")
 def test_stopping_a_submit_that_waits_leaves_the_run_alone(vertex, typed):
     vertex.progress = [interrupts(signal.SIGINT)]
     status, out, err = typed("submit", *ASKED, "--run_id", "nightly-7", "--wait")

@@ -212,6 +212,33 @@ def test_request_larger_than_a_batch_is_split_if_allowed():
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_split_request_fails_when_all_its_parts_have_ended():
+    running, started = set(), threading.Event()
+
+    def run(feeds):
+        first = feeds["x"][0]
+        running.add(first)
+        try:
+            if first == 0:
+                assert started.wait(LONG)
+                raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "the first part")
+            started.set()
+            time.sleep(0.05)
+            return half_plus_two(feeds)
+        finally:
+            running.remove(first)
+
+    split = parameters(
+        max_batch_size=100,
+        max_execution_batch_size=2,
+        enable_large_batch_splitting=True,
+        num_batch_threads=2,
+    )
+    with pytest.raises(ServingError, match="the first part"):
+        submit(Batcher(run, split), rows(*range(6)))
+    assert not running
+
+
 def test_split_request_that_never_fits_the_queue_is_refused_before_it_runs():
     recorder = Recorder()
     split = parameters(

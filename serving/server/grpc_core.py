@@ -42,8 +42,8 @@ class Call:
     """A client's call. Any thread may answer it, and what comes too late is dropped."""
 
     __slots__ = (
-        "_call", "_ended", "_lock", "_on_end", "_queue", "_sending", "_started",
-        "deadline", "spare",
+        "_call", "_ended", "_finished", "_lock", "_on_end", "_queue", "_sending",
+        "_started", "deadline", "spare",
     )  # fmt: skip
 
     def __init__(self, call: Any, deadline: float | None, spare: Callable[[], bool]):
@@ -55,6 +55,7 @@ class Call:
         self._queue: deque[tuple[Any, ...]] = deque()  # batches of operations to send
         self._sending = False
         self._started = False  # headers are sent, or queued
+        self._finished = False  # the status is
         self._ended = False
         self._on_end: list[Callable[[], object]] = []
 
@@ -78,19 +79,21 @@ class Call:
         self, code: grpc.StatusCode = grpc.StatusCode.OK, details: str = ""
     ) -> None:
         """The end, without a message."""
-        self._push(_status(code, details))
+        self._push(_status(code, details), last=True)
 
     def reply(self, message: bytes) -> None:
         """The only message, and the end."""
         self._push(
             cygrpc.SendMessageOperation(message, _FLAGS),
             _status(grpc.StatusCode.OK, ""),
+            last=True,
         )
 
-    def _push(self, *operations: Any) -> None:
+    def _push(self, *operations: Any, last: bool = False) -> None:
         with self._lock:
-            if self._ended:
+            if self._ended or self._finished:
                 return
+            self._finished = last
             if not self._started:
                 self._started = True
                 headers = cygrpc.SendInitialMetadataOperation(None, _FLAGS)

@@ -54,7 +54,7 @@ def test_many_calls_at_once_get_their_own_answers(serve):
     assert len(method(bytes(3_000_000), timeout=LONG)) == 3_000_000
 
 
-def test_answers_may_come_from_any_thread_and_only_the_first_counts(serve):
+def test_answers_may_come_from_any_thread_and_only_the_first_counts(serve, caplog):
     def later(message, call):
         def answer():
             call.reply(message)
@@ -64,7 +64,9 @@ def test_answers_may_come_from_any_thread_and_only_the_first_counts(serve):
         threading.Timer(0.01, answer).start()
 
     _, channel = serve({"/a.B/Later": later})
-    assert channel.unary_unary("/a.B/Later")(b"x", timeout=LONG) == b"x"
+    for _ in range(20):
+        assert channel.unary_unary("/a.B/Later")(b"x", timeout=LONG) == b"x"
+    assert not caplog.records
 
 
 def test_refusals(serve):

@@ -131,15 +131,13 @@ def test_a_caller_that_has_gone_is_noticed(serve, how):
         held.append(call)
 
     _, channel = serve({"/a.B/Hold": hold})
+    seconds = 2.0 if how == "deadline" else LONG
     before = time.monotonic()
-    call = channel.unary_unary("/a.B/Hold").future(
-        b"", timeout=0.3 if how == "deadline" else LONG
-    )
+    call = channel.unary_unary("/a.B/Hold").future(b"", timeout=seconds)
     wait_until(lambda: held)
     assert not held[0].ended()
-    assert held[0].deadline == pytest.approx(
-        before + (0.3 if how == "deadline" else LONG), abs=0.2
-    )
+    # The client counts from its call on, which a busy machine may delay.
+    assert before + seconds - 0.1 < held[0].deadline < time.monotonic() + seconds + 0.1
     if how == "cancel":
         call.cancel()
     elif how == "connection":

@@ -231,7 +231,7 @@ class Server:
             _refuse(event.call, code, "Concurrent RPC limit exceeded!")
             return
         call = Call(event.call, _deadline(event.call_details.deadline), self._spare)
-        name = event.call_details.method.decode(errors="replace")
+        name = event.call_details.method
 
         def closed(_: Any) -> None:
             with self._lock:
@@ -241,7 +241,7 @@ class Server:
         def received(event: Any) -> None:
             message = event.batch_operations[0].message()
             if message is None:
-                details = f'"{name}" requires exactly one request message.'
+                details = f'"{name.decode()}" requires exactly one request message.'
                 call.finish(grpc.StatusCode.UNIMPLEMENTED, details)
                 return
             with self._lock:

@@ -97,6 +97,7 @@ class Version:
     def close(self) -> None:
         """Gives everything back; no request runs any more."""
         self.refuse()
+        self._batchers.clear()  # they hold the servable, and a version is remembered
         if self.servable is not None:
             self.servable.close()
             self.servable = None

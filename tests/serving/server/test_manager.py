@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import model_pb2
 
-from serving.server import savedmodel
+from serving.server import pending, savedmodel
+from serving.server.batching import BatchingParameters
 from serving.server.configuration import Model
 from serving.server.errors import ServingError
 from serving.server.manager import Manager, Policy, State, Version
@@ -382,6 +384,30 @@ def test_unloading_gives_memory_back(manage, made, tmp_path):
     )
     grown = processes.resident_bytes(os.getpid()) - before
     assert grown < 30e6, f"{grown / 1e6:.0f} MB for 20 swaps"
+
+
+def test_unloaded_version_keeps_nothing_of_its_batches(manage, made, tmp_path):
+    def load_batched(model: Model, version: Version) -> None:
+        load(model, version)
+        version.batching = BatchingParameters()
+
+    add(made, tmp_path, 1)
+    manager = manage(load_batched)
+    manager.start({"m": model(tmp_path)})
+    with manager.use(spec()) as version:
+        batcher = version.batcher("serving_default")
+        outputs = pending.wait(batcher.submit({"x": np.ones(1, np.float32)}))
+        assert outputs["y"].shape == (1,)
+        servable = weakref.ref(version.servable)
+    del batcher
+    manager.reload({})
+
+    def released() -> bool:
+        gc.collect()
+        return servable() is None
+
+    processes.wait_for(released)  # although the version is remembered, by us as well
+    assert version.state == State.END
 
 
 def test_random_histories_end_as_the_folder_says(manage, made, tmp_path):

@@ -66,7 +66,7 @@ class Version:
         self.error = ""
         self.servable: Servable | None = None
         self.users = 0  # requests running on it
-        self.fingerprint: object = None  # of the folder, when loading failed
+        self.fingerprint: object = None  # of the folder being loaded; None: it has gone
         self.retry: threading.Timer | None = None  # a failed load waits for it
         self.unwanted = False  # before it was loaded
         self.batching: BatchingParameters | None = None
@@ -372,7 +372,10 @@ class Manager:
                 if version.number not in wanted and spared:
                     self._drop(version)
             for version in versions.values():
-                if version.number not in wanted and version.state < State.AVAILABLE:
+                if version.number in wanted:
+                    continue
+                version.fingerprint = None  # a load that fails says nothing of the next
+                if version.state < State.AVAILABLE:
                     version.unwanted = True  # who loads it sees this
                     if version.retry:
                         self._give_up(version)
@@ -381,7 +384,7 @@ class Manager:
 
     @staticmethod
     def _worth_another_load(version: Version, folder: Path) -> bool:
-        """A version that ended: unloaded and wanted again, or failed and changed."""
+        """One that ended: unloaded, or failed and since then changed or been away."""
         if version.state != State.END:
             return False
         return not version.error or version.fingerprint != _fingerprint(folder)
@@ -400,12 +403,13 @@ class Manager:
 
     def _bring_up(self, model: Model, version: Version, attempt: int = 0) -> None:
         """Loads a version; on a thread of the pool."""
+        fingerprint = _fingerprint(version.folder)  # may take long: not with the lock
         with self._changed:
             if version.unwanted or self._stopped.is_set():
                 self._give_up(version)
                 return
             version.state = State.LOADING
-        fingerprint = _fingerprint(version.folder)
+            version.fingerprint = fingerprint
         began = time.monotonic()
         try:
             self._load(model, version)
@@ -419,7 +423,6 @@ class Manager:
             )  # fmt: skip
             with self._changed:
                 version.error = str(error)[:1024] or type(error).__name__
-                version.fingerprint = fingerprint
                 if attempt < self._policy.max_retries and not version.unwanted:
                     self._retry_later(model, version, attempt + 1)
                 else:
@@ -546,12 +549,17 @@ class Manager:
 
 
 def _fingerprint(folder: Path) -> object:
-    """Changes when a file of the folder does."""
+    """Changes when a file of the folder does.
+
+    A copy may keep the time of modification, and a new file may be given the inode of one
+    just removed; the time of its last change (ctime) cannot be set.
+    """
     found = []
     for parent, _, names in os.walk(folder):
         for name in names:
+            path = os.path.join(parent, name)
             with contextlib.suppress(OSError):
-                stat = os.stat(os.path.join(parent, name))
-                path = os.path.join(parent, name)
-                found.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+                stat = os.stat(path)
+                times = stat.st_mtime_ns, stat.st_ctime_ns
+                found.append((path, stat.st_size, stat.st_ino, *times))
     return sorted(found)

@@ -223,6 +223,54 @@ def test_versions_that_wait_for_a_retry_hold_nobody_up(manage, made, tmp_path):
     assert manager.statuses(spec(3))[0][2] != ""
 
 
+@pytest.mark.parametrize("moment", ["while it loads", "after it has failed"])
+def test_a_version_taken_away_and_put_back_is_loaded_again(
+    manage, made, tmp_path, moment
+):
+    """The very same files: that they could not be read once says nothing any more."""
+    add(made, tmp_path, 1)
+    loading, go = threading.Event(), threading.Event()
+
+    def fail_once(model: Model, version: Version) -> None:
+        if version.number == 2 and not go.is_set():
+            loading.set()
+            assert go.wait(60)
+            raise OSError("the files have gone")
+        load(model, version)
+
+    manager = manage(fail_once)
+    manager.start({"m": model(tmp_path, policy="all")})
+    add(made, tmp_path, 2)
+    manager.poll()
+    assert loading.wait(60)
+    if moment == "after it has failed":
+        go.set()
+        processes.wait_for(lambda: manager.statuses(spec(2))[0][1] == State.END)
+        manager.poll()
+        assert manager.statuses(spec(2)) == [(2, State.END, "the files have gone")]
+    (tmp_path / "2").rename(tmp_path / "away")
+    manager.poll()
+    (tmp_path / "away").rename(tmp_path / "2")
+    manager.poll()
+    go.set()
+    settle(manager, 1, 2)
+
+
+def test_a_file_mended_in_place_counts_as_changed(manage, made, tmp_path):
+    """By a copy that keeps times, to a file of the same length."""
+    add(made, tmp_path, 1, 2)
+    file = tmp_path / "2" / "saved_model.pb"
+    content, stat = file.read_bytes(), file.stat()
+    file.write_bytes(bytes(len(content)))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    manager = manage()
+    manager.start({"m": model(tmp_path, policy="all")})
+    processes.wait_for(lambda: manager.statuses(spec(2))[0][1] == State.END)
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    settle(manager, 1, 2)
+
+
 def test_going_back_to_an_older_version(manage, made, tmp_path):
     add(made, tmp_path, 1, 2)
     manager = manage()

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server import (
+    batching,
     configuration,
     grpc_core,
     grpc_services,
@@ -240,8 +241,7 @@ def _roots(flags: Flags, models: Mapping[str, Model]) -> tuple[str, ...]:
 
 
 def _threads() -> int:
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
-    return max(16, 4 * processors)
+    return max(16, 4 * batching.processors())
 
 
 def _health(flags: Flags) -> Any:

@@ -36,8 +36,9 @@ Arrays = Mapping[str, np.ndarray]
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)
+def processors() -> int:
+    """How many this process may use."""
+    available = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(available(0)) if available else os.cpu_count() or 1
 
 
@@ -51,7 +52,7 @@ class BatchingParameters:
 
     max_batch_size: int = 1000  # rows of one request, and of one batch
     batch_timeout_micros: int = 0  # a batch that is not full waits this long for more
-    num_batch_threads: int = dataclasses.field(default_factory=_cores)
+    num_batch_threads: int = dataclasses.field(default_factory=processors)
     max_enqueued_batches: int = 10  # waiting; further requests are refused
     allowed_batch_sizes: tuple[int, ...] = ()  # batches are padded up to one of these
     pad_variable_length_inputs: bool = False

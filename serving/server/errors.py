@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
+from google.protobuf.message import DecodeError
 
 # tensorflow/serving cuts error texts at this length (model_servers/grpc_status_util.cc);
 # they travel in a header, and clients refuse long headers.
 _LONGEST = 1024
+
+INTERNAL = "Internal error; the server's log has more"  # which may hold callers' data
 
 
 class ServingError(Exception):
@@ -33,3 +38,15 @@ def not_found(message: str) -> ServingError:
 def failed_precondition(message: str) -> ServingError:
     """Right in itself, but not for the models as they are."""
     return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def parse(kind: Any, data: bytes) -> Any:
+    """A message of this class from its serialized form.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT; it is no such message.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise invalid(f"The request is not a {kind.DESCRIPTOR.name}") from None

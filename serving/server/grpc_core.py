@@ -28,6 +28,8 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc
 
+from serving.server.errors import INTERNAL, ServingError
+
 # One at least always reads the queue; the others may be lent to run a model. More of
 # them than that change places for nothing.
 _THREADS = 3
@@ -130,8 +132,8 @@ class Server:
 
     Args:
         methods: By full name, "/package.Service/Method": takes a serialised message and
-            answers the call, now or later, on this thread or another. It must not wait
-            or work for long, unless `call.spare()`.
+            answers the call, now or later, on this thread or another, or raises a
+            ServingError. It must not wait or work for long, unless `call.spare()`.
         most_calls: At the same time; further ones get RESOURCE_EXHAUSTED.
         options: The core's channel arguments.
     """
@@ -248,6 +250,11 @@ class Server:
                 self._busy += 1
             try:
                 method(message, call)
+            except ServingError as error:
+                call.finish(error.code, error.message)
+            except Exception:
+                _log.exception("%s failed", name.decode())
+                call.finish(grpc.StatusCode.INTERNAL, INTERNAL)
             finally:
                 with self._lock:
                     self._busy -= 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -24,7 +24,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import grpc_core, metrics, pending
-from serving.server.errors import ServingError
+from serving.server.errors import INTERNAL, ServingError, parse
 from serving.server.handlers import Call, Service
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -85,7 +85,7 @@ def _method(
         began = time.perf_counter()
         model, code, text, message = "", grpc.StatusCode.OK, "", b""
         try:
-            request = kind.FromString(data)
+            request = parse(kind, data)
             del data  # a large request is not held twice
             model = _model_name(request)
             response = await handle(
@@ -94,12 +94,8 @@ def _method(
             message = response.SerializeToString()
         except ServingError as error:
             code, text = error.code, error.message
-        except DecodeError:
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            text = f"The request is not a {kind.DESCRIPTOR.full_name}"
-        except Exception:  # a mistake of ours; its text may hold a caller's data
-            code = grpc.StatusCode.INTERNAL
-            text = "Internal error; the server's log has more"
+        except Exception:  # a mistake of ours
+            code, text = grpc.StatusCode.INTERNAL, INTERNAL
             _log.exception("%s failed", method)
         if counted:  # before the answer: who has one finds it counted
             seconds = time.perf_counter() - began

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
 from serving.server import grpc_core
+from serving.server.errors import parse
 
 
 class Health:
@@ -40,9 +40,7 @@ class Health:
             call.finish(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
 
     def _check(self, data: bytes, call: grpc_core.Call) -> None:
-        request = _parse(data, call)
-        if request is None:
-            return
+        request = parse(health_pb2.HealthCheckRequest, data)
         context = _Context(call)
         response = self._servicer.Check(request, context)
         if context.code is None:
@@ -51,9 +49,7 @@ class Health:
             call.finish(context.code, f"unknown service {request.service}")
 
     def _watch(self, data: bytes, call: grpc_core.Call) -> None:
-        request = _parse(data, call)
-        if request is None:
-            return
+        request = parse(health_pb2.HealthCheckRequest, data)
 
         def send(response: Any) -> None:
             if response is None:
@@ -75,13 +71,3 @@ class _Context:
 
     def set_code(self, code: grpc.StatusCode) -> None:
         self.code = code
-
-
-def _parse(data: bytes, call: grpc_core.Call) -> Any:
-    """The request; None if it is none, which the caller is then told."""
-    try:
-        return health_pb2.HealthCheckRequest.FromString(data)
-    except DecodeError:
-        code = grpc.StatusCode.INVALID_ARGUMENT
-        call.finish(code, "The request is not a grpc.health.v1.HealthCheckRequest")
-        return None

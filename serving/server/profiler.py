@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 from tensorflow.python.profiler.internal import _pywrap_profiler
 
 from serving.server import grpc_core, pending, protos
+from serving.server.errors import INTERNAL, parse
 
 SERVICE = "tensorflow.ProfilerService"
 _LONGEST_MS = 60_000
@@ -44,7 +44,7 @@ def methods(log_dir: str = "") -> dict[str, grpc_core.Method]:
     profiler = _Profiler(log_dir)
     return {
         f"/{SERVICE}/Profile": lambda data, call: pending.start(
-            profiler.profile(data, call)
+            profiler.profile(parse(_MESSAGES["ProfileRequest"], data), call)
         ),
         f"/{SERVICE}/Terminate": profiler.terminate,
     }
@@ -56,14 +56,9 @@ class _Profiler:
         self._busy = threading.Lock()
         self._enough = threading.Event()
 
-    async def profile(self, data: bytes, call: grpc_core.Call) -> None:
+    async def profile(self, request: Any, call: grpc_core.Call) -> None:
         """Collects for the duration asked, and answers with an XSpace."""
-        try:
-            milliseconds = _MESSAGES["ProfileRequest"].FromString(data).duration_ms
-        except DecodeError:
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            call.finish(code, "The request is not a ProfileRequest")
-            return
+        milliseconds = request.duration_ms
         if not 0 < milliseconds <= _LONGEST_MS:
             call.finish(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -81,9 +76,7 @@ class _Profiler:
             trace = await pending.in_thread(self._collect, milliseconds / 1e3, enough)
         except Exception:
             _log.exception("no trace could be collected")
-            call.finish(
-                grpc.StatusCode.INTERNAL, "Internal error; the server's log has more"
-            )
+            call.finish(grpc.StatusCode.INTERNAL, INTERNAL)
             return
         finally:
             self._busy.release()

@@ -37,7 +37,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import json_arrays, metrics, page
-from serving.server.errors import ServingError, invalid
+from serving.server.errors import INTERNAL, ServingError, invalid
 from serving.server.handlers import Call, Service
 from serving.server.pending import Pending, Workers
 
@@ -281,10 +281,7 @@ class _Rest:
                 error = raised
             except Exception:
                 _log.exception("a REST request failed")
-                error = ServingError(
-                    grpc.StatusCode.INTERNAL,
-                    "Internal error; the server's log says more",
-                )
+                error = ServingError(grpc.StatusCode.INTERNAL, INTERNAL)
             with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
                 loop.call_soon_threadsafe(self._done, answered, answer, error)
 

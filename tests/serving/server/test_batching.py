@@ -465,7 +465,7 @@ def test_defaults_are_tensorflow_servings():
     defaults = BatchingParameters()
     assert (defaults.max_batch_size, defaults.max_enqueued_batches) == (1000, 10)
     assert defaults.batch_timeout_micros == 0
-    assert defaults.num_batch_threads == batching._cores()
+    assert defaults.num_batch_threads == batching.processors()
 
 
 # What a caller does: its rows, its row width, and whether the model chokes on it, it has

@@ -795,6 +795,23 @@ def test_passed_deadlines_and_cancelled_calls_do_no_work(server):
     assert caught.value.code == Code.CANCELLED
 
 
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("/tensorflow.serving.PredictionService/Predict", "PredictRequest"),
+        ("/tensorflow.serving.ModelService/GetModelStatus", "GetModelStatusRequest"),
+        ("/grpc.health.v1.Health/Check", "HealthCheckRequest"),
+        ("/grpc.health.v1.Health/Watch", "HealthCheckRequest"),
+        ("/tensorflow.ProfilerService/Profile", "ProfileRequest"),
+    ],
+)
+def test_what_is_no_protobuf_is_said_to_be_none(client, method, kind):
+    call = client.channel.unary_unary(method)
+    assert refusal(call, b"\xff\xff") == (
+        Code.INVALID_ARGUMENT, f"The request is not a {kind}",
+    )  # fmt: skip
+
+
 def test_profiler_answers_with_a_trace(server, client):
     profile = client.channel.unary_unary("/tensorflow.ProfilerService/Profile")
     request = b"\x08\xac\x02"  # duration_ms: 300

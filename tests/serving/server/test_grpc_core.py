@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from serving.server import grpc_core
+from serving.server.errors import not_found
 
 LONG = 20.0
 # What the core says to a call that a stopping server cancels, or does not take.
@@ -87,18 +88,30 @@ def test_refusals(serve):
     )  # fmt: skip
 
 
-def test_a_method_that_raises_takes_nobody_else_along(serve, caplog):
-    def broken(message, call):
-        raise ValueError("a mistake")
+def test_what_a_method_raises_is_answered(serve, caplog):
+    """A refusal as it is; a mistake without its text, which is the log's."""
 
-    _, channel = serve({"/a.B/Broken": broken, "/a.B/Echo": echo})
-    calls = [
-        channel.unary_unary("/a.B/Broken").future(b"", timeout=1) for _ in range(9)
-    ]
-    method = channel.unary_unary("/a.B/Echo")
-    assert method(b"x", timeout=LONG) == b"x"
-    assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    assert "could not be served" in caplog.text
+    def refuse(message, call):
+        raise not_found("no such thing")
+
+    def broken(message, call):
+        raise ValueError("a secret")
+
+    _, channel = serve(
+        {"/a.B/Refuse": refuse, "/a.B/Broken": broken, "/a.B/Echo": echo}
+    )
+    Code = grpc.StatusCode
+    for _ in range(9):
+        assert code(lambda: channel.unary_unary("/a.B/Broken")(b"", timeout=LONG)) == (
+            Code.INTERNAL, "Internal error; the server's log has more",
+        )  # fmt: skip
+    assert "a secret" in caplog.text
+    caplog.clear()
+    assert code(lambda: channel.unary_unary("/a.B/Refuse")(b"", timeout=LONG)) == (
+        Code.NOT_FOUND, "no such thing",
+    )  # fmt: skip
+    assert not caplog.records
+    assert channel.unary_unary("/a.B/Echo")(b"x", timeout=LONG) == b"x"
 
 
 def test_calls_beyond_the_limit_are_refused_and_places_come_back(serve):
@@ -220,13 +233,16 @@ def test_stop_lets_calls_end_and_cancels_what_takes_longer(serve):
     quick, slow = (method.future(name, timeout=LONG) for name in (b"quick", b"slow"))
     wait_until(lambda: len(held) == 2)
     with ThreadPoolExecutor(1) as pool:
-        stopping = pool.submit(server.stop, 0.5)
+        stopping = pool.submit(server.stop, 1.0)
         wait_until(lambda: server._stopping)
-        assert code(lambda: method(b"new", timeout=LONG))[0] in GONE
+        new = method.future(b"new", timeout=LONG)  # not taken, or just before
         held[b"quick"].reply(b"in time")
         stopping.result(LONG)
     assert quick.result() == b"in time"
     assert slow.code() in GONE
+    assert new.code() in GONE
+    assert code(lambda: method(b"newer", timeout=LONG))[0] in GONE
+    assert b"newer" not in held
     held[b"slow"].reply(b"too late")
     server.stop(0)  # nothing happens
 

@@ -20,6 +20,7 @@ from components import pushed_model as properties
 from components.atomic_pusher import ledger, object_storage, publish
 from components.model_chooser.executor import DECISION_FILE
 from pipeline.report.parts import RUN_FILE
+from pipeline.vertex.place import run_of
 
 MODEL, MODEL_BLESSING, INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
 DECISION, CONFIGURATION = "decision", "configuration"
@@ -151,7 +152,7 @@ def _origin(
         role=role or None,
         model_uri=_trained(input_dict) or None,
         artifact_uri=pushed_uri,
-        run=run.get("run_id") or _run_of(pushed_uri),
+        run=run.get("run_id") or run_of(pushed_uri),
         pipeline=config.get("pipeline_name"),
         dataset=config.get("data", {}).get("name"),
         policy=decision.get("policy"),
@@ -171,12 +172,3 @@ def _read_json(
     path = os.path.join(artifact_utils.get_single_uri(input_dict[key]), name)
     with fileio.open(path, "rb") as file:
         return json.load(file)
-
-
-def _run_of(uri: str) -> str | None:
-    """The pipeline job, from where Vertex AI lets it write.
-
-    That is <root>/<project number>/<job>/<task>_<number>/<output>.
-    """
-    parts = uri.removeprefix(ledger.SCHEME).rstrip("/").split("/")
-    return parts[-3] if len(parts) >= 5 else None

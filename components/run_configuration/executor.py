@@ -24,6 +24,7 @@ from pipeline.report.parts import RUN_FILE
 from pipeline.resolve import resolve
 from pipeline.vertex import cost, hardware, parameters
 from pipeline.vertex.overrides import assignment, decode
+from pipeline.vertex.place import run_of
 
 OVERRIDES, FIXED, TRAINING_JOBS = "overrides", "fixed", "training_jobs"
 CONFIGURATION = "configuration"
@@ -88,7 +89,7 @@ class Executor(base_executor.BaseExecutor):
             fileio.makedirs(os.path.dirname(value.uri))
             value.value = values[key]
         record = {
-            "run_id": _run_id(configuration.uri),
+            "run_id": run_of(configuration.uri),
             "facts": facts.run_facts(to_dict(config), resolved.data_reason, began)
             | {"platform": _platform(config.vertex)},
             "overrides": given,
@@ -97,11 +98,6 @@ class Executor(base_executor.BaseExecutor):
         fileio.makedirs(configuration.uri)
         with fileio.open(os.path.join(configuration.uri, RUN_FILE), "w") as file:
             file.write(json.dumps(record, indent=2, sort_keys=True))
-
-
-def _run_id(uri: str) -> str:
-    """The pipeline job's id; uri: <root>/<project number>/<job id>/<task>_<id>/<key>."""
-    return uri.rstrip("/").split("/")[-3]
 
 
 def _platform(vertex: VertexConfig) -> str:

@@ -75,13 +75,9 @@ def _clients(settings: Settings) -> tuple[Any, Any]:
     place = find(vertex, os.environ)
 
     def connect(kind: Any) -> Any:
-        if place.secure:
-            return kind(client_options={"api_endpoint": place.target})
-        import grpc
-
-        # On this machine only: no TLS, and no credentials.
-        transport = kind.get_transport_class("grpc")
-        return kind(transport=transport(channel=grpc.insecure_channel(place.target)))
+        if not place.secure:
+            return place.open_insecure(kind)
+        return kind(client_options={"api_endpoint": place.target})
 
     return (
         connect(aiplatform_v1.ModelServiceClient),

@@ -91,9 +91,8 @@ def connect(
 
 
 def _client(kind: Any, place: Place) -> Any:
-    if not place.secure:  # loopback (see place.find): no TLS, and no credentials
-        transport = kind.get_transport_class("grpc")
-        return kind(transport=transport(channel=grpc.insecure_channel(place.target)))
+    if not place.secure:
+        return place.open_insecure(kind)
     try:
         with warnings.catch_warnings():
             # Google's remark on a quota project; if it matters, the error says so.

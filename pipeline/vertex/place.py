@@ -2,7 +2,8 @@
 
 Comes in: what a person typed, RUN or SCHEDULE as an id or a whole resource name, and the
 variable that gcloud knows for another address of the service. Goes out: checked names,
-addresses of the console's pages, ids of new runs. Standard library only.
+addresses of the console's pages, ids of runs. Standard library only, until a service of
+this machine is opened.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import secrets
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.config import ConfigError, VertexConfig
 
@@ -47,6 +49,13 @@ class Place:
     def parent(self) -> str:
         """Resource name of the region in the project."""
         return f"projects/{self.project}/locations/{self.region}"
+
+    def open_insecure(self, kind: Any) -> Any:
+        """Google's client of a service where `secure` is false: no TLS, no credentials."""
+        import grpc  # only here: commands that talk to nobody start without it
+
+        transport = kind.get_transport_class("grpc")
+        return kind(transport=transport(channel=grpc.insecure_channel(self.target)))
 
     def resource(self, collection: str, identifier: str) -> str:
         """Resource name of, for example, a run: collection "pipelineJobs"."""
@@ -130,6 +139,15 @@ def new_run_id(pipeline_name: str, now: datetime.datetime) -> str:
     """An id that no other run has, so that asking twice cannot make two runs."""
     stamp = now.astimezone(datetime.UTC).strftime("%Y%m%d%H%M%S")
     return f"{pipeline_name[:_LONGEST_NAME].rstrip('-')}-{stamp}-{secrets.token_hex(3)}"
+
+
+def run_of(uri: str) -> str | None:
+    """The id of the run that wrote an artifact, from where Vertex AI has it written.
+
+    That is <root>/<project number>/<run>/<task>_<number>/<output>.
+    """
+    parts = uri.removeprefix("gs://").rstrip("/").split("/")
+    return parts[-3] if len(parts) >= 5 else None
 
 
 def check_run_id(run_id: str) -> None:

@@ -214,6 +214,25 @@ def test_run_ids_fit_and_differ():
         place.check_run_id(run_id)
 
 
+@pytest.mark.parametrize(
+    ("uri", "run"),
+    [
+        (
+            "gs://bucket/pipelines/42/cifar-resnet-2026/Pusher_-17/pushed_model",
+            "cifar-resnet-2026",
+        ),
+        (
+            "gs://bucket/42/cifar-resnet-2026/Pusher_-17/pushed_model/",
+            "cifar-resnet-2026",
+        ),
+        ("gs://bucket/elsewhere/pushed_model", None),
+        ("", None),
+    ],
+)
+def test_an_artifacts_address_names_its_run(uri, run):
+    assert place.run_of(uri) == run
+
+
 # ---- status, cancel ------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ so its Profile method is answered here, on the server's port. What differs: no p
 a request reaches the file system, so a request's repository_root is not written to. The
 trace is in the answer; and it is written to --profiler_log_dir, if the server was started
 with one, which is where to point TensorBoard after
-`tf.profiler.experimental.client.trace`. One trace at a time, of at most a minute.
+`tf.profiler.experimental.client.trace`. One trace at a time, of at most a minute. Monitor
+is for TPUs, and unimplemented in TensorFlow's server as well.
 
 Source: tsl/profiler/protobuf/profiler_service.proto (names and numbers of fields),
 xla/tsl/profiler/rpc/profiler_service_impl.cc.

@@ -8,7 +8,8 @@ images could not be used, 2 wrong arguments, 3 the server did not do what was as
 from __future__ import annotations
 
 import argparse
-import os
+import io
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,18 +26,21 @@ PROGRAM = "python -m serving.client"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     options = _parser().parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may be anything
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _classifier(options) as classifier:
-            return options.run(classifier, options)
+            done = options.run(classifier, options)
+        sys.stdout.flush()
+        return done
     except ServingError as error:
         sys.stderr.write(f"{PROGRAM}: {error}{_remedy(error, options)}\n")
         return 2 if isinstance(error, InvalidInput) and not error.address else 3
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            # Nobody reads on, as with `| head`; Python would complain again at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            commands.discard_stdout()
             return 0
-        sys.stderr.write(f"{PROGRAM}: {error.filename}: {error.strerror}\n")
+        sys.stderr.write(f"{PROGRAM}: {error.filename or 'output'}: {error.strerror}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -63,8 +67,13 @@ def _classifier(options: argparse.Namespace) -> Classifier:
             raise InvalidInput("--metadata takes KEY=VALUE, and one of them has no =")
         metadata[key] = value
     if options.token_file:
-        with open(options.token_file, encoding="utf-8") as file:
-            metadata["authorization"] = f"Bearer {file.read().strip()}"
+        with open(options.token_file, encoding="ascii") as file:
+            try:
+                metadata["authorization"] = f"Bearer {file.read().strip()}"
+            except UnicodeDecodeError:
+                raise InvalidInput(
+                    f"--token_file {options.token_file} is not ASCII text"
+                ) from None
     secure = parse_address(options.server).secure or options.tls
     files = (options.ca, options.certificate, options.key, options.server_name)
     tls = None
@@ -196,4 +205,9 @@ def _common() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: what is half written is taken back.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Python has none where the shell closed them (>&-).
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
     sys.exit(main())

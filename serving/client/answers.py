@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from serving.client import messages, tensors
+from serving.client.configured import DEFAULT_SIGNATURE
 from serving.client.errors import InvalidInput, InvalidResponse, ServingError
 from serving.client.images import Prepared, Request
 from serving.client.options import Config
@@ -53,11 +54,18 @@ def call(
     if not isinstance(inputs, Mapping) or not inputs:
         raise InvalidInput("inputs: a dictionary from input names to arrays is needed")
     for name in inputs:
-        if not isinstance(name, str) or not name:
+        if not _is_name(name):
             raise InvalidInput(f"inputs: {name!r} is no input's name")
-    if isinstance(output_filter, str):
+    if isinstance(output_filter, str) or not all(map(_is_name, output_filter)):
         raise InvalidInput("output_filter: a list of output names is needed")
+    signature_name = signature_name or DEFAULT_SIGNATURE  # as in the protocol
+    if not _is_name(signature_name):
+        raise InvalidInput(f"signature_name={signature_name!r} is no signature's name")
     return Call(signature_name, dict(inputs), tuple(output_filter))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def image_call(request: Request) -> Call:

@@ -14,7 +14,9 @@ from serving.client.configured import (
     Images,
     Patience,
     may_be_one_image,
+    probe,
     raise_first,
+    refused,
 )
 from serving.client.errors import (
     Cancelled,
@@ -195,28 +197,44 @@ class AsyncClassifier(Configured):
             else await asyncio.to_thread(prepare, chunk, resize=self._config.resize)
         )
         raise_first(prepared.errors, return_errors, done)
-        parts = [
-            (request, await self._classify_request(request, until, return_errors))
-            for request in prepared.requests
-        ]
+        parts = []
+        for request in prepared.requests:
+            try:
+                results = await self._classify_request(request, until)
+            except InvalidInput as error:
+                if not may_be_one_image(request):
+                    raise
+                await self._predict(answers.image_call(probe()), until)
+                results = await self._classify_apart(request, error, chunk, until)
+            errors = {
+                place: result
+                for place, result in zip(request.places, results, strict=True)
+                if isinstance(result, InvalidInput)
+            }
+            raise_first(errors, return_errors, done)
+            parts.append((request, results))
         return answers.assemble(prepared, parts)
 
     async def _classify_request(
-        self, request: Request, until: float | None, return_errors: bool
+        self, request: Request, until: float | None
     ) -> list[Prediction | ServingError]:
         from serving.client import answers
 
-        count = len(request.places)
-        try:
-            answer = await self._predict(answers.image_call(request), until)
-            return list(answers.predictions(answer, count))
-        except InvalidInput as error:
-            if not return_errors or not may_be_one_image(request):
-                raise
-            if count == 1:
-                return [error]
-        return [
-            result
-            for half in answers.halves(request)
-            for result in await self._classify_request(half, until, return_errors)
-        ]
+        answer = await self._predict(answers.image_call(request), until)
+        return list(answers.predictions(answer, len(request.places)))
+
+    async def _classify_apart(
+        self, request: Request, error: InvalidInput, chunk: Any, until: float | None
+    ) -> list[Prediction | ServingError]:
+        """Halves a request that the server refuses, to find the images it means."""
+        from serving.client import answers
+
+        if len(request.places) == 1:
+            return [refused(error, chunk[request.places[0]])]
+        results: list[Prediction | ServingError] = []
+        for half in answers.halves(request):
+            try:
+                results += await self._classify_request(half, until)
+            except InvalidInput as why:
+                results += await self._classify_apart(half, why, chunk, until)
+        return results

@@ -7,16 +7,27 @@ import collections
 import contextlib
 import csv
 import json
+import math
 import os
+import secrets
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from typing import Any
 
 from serving.client.classifier import Classifier
-from serving.client.errors import InvalidInput, ServingError, Unavailable
+from serving.client.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    ServingError,
+    Unavailable,
+)
+from serving.client.options import check_seconds
 from serving.client.progress import progress
 from serving.client.results import Prediction, Tensor, VersionStatus
 
@@ -31,8 +42,8 @@ _WARM_UP = 3  # requests of each worker before a measurement
 
 def predict(classifier: Classifier, options: argparse.Namespace) -> int:
     """Classifies files and folders; broken images are named and do not stop the rest."""
-    if options.csv == "-" and options.json == "-":
-        raise InvalidInput("--csv - and --json - cannot share stdout")
+    if options.csv and options.json and _same_file(options.csv, options.json):
+        raise InvalidInput(f"--csv and --json cannot both be written to {options.csv}")
     files = list(_files(options.paths, options.resize))
     quiet = "-" in (options.csv, options.json)
     shown: list[dict[str, Any]] = []
@@ -42,7 +53,7 @@ def predict(classifier: Classifier, options: argparse.Namespace) -> int:
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         sinks = [
-            stack.enter_context(sink(path))
+            stack.enter_context(sink(path, alone=not (options.csv and options.json)))
             for sink, path in ((_csv, options.csv), (_json, options.json))
             if path
         ]
@@ -101,30 +112,33 @@ def metadata(classifier: Classifier, options: argparse.Namespace) -> int:
 
 def watch(classifier: Classifier, options: argparse.Namespace) -> int:
     """Prints a line for each change, until interrupted or `--seconds` have passed."""
-    if options.interval <= 0:
-        raise InvalidInput(f"--interval={options.interval:g} must be above 0")
-    end = None if options.seconds is None else time.monotonic() + options.seconds
+    check_seconds("--interval", options.interval)
+    if options.seconds is not None:
+        check_seconds("--seconds", options.seconds)
+    end = math.inf if options.seconds is None else time.monotonic() + options.seconds
     known: dict[int, tuple[str, str]] = {}
-    reachable = True
-    while end is None or time.monotonic() < end:
+    complained = False
+    while (left := end - time.monotonic()) > 0:
+        found = known
         try:
-            found = {
-                entry.version: (entry.state, _fault(entry))
-                for entry in classifier.status()
-            }
-        except Unavailable as error:
-            if reachable:
+            versions = classifier.status(
+                deadline_seconds=None if left == math.inf else left
+            )
+        except (Unavailable, DeadlineExceeded, Overloaded, NotFound) as error:
+            if isinstance(error, NotFound):  # not yet, or no longer
+                found = {}
+            if not complained:
                 _stamp(str(error))
-            reachable = False
+            complained = True
         else:
-            if not reachable:
+            found = {entry.version: (entry.state, _fault(entry)) for entry in versions}
+            if complained:
                 _stamp("the server answers again")
-            reachable = True
-            for version in sorted(found.keys() | known.keys()):
-                _report_change(version, known.get(version), found.get(version))
-            known = found
-        left = options.interval if end is None else end - time.monotonic()
-        time.sleep(max(0.0, min(options.interval, left)))
+            complained = False
+        for version in sorted(found.keys() | known.keys()):
+            _report_change(version, known.get(version), found.get(version))
+        known = found
+        time.sleep(max(0.0, min(options.interval, end - time.monotonic())))
     return DONE
 
 
@@ -160,18 +174,24 @@ def bench(classifier: Classifier, options: argparse.Namespace) -> int:
                 advance(1)
 
     with ThreadPoolExecutor(options.in_flight) as threads:
-        for future in [
-            threads.submit(classifier.classify, images)
-            for _ in range(_WARM_UP * options.in_flight)
-        ]:
-            future.result()
-        with progress("measuring", options.requests, "requests") as advance:
-            began = time.perf_counter()
+        try:
             for future in [
-                threads.submit(worker, advance) for _ in range(options.in_flight)
+                threads.submit(classifier.classify, images)
+                for _ in range(_WARM_UP * options.in_flight)
             ]:
                 future.result()
-            seconds = time.perf_counter() - began
+            with progress("measuring", options.requests, "requests") as advance:
+                began = time.perf_counter()
+                for future in [
+                    threads.submit(worker, advance) for _ in range(options.in_flight)
+                ]:
+                    future.result()
+                seconds = time.perf_counter() - began
+        except BaseException:  # Ctrl-C: the threads are not to send all the rest
+            with guard:
+                left = 0
+            classifier.close()
+            raise
     figures = _figures(options, sorted(latencies), seconds, failures)
     if options.json:
         with _output(options.json) as file:
@@ -210,15 +230,20 @@ def _files(paths: Iterable[str], resize: bool) -> Iterator[str]:
     """Files as given, and all images below folders, in order of their names.
 
     Raises:
-        InvalidInput: A folder without images: surely not what was meant.
+        InvalidInput: A folder without images: surely not what was meant. One that cannot
+            be read: its images would be missing without a word.
     """
+
+    def refuse(error: OSError) -> None:
+        raise InvalidInput(f"{error.filename}: {error.strerror}")
+
     endings = _IMAGE_ENDINGS + (_OTHER_ENDINGS if resize else ())
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
         empty = True
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=refuse):
             folders.sort()
             for name in sorted(names):
                 if name.lower().endswith(endings) and not name.startswith("."):
@@ -246,16 +271,16 @@ def _row(file: str, result: Prediction | ServingError) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _csv(path: str) -> Iterator[Any]:
-    with _output(path) as file:
+def _csv(path: str, *, alone: bool) -> Iterator[Any]:
+    with _output(path, alone=alone) as file:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
         yield writer.writerow
 
 
 @contextlib.contextmanager
-def _json(path: str) -> Iterator[Any]:
-    with _output(path) as file:
+def _json(path: str, *, alone: bool) -> Iterator[Any]:
+    with _output(path, alone=alone) as file:
         separator = "[\n"
 
         def write(row: dict[str, Any]) -> None:
@@ -271,23 +296,55 @@ def _json(path: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _output(path: str) -> Iterator[IO[str]]:
-    """stdout, or a file that appears under its name when it is whole."""
+def _output(path: str, *, alone: bool = True) -> Iterator[Any]:
+    """stdout, or a file that appears under its name when it is whole.
+
+    What is no regular file, such as a pipe, is written to as it is. Not `alone`: that
+    nobody reads stdout on, as with `| head`, does not end the other output.
+    """
     if path == "-":
-        yield sys.stdout
+        yield sys.stdout if alone else _Stdout()
         return
-    partial = f"{path}.part"
+    target = os.path.realpath(path)  # a link stays one
+    stream = os.path.exists(path) and not os.path.isfile(path)
+    partial = path if stream else f"{target}.{secrets.token_hex(4)}.part"
     try:
         # Names of files need not be UTF-8; what is not is written as \\udc.. escapes.
         with open(
             partial, "w", encoding="utf-8", errors="backslashreplace", newline=""
         ) as file:
             yield file
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+        if not stream:
+            if os.path.exists(target):
+                shutil.copymode(target, partial)
+            os.replace(partial, target)
+    except BaseException as error:
+        if not stream:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+        if isinstance(error, OSError) and error.filename in (None, partial):
+            error.filename = path  # a full disk is not said to be this file's
         raise
+
+
+class _Stdout:
+    """stdout as long as somebody reads it."""
+
+    @staticmethod
+    def write(text: str) -> None:
+        try:
+            sys.stdout.write(text)
+        except BrokenPipeError:
+            discard_stdout()
+
+
+def _same_file(one: str, other: str) -> bool:
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
+def discard_stdout() -> None:
+    """Once nobody reads on; Python would complain again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_predictions(

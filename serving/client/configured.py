@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -166,3 +167,21 @@ def raise_first(errors: Mapping[int, InvalidInput], quiet: bool, done: int) -> N
         place, error = next(iter(errors.items()))
         error.add_note(f"image {done + place} of the call, from 0")
         raise error
+
+
+def refused(error: InvalidInput, image: Any) -> InvalidInput:
+    """What the server says of one image, with its path."""
+    if not isinstance(image, (str, os.PathLike)):
+        return error
+    text = f"{os.fsdecode(image)}: {error.message}"
+    return InvalidInput(text, code=error.code, address=error.address)
+
+
+def probe() -> Request:
+    """A good image: if it is refused as well, the others are not to blame."""
+    import numpy as np
+
+    from serving.client import images
+
+    value = np.array([images.blank()], dtype=object)
+    return images.Request(images.SIGNATURE_ENCODED, images.INPUT_ENCODED, value, (0,))

@@ -179,6 +179,8 @@ _REASONS = {
     "Name or service not known": "there is no such host",
     "Failed parsing HTTP/2": "it does not speak gRPC; a REST port is written http://...",
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "erification check failed": "its certificate is not for this name",
+    "ostname mismatch": "its certificate is not for this name",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted, or not for this name",
     "timed out before receiving": "it takes connections and says nothing",
 }

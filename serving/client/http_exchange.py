@@ -6,19 +6,23 @@ redirects and no proxies: what is sent reaches the given host and nobody else.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import queue
 import socket
 import ssl
+import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from serving.client.errors import (
+    Cancelled,
     DeadlineExceeded,
     InvalidInput,
     InvalidResponse,
+    ServingError,
     from_status,
 )
 from serving.client.options import TLS, Config
@@ -42,6 +46,9 @@ class Connections:
         self._connect_seconds = config.timeouts.connect
         self._headers = headers
         self._idle: queue.LifoQueue = queue.LifoQueue(_IDLE_CONNECTIONS)
+        self._guard = threading.Lock()
+        self._busy: set[_Connection] = set()
+        self._closed = False
 
     def ask(
         self, method: str, path: str, body: bytes | None, end: float
@@ -51,6 +58,16 @@ class Connections:
         Raises:
             ServingError: By status, and for whatever sockets and HTTP raise.
         """
+        try:
+            return self._ask(method, path, body, end)
+        except ServingError:
+            if self._closed:
+                raise Cancelled("the client is closed") from None
+            raise
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, end: float
+    ) -> tuple[int, bytes]:
         address = self._address
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
@@ -63,16 +80,16 @@ class Connections:
                     response = connection.getresponse()
                     break
                 except (ConnectionError, http.client.BadStatusLine):
-                    connection.close()
-                    if not kept:
+                    self._end(connection)
+                    if not kept or self._closed:
                         raise
                 except BaseException:
-                    connection.close()
+                    self._end(connection)
                     raise
             try:
                 content = _read(response)
             except BaseException:
-                connection.close()
+                self._end(connection)
                 raise
         except TimeoutError:
             raise DeadlineExceeded(
@@ -92,13 +109,20 @@ class Connections:
             reason = error.strerror or str(error)
             raise from_status("UNAVAILABLE", reason, address) from None
         if response.will_close:
-            connection.close()
+            self._end(connection)
         else:
             self._keep(connection)
         return response.status, content
 
     def close(self) -> None:
-        """Closes idle connections; exchanges that are under way end by their deadline."""
+        """Closes the connections; exchanges that are under way end with `Cancelled`.
+
+        One that is being opened ends when it is, or by `Timeouts.connect`.
+        """
+        with self._guard:
+            self._closed = True
+            for connection in self._busy:
+                connection.abort()
         while True:
             try:
                 self._idle.get_nowait().close()
@@ -112,6 +136,10 @@ class Connections:
         except queue.Empty:
             connection, kept = self._new_connection(), False
         connection.end = end
+        with self._guard:
+            self._busy.add(connection)
+            if self._closed:
+                raise Cancelled("the client is closed")
         return connection, kept
 
     def _new_connection(self) -> _Connection:
@@ -124,10 +152,18 @@ class Connections:
         )
 
     def _keep(self, connection: _Connection) -> None:
-        try:
-            self._idle.put_nowait(connection)
-        except queue.Full:
-            connection.close()
+        with self._guard:
+            self._busy.discard(connection)
+            if not self._closed:
+                with contextlib.suppress(queue.Full):
+                    self._idle.put_nowait(connection)
+                    return
+        connection.close()
+
+    def _end(self, connection: _Connection) -> None:
+        with self._guard:
+            self._busy.discard(connection)
+        connection.close()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -148,6 +184,7 @@ class _Connection(http.client.HTTPConnection):
     ) -> None:
         super().__init__(host, port or (443 if tls else 80))
         self.end = 0.0
+        self._aborted = False
         self._connect_seconds = connect_seconds
         self._tls = tls
         self._server_name = server_name or host
@@ -168,6 +205,15 @@ class _Connection(http.client.HTTPConnection):
             plain.close()
             raise
         self.sock: Any = _TimedSocket(plain, self)
+        if self._aborted:  # meanwhile
+            self.abort()
+
+    def abort(self) -> None:
+        """Wakes, with an end of data, a thread that reads or writes here."""
+        self._aborted = True
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.plain.shutdown(socket.SHUT_RDWR)
 
 
 class _TimedSocket:

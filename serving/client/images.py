@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +64,25 @@ class Prepared:
     errors: dict[int, InvalidInput]  # by place
 
 
+def blank() -> bytes:
+    """A PNG file of 32 x 32 black pixels, which every such model takes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return (
+            struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+        )
+
+    header = struct.pack(">IIBBBBB", _WIDTH, _HEIGHT, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    rows = bytes(_HEIGHT * (1 + 3 * _WIDTH))  # each begins with its filter, none
+    return (
+        _PNG
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
 def is_many(images: Any) -> bool:
     """Whether this is a collection of images rather than one."""
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)):
@@ -79,11 +100,18 @@ def chunks(images: Any, size: int) -> Iterator[Any]:
 
     A whole array is sliced, not taken apart.
     """
+    if hasattr(images, "__aiter__"):
+        raise InvalidInput(
+            "an asynchronous iterator cannot be read here; give a list, or call for each"
+        )
     if not is_many(images):
         yield [images]
         return
     if hasattr(images, "shape") and not _is_pillow(images):
         array = _array(images)
+        if array.dtype.kind in "OSUT" and array.ndim == 1:  # of paths, bytes, images
+            yield from chunks(array.tolist(), size)
+            return
         if array.ndim != 4:
             raise InvalidInput(
                 f"images have shape {list(array.shape)}; uint8 [n, 32, 32, 3], or "

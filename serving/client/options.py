@@ -129,7 +129,11 @@ class Config:
     resize: bool
 
     def __post_init__(self) -> None:
-        if not self.model or not self.model.isprintable() or len(self.model) > 1024:
+        if (
+            not isinstance(self.model, str)
+            or not self.model.isprintable()
+            or not 0 < len(self.model) <= 1024
+        ):
             raise InvalidInput(f"model={self.model!r} is not a model's name")
         if self.version is not None and self.version_label is not None:
             raise InvalidInput("version and version_label exclude each other")
@@ -139,7 +143,10 @@ class Config:
             raise InvalidInput(
                 f"version={self.version!r} must be an int from 0 to 2^63-1"
             )
-        if self.version_label is not None and not self.version_label:
+        label = self.version_label
+        if label is not None and not (isinstance(label, str) and label.isprintable()):
+            raise InvalidInput(f"version_label={label!r} is no label")
+        if label == "":
             raise InvalidInput("version_label is empty")
         for name, high in (("batch_size", 65_536), ("in_flight", 256)):
             value = getattr(self, name)
@@ -222,8 +229,12 @@ def parse_metadata(
         InvalidInput: A key or value that no header may have.
     """
     found: list[tuple[str, str | bytes]] = []
+    if not isinstance(metadata or {}, Mapping):
+        raise InvalidInput(
+            "metadata: a dictionary from header names to values is needed"
+        )
     for key, value in (metadata or {}).items():
-        lower = key.lower()
+        lower = key.lower() if isinstance(key, str) else ""
         if not _KEY.fullmatch(lower) or lower.startswith("grpc-"):
             raise InvalidInput(f"metadata key {key!r} is no usable header name")
         if lower.endswith("-bin"):

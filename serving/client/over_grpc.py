@@ -6,20 +6,31 @@ in the channel and in the word `await`.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from serving.client import answers, messages
 from serving.client.answers import Answer, Call
-from serving.client.errors import Cancelled, InvalidResponse, ServingError, from_status
+from serving.client.errors import (
+    Cancelled,
+    InvalidInput,
+    InvalidResponse,
+    ServingError,
+    from_status,
+)
 from serving.client.options import TLS, Config
 from serving.client.results import ModelMetadata, VersionStatus
 
 _LARGEST_MESSAGE = 256 << 20  # bytes; a wrong or hostile server cannot fill the memory
-_LOCAL = re.compile(r"(localhost|127\.|\[::1\]|unix|ipv4:127\.|ipv6:\[::1\])")
+_LOCAL = re.compile(
+    r"unix|(dns:(///)?|ipv[46]:)?(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?$",
+    re.IGNORECASE,
+)
+_MOST_MILLISECONDS = 2**31 - 1  # of a channel's options
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -37,6 +48,7 @@ class GrpcTransport:
     def __init__(self, config: Config) -> None:
         """Opens the channel; nothing is sent before the first call."""
         self._config = config
+        self._closed = False
         credentials = _credentials(config)
         options = _options(config)
         self._channel = (
@@ -63,17 +75,18 @@ class GrpcTransport:
 
     def close(self) -> None:
         """Ends the connection and all calls that wait for an answer."""
+        self._closed = True
         self._channel.close()
 
     def _ask(self, method: str, request: Any, seconds: float) -> Any:
         try:
             content = self._stubs[method](
-                request.SerializeToString(),
+                _serialized(request),
                 timeout=seconds,
                 metadata=self._config.metadata,
             )
         except grpc.RpcError as error:
-            raise _translated(error, self._config) from None
+            raise _translated(error, self._config, self._closed) from None
         except ValueError as error:  # "Cannot invoke RPC on closed channel!"
             raise Cancelled(f"the client is closed ({error})") from None
         return _parsed(method, content, self._config)
@@ -85,6 +98,7 @@ class AsyncGrpcTransport:
     def __init__(self, config: Config) -> None:
         """Opens the channel; nothing is sent before the first call."""
         self._config = config
+        self._closed = False
         credentials = _credentials(config)
         options = _options(config)
         self._channel = (
@@ -111,17 +125,23 @@ class AsyncGrpcTransport:
 
     async def close(self) -> None:
         """Ends the connection and all calls that wait for an answer."""
+        self._closed = True
         await self._channel.close()
 
     async def _ask(self, method: str, request: Any, seconds: float) -> Any:
         try:
             content = await self._stubs[method](
-                request.SerializeToString(),
+                _serialized(request),
                 timeout=seconds,
                 metadata=self._config.metadata,
             )
         except grpc.RpcError as error:
-            raise _translated(error, self._config) from None
+            raise _translated(error, self._config, self._closed) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise Cancelled("the client is closed") from None
+            raise  # it is the task that was cancelled
         except grpc.aio.UsageError as error:  # "Channel is closed."
             raise Cancelled(f"the client is closed ({error})") from None
         return _parsed(method, content, self._config)
@@ -130,6 +150,15 @@ class AsyncGrpcTransport:
 def _stubs(channel: Any) -> dict[str, Any]:
     # Bytes in and out: gRPC would log a traceback for an answer that cannot be parsed.
     return {method: channel.unary_unary(method) for method in _ANSWERS}
+
+
+def _serialized(request: Any) -> bytes:
+    try:
+        return request.SerializeToString()
+    except (EncodeError, ValueError):  # protobuf's own limit, 2 GiB
+        raise InvalidInput(
+            "a request is larger than 2 GiB; send less at once"
+        ) from None
 
 
 def _parsed(method: str, content: bytes, config: Config) -> Any:
@@ -157,7 +186,10 @@ def _options(config: Config) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
         ("grpc.max_send_message_length", _LARGEST_MESSAGE),
         # The time one attempt to connect may take, despite its name.
-        ("grpc.min_reconnect_backoff_ms", round(config.timeouts.connect * 1000)),
+        (
+            "grpc.min_reconnect_backoff_ms",
+            min(round(config.timeouts.connect * 1000), _MOST_MILLISECONDS),
+        ),
         # gRPC waits 1 s and up to 2 minutes by default: too long after a server's restart.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
@@ -185,6 +217,12 @@ def _credentials(config: Config) -> grpc.ChannelCredentials | None:
     )
 
 
-def _translated(error: grpc.RpcError, config: Config) -> ServingError:
+def _translated(error: grpc.RpcError, config: Config, closed: bool) -> ServingError:
     code = error.code().name if error.code() else "UNKNOWN"
-    return from_status(code, error.details() or "", config.address.text)
+    details = error.details() or ""
+    if code == "CANCELLED":
+        if closed:
+            return Cancelled("the client is closed")
+        # Nobody here gave it up: so do servers with calls that reach them as they stop.
+        code, details = "UNAVAILABLE", details or "the server gave the call up"
+    return from_status(code, details, config.address.text)

@@ -27,6 +27,7 @@ from serving.client.answers import Answer, Call
 from serving.client.errors import (
     CODE_BY_HTTP,
     Cancelled,
+    FailedPrecondition,
     InvalidInput,
     InvalidResponse,
     NotFound,
@@ -57,6 +58,7 @@ class AsyncRestTransport:
 
     def __init__(self, config: Config) -> None:
         """Connects with the first call, not before."""
+        self._closed = False
         self._blocking = RestTransport(config)
         self._threads = ThreadPoolExecutor(config.in_flight, "serving-rest")
 
@@ -73,7 +75,8 @@ class AsyncRestTransport:
         return await self._run(self._blocking.metadata, seconds)
 
     async def close(self) -> None:
-        """Closes idle connections."""
+        """Ends the connections and all calls that wait for an answer."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._blocking.close()
 
@@ -83,6 +86,11 @@ class AsyncRestTransport:
             return await loop.run_in_executor(self._threads, function, *arguments)
         except RuntimeError as error:  # "cannot schedule new futures after shutdown"
             raise Cancelled(f"the client is closed ({error})") from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise Cancelled("the client is closed") from None
+            raise  # it is the task that was cancelled
 
 
 class RestTransport:
@@ -131,7 +139,7 @@ class RestTransport:
         return self._current(time.monotonic() + seconds, fresh=True)
 
     def close(self) -> None:
-        """Closes idle connections; calls that are under way end by their deadline."""
+        """Ends the connections and all calls that wait for an answer."""
         self._connections.close()
 
     def _path(self) -> str:
@@ -264,7 +272,7 @@ def _predict_body(call: Call, known: ModelMetadata) -> bytes:
         FailedPrecondition, InvalidInput: The signature or an array that JSON cannot carry.
     """
     if call.signature not in known.signatures:
-        raise InvalidInput(
+        raise FailedPrecondition(
             f"the model has no signature {call.signature}; it has "
             f"{', '.join(known.signatures) or 'none'}"
         )

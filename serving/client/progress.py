@@ -52,7 +52,7 @@ def _bar(module: Any, title: str, total: int, unit: str) -> Iterator[Advance]:
         module.MofNCompleteColumn(),
         module.TextColumn(f"{unit}  {{task.fields[rate]}}"),
         module.TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, soft_wrap=True),  # no line breaks in paths
         transient=True,
     )
     began = time.monotonic()

@@ -23,6 +23,8 @@ from serving.client.options import Retry, check_seconds
 
 T = TypeVar("T")
 
+_LONGEST = 1e6  # seconds; sockets and gRPC count in integers that more would overflow
+
 
 class Attempts:
     """The attempts of one call: how long the next may take, whether there is one."""
@@ -50,7 +52,7 @@ class Attempts:
         if left <= 0:
             why = f"; the last attempt failed: {last}" if last else ""
             raise DeadlineExceeded(f"no time was left for the request{why}")
-        return left
+        return min(left, _LONGEST)
 
     def wait_after(self, error: ServingError) -> float:
         """Seconds to wait before the next attempt; raises `error` if there is none."""

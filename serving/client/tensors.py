@@ -88,17 +88,16 @@ def as_array(name: str, value: Any) -> np.ndarray:
     Raises:
         InvalidInput: Ragged lists, dtypes that TensorFlow does not have.
     """
-    if _holds_bytes(value):
-        # Left to itself numpy would make fixed-width strings and drop zero bytes at the end.
-        array = np.array(value, dtype=object)
-    else:
-        try:
-            array = np.asarray(value)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise InvalidInput(
-                f"input {name}: no array can be made ({error})"
-            ) from None
-    if array.dtype.kind in "OSU":
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "SU" and not hasattr(value, "dtype"):
+            # Fixed-width strings drop zeros at the end, and numbers among them are text.
+            array = np.array(value, dtype=object)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(f"input {name}: no array can be made ({error})") from None
+    if np.ma.is_masked(value):
+        raise InvalidInput(f"input {name}: values are masked; give them with filled()")
+    if array.dtype.kind in "OSUT":  # T: numpy's StringDType
         return _as_strings(name, array)
     if array.dtype.name != "bfloat16" and _little_dtype(array) not in _BY_DTYPE:
         raise InvalidInput(
@@ -165,13 +164,6 @@ def decode(name: str, tensor: Any) -> np.ndarray:
 
 def _little_dtype(array: np.ndarray) -> np.dtype:
     return array.dtype.newbyteorder("<")
-
-
-def _holds_bytes(value: Any) -> bool:
-    """Whether the first leaf of nested lists is a bytes object."""
-    while isinstance(value, (list, tuple)) and value:
-        value = value[0]
-    return isinstance(value, bytes)
 
 
 def _as_strings(name: str, array: np.ndarray) -> np.ndarray:

@@ -154,6 +154,27 @@ def test_an_abandoned_stream_asks_no_more(backend):
     assert backend.calls <= 4
 
 
+def test_closing_ends_calls_under_way(backend):
+    """With an error of ours: nobody has cancelled their tasks."""
+    backend.delay_seconds = 1.0
+
+    async def work(classifier):
+        tasks = [asyncio.create_task(classifier.classify(IMAGES[:2])) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        await classifier.close()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(found) for found in run(backend, work)] == [Cancelled] * 3
+
+
+def test_one_bad_file_among_many_is_named(backend, tmp_path):
+    paths = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(9)]
+    paths[6].write_bytes(paths[6].read_bytes()[:300])
+    with pytest.raises(InvalidInput, match="6.png: Invalid PNG") as caught:
+        run(backend, lambda c: c.classify(paths))
+    assert caught.value.__notes__ == ["image 6 of the call, from 0"]
+
+
 def test_a_closed_client_says_so(backend):
     async def main():
         classifier = AsyncClassifier(backend.address)

@@ -31,6 +31,7 @@ from serving.client import (
     Timeouts,
     Unavailable,
     Unsupported,
+    over_grpc,
 )
 from tests.serving.client.official import (
     CLASSES,
@@ -183,7 +184,6 @@ def test_bad_images_can_be_returned_instead(backend, tmp_path: Path):
         (grpc.StatusCode.INTERNAL, ServerFault),
         (grpc.StatusCode.ABORTED, ServerFault),
         (grpc.StatusCode.UNKNOWN, ServerFault),
-        (grpc.StatusCode.CANCELLED, Cancelled),
     ],
 )
 def test_errors_have_types_and_are_not_repeated(backend, classifier, code, kind):
@@ -200,6 +200,107 @@ def test_passing_failures_are_repeated(backend, classifier, code):
     backend.failures = [(grpc.StatusCode[code], "busy")] * 3
     check(classifier.classify(IMAGES[:2]), IMAGES[:2])
     assert backend.calls == 4
+
+
+def test_a_call_that_a_stopping_server_cancels_is_repeated(backend, classifier):
+    """Servers do so with what reaches them on a connection that they are closing."""
+    backend.failures = [(grpc.StatusCode.CANCELLED, "")] * 2
+    check(classifier.classify(IMAGES[:2]), IMAGES[:2])
+    assert backend.calls == 3
+    backend.failures = [(grpc.StatusCode.CANCELLED, "")] * 9
+    with pytest.raises(Unavailable, match=f"no answer from {backend.address}"):
+        classifier.classify(IMAGES[0])
+
+
+@pytest.mark.parametrize("return_errors", [True, False])
+def test_a_request_refused_for_itself_is_not_taken_apart(
+    backend, tmp_path, return_errors
+):
+    paths = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(9)]
+    with (
+        Classifier(backend.address, version_label="nope") as classifier,
+        pytest.raises(InvalidInput, match="^Unrecognized servable version label: nope"),
+    ):
+        classifier.classify(paths, return_errors=return_errors)
+    assert backend.calls == 2  # the request, and a good image alone
+
+
+def test_one_bad_file_among_many_is_named(backend, classifier, tmp_path):
+    paths = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(9)]
+    for bad in (3, 6):
+        paths[bad].write_bytes(paths[bad].read_bytes()[:300])
+    with pytest.raises(InvalidInput, match="3.png: Invalid PNG") as caught:
+        classifier.classify(paths)
+    assert caught.value.__notes__ == ["image 3 of the call, from 0"]
+    found = classifier.classify(paths, return_errors=True)
+    assert [i for i, r in enumerate(found) if isinstance(r, InvalidInput)] == [3, 6]
+    check(found[:3], IMAGES[:3])
+
+
+def test_arrays_of_paths_are_lists_of_them(backend, classifier, tmp_path):
+    paths = [str(write_png(tmp_path / f"{i}.png", IMAGES[i])) for i in range(3)]
+    check(classifier.classify(np.array(paths)), IMAGES[:3])
+
+    async def images():
+        yield IMAGES[0]
+
+    with pytest.raises(InvalidInput, match="asynchronous iterator"):
+        classifier.classify(images())
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ("a\0", b"a\0"),
+        (["a\0", b"b\0"], [b"a\0", b"b\0"]),
+        ([["é", "b"], ["c\0", ""]], [["é".encode(), b"b"], [b"c\0", b""]]),
+        (np.array(["a", "bc"], dtype="T"), [b"a", b"bc"]),
+    ],
+)
+def test_strings_keep_every_byte(backend, classifier, sent, received):
+    found = classifier.predict({"x": sent}, signature_name="echo")["x"]
+    assert found.tolist() == received
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([1, "a"], "int inside"),
+        (["a", 1], "int inside"),
+        (np.ma.array([1, 2], mask=[0, 1]), "masked"),
+    ],
+)
+def test_values_that_would_change_on_the_way_are_refused(classifier, value, words):
+    with pytest.raises(InvalidInput, match=words):
+        classifier.predict({"x": value}, signature_name="echo")
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e30])
+def test_any_long_time_is_waited(backend, seconds):
+    timeouts = Timeouts(request=seconds, connect=seconds)
+    with Classifier(backend.address, timeouts=timeouts) as classifier:
+        check(classifier.classify(IMAGES[:2]), IMAGES[:2])
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("localhost:1", True),
+        ("LOCALHOST:1", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("dns:///localhost:1", True),
+        ("dns:localhost:1", True),
+        ("ipv4:127.0.0.1:1", True),
+        ("unix:/run/s", True),
+        ("localhost.example.com:1", False),
+        ("127.example.com:1", False),
+        ("dns:///models:1", False),
+    ],
+)
+def test_proxies_are_not_for_this_machine(address, local):
+    config = Classifier(address)._config
+    assert (("grpc.enable_http_proxy", 0) in over_grpc._options(config)) == local
 
 
 def test_repetitions_end(backend, classifier):

@@ -215,7 +215,13 @@ def test_watching_survives_the_server(tmp_path, capsys):
         (["status", "--timeout", "0"], 2, "seconds above 0"),
         (["predict", "{empty}"], 2, "no image in this folder"),
         (["predict", "a.png", "--csv", "/nowhere/x.csv"], 2, "/nowhere/x.csv"),
-        (["predict", "a.png", "--csv", "-", "--json", "-"], 2, "share stdout"),
+        (["predict", "a.png", "--csv", "-", "--json", "-"], 2, "both be written to -"),
+        (
+            ["predict", "a.png", "--csv", "x", "--json", "./x"],
+            2,
+            "both be written to x",
+        ),
+        (["watch", "--interval", "inf"], 2, "seconds above 0"),
         (["status", "--model", "other", "--server", "{server}"], 3, "--model names"),
         (["bench", "--requests", "0", "--server", "{server}"], 2, "at least 1"),
         (
@@ -256,6 +262,79 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+def test_an_error_of_the_whole_request_is_said_once(backend, folder, tmp_path, capsys):
+    """Not of each image: no image is to blame for a label that the server lacks."""
+    arguments = ["predict", str(folder / "part0"), "--server", backend.address]
+    arguments += ["--version_label", "nope", "--csv", str(tmp_path / "x.csv")]
+    assert main([*arguments, "--batch_size", "16"]) == 3
+    assert "Unrecognized servable version label: nope" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert backend.calls < 20  # of 67 images in 5 requests, and probes
+
+
+def test_links_and_modes_of_an_output_stay(backend, folder, tmp_path):
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.write_text("old")
+    target.chmod(0o640)
+    (tmp_path / "link.csv.part").write_text("somebody's own")
+    link.symlink_to(target)
+    image = folder / "part0" / "000.png"
+    assert (
+        main(["predict", str(image), "--server", backend.address, "--csv", str(link)])
+        == 0
+    )
+    assert link.is_symlink()
+    assert len(rows_of(target)) == 1
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "link.csv.part").read_text() == "somebody's own"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_full_disk_is_named(backend, folder, capsys):
+    image = str(folder / "part0" / "000.png")
+    arguments = ["predict", image, "--server", backend.address, "--csv", "/dev/full"]
+    assert main(arguments) == 2
+    assert "/dev/full: No space left on device" in capsys.readouterr().err
+
+
+def test_pipes_are_written_to(backend, folder, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[str] = []
+    reader = threading.Thread(
+        target=lambda: found.append(pipe.read_text()), daemon=True
+    )
+    reader.start()
+    image = folder / "part0" / "000.png"
+    assert (
+        main(["predict", str(image), "--server", backend.address, "--csv", str(pipe)])
+        == 0
+    )
+    reader.join(30)
+    assert pipe.is_fifo()
+    assert found[0].startswith("file,label") and "000.png" in found[0]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read_is_named(backend, folder, tmp_path, capsys):
+    closed = tmp_path / "images" / "closed"
+    closed.mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(tmp_path / "images" / "1.png")
+    closed.chmod(0)
+    try:
+        assert main(["predict", str(tmp_path), "--server", backend.address]) == 2
+    finally:
+        closed.chmod(0o700)
+    assert f"{closed}: Permission denied" in capsys.readouterr().err
+
+
+def test_watching_waits_for_a_model(backend, capsys):
+    arguments = ["watch", "--server", backend.address, "--model", "not_there"]
+    assert main([*arguments, "--interval", "0.05", "--seconds", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Servable not found") == 1  # once, however often it asks
+
+
 def test_as_a_program(backend, folder):
     done = run(
         "predict", str(folder / "part0"), "--csv", "-", "--server", backend.address
@@ -276,6 +355,55 @@ def test_a_reader_that_goes_away_is_no_error(backend, folder):
     )  # fmt: skip
     assert done.returncode == 0
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_a_reader_that_goes_away_takes_no_file_along(backend, folder, tmp_path):
+    data = tmp_path / "all.json"
+    arguments = ["predict", str(folder / "part0"), "--server", backend.address]
+    program = [sys.executable, "-m", "serving.client", *arguments]
+    process = subprocess.Popen(
+        [*program, "--csv", "-", "--json", str(data)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    complaints = process.stderr.read().decode()
+    assert process.wait(60) == 0, complaints
+    assert len(json.loads(data.read_text())) == 67
+    assert "Traceback" not in complaints and "Exception" not in complaints
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_stopped_prediction_leaves_nothing(backend, folder, tmp_path, number, status):
+    backend.delay_seconds = 0.3
+    arguments = ["predict", str(folder / "part0"), "--server", backend.address]
+    arguments += ["--csv", str(tmp_path / "x.csv"), "--batch_size", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.client", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while backend.calls < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupting_a_measurement_ends_it(backend):
+    backend.delay_seconds = 0.05
+    arguments = ["bench", "--requests", "100000", "--server", backend.address]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving.client", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while backend.calls < 20 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
 
 
 def test_interrupting_ends_with_one_line(backend, folder, tmp_path):

@@ -30,8 +30,10 @@ from hypothesis import strategies as st
 from serving.client import (
     TLS,
     AsyncClassifier,
+    Cancelled,
     Classifier,
     DeadlineExceeded,
+    FailedPrecondition,
     InvalidInput,
     InvalidResponse,
     NotFound,
@@ -266,7 +268,6 @@ def test_dtypes_come_from_the_metadata(web):
     [
         ({"x": np.zeros((0, 2))}, "echo", "use gRPC"),
         ({"x": 1j}, "echo", "complex"),
-        ({"x": 1}, "other", "no signature other; it has bytes, echo"),
     ],
 )
 def test_what_json_cannot_carry_is_refused(web, inputs, signature, words):
@@ -277,12 +278,23 @@ def test_what_json_cannot_carry_is_refused(web, inputs, signature, words):
         classifier.predict(inputs, signature_name=signature)
 
 
+def test_signatures_are_those_of_the_model(web):
+    with Classifier(web.address) as classifier:
+        with pytest.raises(
+            FailedPrecondition, match="no signature other; it has bytes"
+        ):
+            classifier.predict({"x": 1}, signature_name="other")
+        found = classifier.predict({"images": IMAGES[:2]}, signature_name="")
+    assert len(found["label"]) == 2  # an empty name means serving_default
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "asked"),
     [
         (400, InvalidInput, 1),
         (401, PermissionRefused, 1),
         (404, NotFound, 1),
+        (413, InvalidInput, 1),
         (429, Overloaded, 3),
         (503, Unavailable, 3),
         (502, Unavailable, 3),
@@ -318,6 +330,32 @@ def test_metadata_becomes_headers(web):
         classifier.status()
     assert web.headers[0]["authorization"] == "Bearer s3cr3t"
     assert base64.b64decode(web.headers[0]["trace-bin"]) == b"\0\xff"
+
+
+@pytest.mark.parametrize("kind", [Classifier, AsyncClassifier])
+def test_closing_ends_what_is_under_way(kind):
+    """A server that takes everything and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        if kind is Classifier:
+            classifier = Classifier(address)
+            threading.Timer(0.2, classifier.close).start()
+            with pytest.raises(Cancelled, match="closed"):
+                classifier.status()
+        else:
+            assert asyncio.run(_closed_while_asking(address)) == [Cancelled] * 6
+        assert time.monotonic() - began < 10
+
+
+async def _closed_while_asking(address: str) -> list[type]:
+    classifier = AsyncClassifier(
+        address, in_flight=2
+    )  # so that others wait for a thread
+    tasks = [asyncio.create_task(classifier.status()) for _ in range(6)]
+    await asyncio.sleep(0.2)
+    await classifier.close()
+    return [type(r) for r in await asyncio.gather(*tasks, return_exceptions=True)]
 
 
 def test_nobody_there():

@@ -19,9 +19,13 @@ from serving.deploy.outputs import DeployError, PublishedModel
 TEMPLATES = Path(__file__).parent / "templates"
 RECORD = "deploy.json"  # says what was generated from what, and that a folder is ours
 _SUFFIX = ".jinja"
+_PART = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*"  # between two slashes of an image's name
+_TAG, _DIGEST = r":\w[\w.-]{0,127}", "@sha256:[0-9a-f]{64}"
 _IMAGE = re.compile(
-    r"([\w.-]+(:\d+)?/)?[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII
-)  # registry:port/name:tag@digest
+    # registry:port/name:tag@digest
+    rf"([A-Za-z0-9.-]+(:\d+)?/)?{_PART}(/{_PART})*({_TAG}({_DIGEST})?|{_DIGEST})",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,8 @@ class Choices:
     def __post_init__(self) -> None:
         if not _IMAGE.fullmatch(self.image):
             raise DeployError(
-                f"--image={self.image}: a container image's name is needed"
+                f"--image={self.image}: an image's name with a tag or a digest is needed, "
+                f"such as {Choices.image}"
             )
         if not re.fullmatch(r"[a-z0-9]+://[\w./-]+", self.storage, re.ASCII):
             raise DeployError(
@@ -71,7 +76,8 @@ def generate(
         The files, sorted.
 
     Raises:
-        DeployError: The folder holds something else; nothing is written then.
+        DeployError: The folder holds something else, or `render` refuses the models;
+            nothing is written then.
     """
     folder = Path(target)
     if folder.exists() and not (folder / RECORD).is_file() and any(folder.iterdir()):
@@ -90,7 +96,13 @@ def generate(
 
 
 def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]:
-    """All files as text, by their path in the deployment folder."""
+    """All files as text, by their path in the deployment folder.
+
+    Raises:
+        DeployError: Two models would have one name in Kubernetes, or the stored batching
+            parameters contradict themselves.
+    """
+    _check_slugs(models)
     configs = {
         "models.config": configuration.models_config(
             models, base="/models", versions=choices.versions
@@ -103,7 +115,7 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
         "choices": choices,
         "models": models,
         "model": names[0],
-        "model_slug": _slug(names[0]),
+        "app": f"{_slug(names[0])}-serving",
         "models_folder": str(models[0].folder.parent),
         "configs": configs,
         "arguments": _arguments(choices),
@@ -133,9 +145,9 @@ def _templates(values: Mapping[str, Any]) -> dict[str, str]:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - YAML; values are checked, or quoted by tojson
+        autoescape=False,  # noqa: S701 - YAML; tojson quotes what comes from outside
     )
-    environment.filters |= {"slug": _slug, "image_tag": _image_tag}
+    environment.filters["slug"] = _slug
     found = {}
     for path in sorted(TEMPLATES.rglob("*")):
         if path.is_file():
@@ -151,6 +163,8 @@ def _templates(values: Mapping[str, Any]) -> dict[str, str]:
 def _arguments(choices: Choices) -> list[str]:
     """tensorflow_model_server's flags, the same under Compose and Kubernetes."""
     flags = {
+        "port": 8500,
+        "rest_api_port": 8501,
         "model_config_file": "/config/models.config",
         "model_config_file_poll_wait_seconds": 30,
         "file_system_poll_wait_seconds": 5,
@@ -173,7 +187,14 @@ def _slug(name: str) -> str:
     return slug if slug[:1].isalpha() else f"model-{slug}".rstrip("-")
 
 
-def _image_tag(image: str) -> str:
-    """2.19.1 of tensorflow/serving:2.19.1; "latest" of an image without a tag."""
-    name = image.partition("@")[0].rpartition("/")[2]
-    return name.partition(":")[2] or "latest"
+def _check_slugs(models: Sequence[PublishedModel]) -> None:
+    """Of two InferenceServices with one name, kubectl would keep the last."""
+    taken: dict[str, PublishedModel] = {}
+    for model in models:
+        slug = _slug(model.name)
+        other = taken.setdefault(slug, model)
+        if other is not model:
+            raise DeployError(
+                f"{other.folder} and {model.folder}: in Kubernetes both would be named "
+                f"{slug}, and names must differ; rename a folder, or choose by --model"
+            )

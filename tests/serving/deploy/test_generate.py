@@ -20,7 +20,7 @@ import promql_parser
 import pytest
 import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serving.client import images
@@ -214,8 +214,8 @@ def test_the_embedded_server_takes_the_arguments(variant: dict):
 
     text = rendered(**variant)["compose.yaml"]
     command = yaml.safe_load(text)["services"]["tensorflow_serving"]["command"]
-    # These two come from the image's own entry point.
-    found, _ = flags.parse(["--port=8500", "--rest_api_port=8501", *command])
+    found, _ = flags.parse(command)
+    assert (found.port, found.rest_api_port) == (8500, 8501)
     assert found.enable_batching is True
     assert found.model_config_file == "/config/models.config"
 
@@ -242,7 +242,7 @@ _PREDICTOR = {
                     "properties": {"name": {"const": "tensorflow"}},
                 },
                 "protocolVersion": {"enum": ["v1", "v2", "grpc-v2"]},
-                "runtimeVersion": {"type": "string", "minLength": 1},
+                "image": {"type": "string", "minLength": 1},
                 "storageUri": {"type": "string", "pattern": r"^[a-z0-9]+://.+"},
                 "resources": {"type": "object"},
                 "securityContext": {"type": "object"},
@@ -289,12 +289,95 @@ def test_kserve_has_a_service_for_each_model(variant: dict):
         assert served["storageUri"].endswith(f"/{name}")
         container = {
             "name": "kserve-container",
+            "image": served["image"],
             "resources": served["resources"],
             "securityContext": served["securityContext"],
         }
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}
         pod["spec"] = {"containers": [container]}
         kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "slug"),
+    [
+        ("a.b", "a-b", "a-b"),
+        ("Cifar", "cifar", "cifar"),
+        ("7", "model-7", "model-7"),
+        ("x" * 44 + "1", "x" * 44 + "2", "x" * 44),
+    ],
+)
+def test_models_with_one_name_in_kubernetes_are_refused(first, second, slug):
+    with pytest.raises(DeployError) as error:
+        rendered(model(first), model("other"), model(second))
+    assert str(error.value) == (
+        f"/srv/serving/{first} and /srv/serving/{second}: in Kubernetes both would be "
+        f"named {slug}, and names must differ; rename a folder, or choose by --model"
+    )
+
+
+DIGEST = "@sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "tensorflow/serving:2.19.1",
+        "tensorflow/serving" + DIGEST,
+        "tensorflow/serving:2.19.1-gpu" + DIGEST,
+        "localhost:5000/a__b/c-d.e:v1_0",
+        "true:1",
+    ],
+)
+def test_everything_runs_the_chosen_image(image: str):
+    files = rendered(image=image)
+    compose = yaml.safe_load(files["compose.yaml"])["services"]["tensorflow_serving"]
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    (service,) = documents(files, "kserve/")
+    served = service["spec"]["predictor"]["model"]
+    assert compose["image"] == pod["containers"][0]["image"] == image
+    assert served["image"] == image
+    # It would put another tag in the place of this one.
+    assert "runtimeVersion" not in served
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "true", "2.19", "tensorflow/serving", "localhost:5000/tensorflow/serving", "x:",
+        "Serving:1", "a//b:1", "/a:1", "x:-1", "x:1@sha256:00", "x@" + DIGEST, "x:1\n",
+    ],
+)  # fmt: skip
+def test_an_image_that_floats_or_is_none_is_refused(image: str):
+    with pytest.raises(DeployError) as error:
+        Choices(image=image)
+    assert str(error.value) == (
+        f"--image={image}: an image's name with a tag or a digest is needed, such as "
+        "tensorflow/serving:2.19.1"
+    )
+
+
+# Stopping.
+
+
+def test_sigterm_reaches_a_server_that_is_not_the_first_process():
+    """It has no handler, so as first process, or behind a shell, it would not stop."""
+    files = rendered()
+    compose = yaml.safe_load(files["compose.yaml"])["services"]["tensorflow_serving"]
+    assert compose["init"] is True
+    assert compose["entrypoint"] == ["tensorflow_model_server"]
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    assert pod["shareProcessNamespace"] is True
+    assert pod["containers"][0]["command"] == ["tensorflow_model_server"]
+
+
+def test_without_the_entry_point_the_server_still_gets_the_ports():
+    (container,) = kind(rendered(), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert f"--port={ports['grpc']}" in container["args"]
+    assert f"--rest_api_port={ports['http']}" in container["args"]
 
 
 # Prometheus and Grafana.
@@ -309,7 +392,7 @@ def metric_names(expression: str) -> set[str]:
 
     def visit(node) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            found.add(node.name)
+            found.add(node.name or "")
         for name in ("expr", "lhs", "rhs", "args", "param", "vector_selector"):
             child = getattr(node, name, None)
             for part in child if isinstance(child, list) else [child]:
@@ -513,6 +596,7 @@ def test_the_command_writes_the_folder_and_may_do_so_again(output, tmp_path, cap
         (["--output_root", "/nowhere"], "/nowhere/serving: there is no such folder"),
         (["--model", "other"], "--model=other: not published; there is cifar"),
         (["--image", "a b"], "--image=a b"),
+        (["--image", "true"], "--image=true"),
         (["--image", "x:1\n  evil: true"], "--image="),
         (["--storage", "bucket"], "--storage=bucket"),
         (["--memory", "2G"], "--memory=2G"),
@@ -549,6 +633,9 @@ names = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", fullmatc
 
 
 @given(name=names)
+@example("no")
+@example("true")
+@example("1e5")
 @settings(max_examples=8, deadline=None)
 def test_any_model_name_gives_valid_manifests(name: str):
     files = rendered(model(name))
@@ -558,10 +645,33 @@ def test_any_model_name_gives_valid_manifests(name: str):
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", label), label
     for document in documents(files, "kserve/"):
         jsonschema.validate(document, KSERVE)
-    (probe,) = re.findall(
-        r"path: (/v1/models/\S+),", files["kubernetes/deployment.yaml"]
-    )
+        storage = document["spec"]["predictor"]["model"]["storageUri"]
+        assert storage == f"pvc://models/{name}"
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["readinessProbe"]["httpGet"]["path"]
     assert probe == f"/v1/models/{name}"
+    compose = yaml.safe_load(files["compose.yaml"])
+    assert re.fullmatch(r"[a-z][-a-z0-9]*", compose["name"])
+
+
+@pytest.mark.parametrize("path", ["compose.yaml", "kubernetes/", "kserve/"])
+def test_what_comes_from_outside_is_quoted(path: str):
+    """YAML 1.1 reads `no` as false and `2:30` as 150."""
+    files = rendered(model("no"), image="true:1", storage="s3://no", memory="3Gi")
+    for name, text in files.items():
+        if name.startswith(path):
+            values = re.findall(
+                r"(?m)^\s*(?:- )?(?:name|image|storageUri): (.+)$", text
+            )
+            ours = [value for value in values if re.search(r"no\b|true", value)]
+            assert all(value.startswith('"') for value in ours), (name, ours)
+            assert not re.search(r"memory: [^\s\"]|mem_limit: [^\"]", text), name
+
+
+def test_a_batching_file_that_begins_with_spaces_stays_whole():
+    files = rendered(model(batching="  " + BATCHING))
+    data = kind(files, "ConfigMap")["data"]["batching.config"]
+    assert data == files["tensorflow_serving/batching.config"]
 
 
 def test_outputs_of_a_run_end_to_end(output):

@@ -1,6 +1,7 @@
 """Compares what the server was asked with what the model was trained on.
 
     python -m serving.live_statistics --request_log_dir DIR [--pipeline_output output]
+        [--model NAME] [--version N]
 
 Raw pixels have no statistics worth comparing: TFDV sees one string of 3,072 bytes per
 image. So images of both sides, from the request log and from the run's Examples, become
@@ -9,7 +10,10 @@ predictions stand beside training labels. TFDV measures the distances: the Jense
 divergence of numbers, the L-infinity norm of classes. One is drift if it exceeds its
 threshold and chance does not explain it (components/example_validator/invariants.py).
 
-Exit status: 0 no drift, 1 drift, 2 nothing to compare.
+A log holds all models of its server; one of them is compared, in all its versions unless
+one is named. A record that cannot be used is skipped and counted, whatever is wrong with it.
+
+Exit status: 0 no drift, 1 drift, 2 nothing to compare or a failure.
 
 such low-level image statistics as drift signals too.
 """
@@ -21,13 +25,15 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from components.example_validator import image_statistics, invariants
+from serving.server import images as headers
 from serving.server import request_log
 from trainer import features
 
@@ -51,6 +57,13 @@ class NothingToCompare(Exception):
     """One side is missing; the message says which, and what to do."""
 
 
+class Live(NamedTuple):
+    """What was asked of one model."""
+
+    table: dict[str, np.ndarray]  # as `training_table`
+    origin: str  # " of cifar, version 3," if the log has others as well, else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the comparison and returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -59,6 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--request_log_dir", required=True, help="the server's --request_log_dir"
+    )
+    parser.add_argument(
+        "--model", help="the model's name; needed if the log has several"
+    )
+    parser.add_argument(
+        "--version", type=int, help="one of its versions instead of all"
     )
     parser.add_argument(
         "--pipeline_output", default="output", help="a run's output folder"
@@ -86,7 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         training_folder = options.training_examples or newest_examples(
             options.pipeline_output
         )
-        live = live_table(options.request_log_dir, options.most)
+        live, origin = live_table(
+            options.request_log_dir, options.most, options.model, options.version
+        )
         names = class_names(options.pipeline_output)
         training = training_table(training_folder, names, options.most)
         for side, table in (("live", live), ("training", training)):
@@ -98,10 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         distances = compare(
             training, live, options.most_divergence, options.most_class_change
         )
-    except NothingToCompare as problem:
+        sys.stdout.write(report(distances, training, live, origin))
+    except (NothingToCompare, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 2
-    sys.stdout.write(report(distances, training, live))
+    except Exception:  # which would end with 1, and that says drift
+        traceback.print_exc()
+        return 2
     return int(any(distance.violated for distance in distances))
 
 
@@ -123,18 +147,43 @@ def class_names(pipeline_output: str) -> list[str]:
     if not found:
         return []
     newest = max(found, key=lambda path: path.stat().st_mtime)
-    return json.loads(newest.read_text()).get("class_names", [])
+    try:
+        return json.loads(newest.read_text()).get("class_names", [])
+    except (ValueError, AttributeError) as problem:
+        raise NothingToCompare(f"{newest} is not a run's JSON: {problem}") from problem
 
 
 def training_table(
     examples: str, names: Sequence[str], most: int
 ) -> dict[str, np.ndarray]:
-    """The measured training split: a column per number, and the labels' names."""
-    import tensorflow as tf
+    """The measured training split: a column per number, and the labels' names.
 
+    Raises:
+        NothingToCompare: There is none, or it is damaged.
+    """
     paths = sorted(Path(examples, f"Split-{features.TRAIN}").glob("data_tfrecord-*"))
     if not paths:
         raise NothingToCompare(f"{examples} has no files of the training split.")
+    try:
+        images, labels = _training_examples(paths, names, most)
+        pixels = np.frombuffer(b"".join(images), np.uint8)
+        pixels = pixels.reshape(-1, *features.IMAGE_SHAPE)
+    except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
+        raise NothingToCompare(
+            f"{examples} cannot be read as training examples: {problem}"
+        ) from problem
+    return image_statistics.measure(pixels) | {
+        CLASS: np.array(
+            [names[i] if i < len(names) else str(i) for i in labels], object
+        )
+    }
+
+
+def _training_examples(
+    paths: Sequence[Path], names: Sequence[str], most: int
+) -> tuple[list[bytes], list[int]]:
+    import tensorflow as tf
+
     compression = "GZIP" if paths[0].suffix == ".gz" else ""
     images, labels = [], []
     # One file after the other would give only the first ones' share of a large split.
@@ -149,34 +198,119 @@ def training_table(
         use_coarse = coarse and features.COARSE_LABEL in feature
         key = features.COARSE_LABEL if use_coarse else features.LABEL
         labels.append(feature[key].int64_list.value[0])
-    pixels = np.frombuffer(b"".join(images), np.uint8)
-    return image_statistics.measure(pixels.reshape(-1, *features.IMAGE_SHAPE)) | {
-        CLASS: np.array(
-            [names[i] if i < len(names) else str(i) for i in labels], object
-        )
-    }
+    return images, labels
 
 
-def live_table(directory: str, most: int) -> dict[str, np.ndarray]:
-    """The measured request log, as `training_table`; the newest requests count."""
+def live_table(
+    directory: str, most: int, model: str | None = None, version: int | None = None
+) -> Live:
+    """The measured request log; the newest requests count.
+
+    How many records could not be used is said on stderr.
+
+    Args:
+        directory: The server's --request_log_dir.
+        most: Images used.
+        model: May be left out if the log has only one.
+        version: Of the model; None means all.
+
+    Raises:
+        NothingToCompare: No such log, model, version or image; or several models.
+        OSError: The log may not be read.
+    """
     if not Path(directory).is_dir():
         raise NothingToCompare(f"{directory}: there is no such request log.")
-    images: list[np.ndarray] = []
-    classes: list[str] = []
-    for log in request_log.read(directory):
-        for image, name in _answered_images(log):
-            images.append(image)
-            classes.append(name)
-    if not images:
+    found, versions, unused = _collect(directory, model, version)
+    chosen = _choose(directory, versions, model, version)
+    if unused:
+        records = "1 record" if len(unused) == 1 else f"{len(unused):,} records"
+        sys.stderr.write(f"{records} could not be used: {unused[0]}\n")
+    if not found:
         raise NothingToCompare(
             f"{directory} holds no logged request with images and their classes."
         )
-    table = image_statistics.measure(np.stack(images[-most:]))
-    return table | {CLASS: np.array(classes[-most:], object)}
+    images, classes, numbers = zip(*found[-most:], strict=True)
+    origin = ""
+    if len(versions) > 1 or len(versions[chosen]) > 1:
+        origin = f" of {chosen}, {_versions(set(numbers))},"
+    table = image_statistics.measure(np.stack(images))
+    return Live(table | {CLASS: np.array(classes, object)}, origin)
 
 
-def _answered_images(log: Any) -> Iterator[tuple[np.ndarray, str]]:
-    """Each image of a request, with the class that the answer gave it."""
+def _collect(
+    directory: str, model: str | None, version: int | None
+) -> tuple[list[tuple[np.ndarray, str, int]], dict[str, set[int]], list[str]]:
+    """Reads the log once.
+
+    Returns:
+        The images of what is asked for, each with its class and version; the versions of
+        all models that the log has; of each record that cannot be used, why.
+    """
+    found: list[tuple[np.ndarray, str, int]] = []
+    versions: dict[str, set[int]] = {}
+    unused: list[str] = []
+    for log in request_log.read(directory):
+        if log.WhichOneof("log_type") is None:
+            continue
+        spec = log.log_metadata.model_spec
+        number = spec.version.value
+        versions.setdefault(spec.name, set()).add(number)
+        if model is None and len(versions) > 1:
+            continue  # `_choose` refuses them, but wants all their names
+        if model not in (None, spec.name) or version not in (None, number):
+            continue
+        try:
+            found += [(image, name, number) for image, name in _answered_images(log)]
+        except Exception as problem:  # clients decide what a record holds
+            unused.append(str(problem) or type(problem).__name__)
+    return found, versions, unused
+
+
+def _choose(
+    directory: str,
+    versions: Mapping[str, set[int]],
+    model: str | None,
+    version: int | None,
+) -> str:
+    """The model to compare; refuses what the log does not have."""
+    names = _listed(sorted(versions))
+    if model is None and len(versions) > 1:
+        raise NothingToCompare(
+            f"{directory} holds requests of {len(versions)} models, {names}: choose one "
+            "with --model NAME."
+        )
+    if not versions:
+        return ""  # an empty log, which has no images either
+    chosen = next(iter(versions)) if model is None else model
+    if chosen not in versions:
+        raise NothingToCompare(
+            f"{directory} holds no request of --model {chosen}, only of {names}."
+        )
+    if version is not None and version not in versions[chosen]:
+        raise NothingToCompare(
+            f"{directory} holds no request of {chosen}, --version {version}, only of "
+            f"{_versions(versions[chosen])}."
+        )
+    return chosen
+
+
+def _versions(numbers: Iterable[int]) -> str:
+    words = [str(number) for number in sorted(numbers)]
+    return f"{'version' if len(words) == 1 else 'versions'} {_listed(words)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _answered_images(log: Any) -> list[tuple[np.ndarray, str]]:
+    """Each image of a request, with the class that the answer gave it.
+
+    A request of another kind has none.
+
+    Raises:
+        ValueError: The record is odd; the message says in what.
+    """
     import tensorflow as tf
 
     kind = log.WhichOneof("log_type")
@@ -185,11 +319,11 @@ def _answered_images(log: Any) -> Iterator[tuple[np.ndarray, str]]:
     if kind == "predict_log":
         outputs = log.predict_log.response.outputs
         if features.CLASS_NAME not in outputs:
-            return
-        names = [
-            name.decode(errors="replace")
-            for name in tf.make_ndarray(outputs[features.CLASS_NAME]).ravel()
-        ]
+            return []
+        classes = tf.make_ndarray(outputs[features.CLASS_NAME])
+        if classes.dtype != object:
+            raise ValueError(f"its {features.CLASS_NAME} is {classes.dtype}, not text")
+        names = [name.decode(errors="replace") for name in classes.ravel()]
         for tensor in log.predict_log.request.inputs.values():
             images = [_image(value) for value in tf.make_ndarray(tensor)]
     elif kind == "classify_log":
@@ -197,15 +331,21 @@ def _answered_images(log: Any) -> Iterator[tuple[np.ndarray, str]]:
         for example in request.example_list.examples:
             images.append(_image(example.SerializeToString()))
         for row in log.classify_log.response.result.classifications:
+            if not row.classes:
+                raise ValueError("a classification has no classes")
             names.append(max(row.classes, key=lambda c: c.score).label)
-    if len(images) == len(names):
-        for image, name in zip(images, names, strict=True):
-            if image is not None:
-                yield image, name
+    if len(images) != len(names):
+        return []
+    pairs = zip(images, names, strict=True)
+    return [(image, name) for image, name in pairs if image is not None]
 
 
 def _image(value: Any) -> np.ndarray | None:
-    """One input as uint8 [32, 32, 3]: pixels, a serialized tf.Example, PNG or JPEG."""
+    """One input as uint8 [32, 32, 3]: pixels, a serialized tf.Example, PNG or JPEG.
+
+    Raises:
+        ValueError: It would take too much memory to decode.
+    """
     import tensorflow as tf
     from PIL import Image, UnidentifiedImageError
 
@@ -214,10 +354,10 @@ def _image(value: Any) -> np.ndarray | None:
         return value if fits else None
     if not isinstance(value, bytes):
         return None
+    if headers.pixels(value) > _MOST_PIXELS:  # before Pillow, which warns or raises
+        raise ValueError(f"an image has more than {_MOST_PIXELS:,} pixels")
     try:
         with Image.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > _MOST_PIXELS:
-                return None
             pixels = np.asarray(picture.convert("RGB"))
         return pixels if pixels.shape == features.IMAGE_SHAPE else None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
@@ -257,10 +397,12 @@ def report(
     distances: Sequence[invariants.Distance],
     training: Mapping[str, np.ndarray],
     live: Mapping[str, np.ndarray],
+    origin: str = "",
 ) -> str:
-    """The text that is printed."""
+    """The text that is printed; `origin` as in `Live`."""
     lines = [
-        f"{len(live[CLASS]):,} live images against {len(training[CLASS]):,} of training"
+        f"{len(live[CLASS]):,} live images{origin} against "
+        f"{len(training[CLASS]):,} of training"
     ]
     for distance in distances:
         name = distance.feature

@@ -10,12 +10,14 @@ Files are rotated, the oldest are removed, and all of them together never exceed
 killed server loses those in the queue and may leave one cut record at the end of its
 last file; nothing is ever appended to an older file. `read` skips such an end.
 
-The logs hold what users sent: the folder is made readable for its owner only.
+The logs hold what users sent: the files are readable for their owner only, whatever the
+umask, and so is the folder if it is made here. One that is there keeps its mode.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -47,9 +49,13 @@ class RequestLog:
     """Writes to one folder; `record` may be called from any thread.
 
     Args:
-        directory: Made if absent.
+        directory: Made if absent, and again if it is removed meanwhile.
         sampling_rate: Share of requests kept, 0 to 1.
         max_bytes: Limit on all files of the folder together.
+
+    Raises:
+        OSError: `directory` is no folder and none can be made there; the message is one
+            sentence for whoever starts the server.
     """
 
     def __init__(self, directory: str, sampling_rate: float, max_bytes: int):
@@ -62,9 +68,16 @@ class RequestLog:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._writer: Any = None
+        self._file = self._directory  # the current file, while there is a writer
         self._written = 0  # bytes in the current file
         self._closed = False
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            _make_folder(self._directory)
+        except OSError as error:
+            raise OSError(
+                f"--request_log_dir={directory} must be a folder, or a path at which "
+                f"one can be made: {error.strerror}."
+            ) from error
         self._thread = threading.Thread(
             target=self._work, name="request-log", daemon=True
         )
@@ -135,8 +148,10 @@ class RequestLog:
         if size > self._max_bytes:
             return False
         writer = self._writer
-        if writer is None or self._written + size > segment:
+        # What is written to a file that somebody has removed is lost without an error.
+        if writer is None or self._written + size > segment or not self._file.exists():
             self._end_file()
+            _make_folder(self._directory)
             self._make_room(segment)
             writer = self._begin_file()
         writer.write(record)
@@ -151,8 +166,9 @@ class RequestLog:
             f"predictions-{time.time_ns() // 10**6}-{os.getpid()}-"
             f"{next(self._numbers)}.tfrecord"
         )
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._writer = tf.io.TFRecordWriter(str(self._directory / name))
+        self._file = self._directory / name
+        _create(self._file)
+        self._writer = tf.io.TFRecordWriter(str(self._file))
         self._written = 0
         return self._writer
 
@@ -172,6 +188,26 @@ class RequestLog:
                 return
             path.unlink(missing_ok=True)
             total -= sizes[path]
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder for its owner only; one that is there is left as it is."""
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        folder.chmod(0o700)  # of mkdir's mode the umask has taken its part
+
+
+def _create(path: Path) -> None:
+    """Makes an empty file for its owner only; TensorFlow's writer keeps its mode."""
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.fchmod(file, 0o600)  # as for the folder
+    finally:
+        os.close(file)
 
 
 def predict_log(
@@ -211,7 +247,11 @@ def files(directory: str | os.PathLike[str]) -> list[Path]:
 
 
 def read(directory: str | os.PathLike[str]) -> Iterator[Any]:
-    """The PredictionLogs of a folder, oldest first; a file's damaged end is skipped."""
+    """The PredictionLogs of a folder, oldest first; a file's damaged end is skipped.
+
+    Raises:
+        OSError: The folder or one of its files may not be read.
+    """
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -225,6 +265,15 @@ def read(directory: str | os.PathLike[str]) -> Iterator[Any]:
                 break
             except tf.errors.NotFoundError:
                 break  # the server has just removed it
+            except tf.errors.PermissionDeniedError as error:
+                code = errno.EACCES
+                raise PermissionError(code, os.strerror(code), str(path)) from error
             if record is None:
                 break
-            yield prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            try:
+                log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            except Exception:  # protobuf's DecodeError
+                # Its checksum holds, so it was written like this: not by a server.
+                _log.warning("%s holds a record that is no PredictionLog", path)
+                break
+            yield log

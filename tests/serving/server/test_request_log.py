@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,14 +54,69 @@ def counted(name, model):
     return 0
 
 
+def mode(path):
+    return os.stat(path).st_mode & 0o777
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0)
+    yield os.umask
+    os.umask(before)
+
+
 def test_everything_is_kept_in_order_at_rate_one(tmp_path):
     log = request_log.RequestLog(str(tmp_path / "a" / "log"), 1.0, 1 << 20)
     for i in range(50):
         log.record("order", lambda i=i: make_log(i), 10)
     log.close(LONG)
     assert numbers(tmp_path / "a" / "log") == list(range(50))
-    assert os.stat(tmp_path / "a" / "log").st_mode & 0o077 == 0
     assert counted(":tensorflow:serving:request_log_count", "order") == 50
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o777])
+def test_only_the_owner_reads_the_log(tmp_path, umask, mask):
+    there, made = tmp_path / "there", tmp_path / "made"
+    there.mkdir()
+    there.chmod(0o755)
+    umask(mask)
+    for folder in (there, made):
+        log = request_log.RequestLog(str(folder), 1.0, 5000)
+        for i in range(3):  # a file each
+            log.record("mode", lambda i=i: make_log(i, 400), 1)
+        log.close(LONG)
+        assert [mode(path) for path in request_log.files(folder)] == [0o600] * 3
+    assert (mode(there), mode(made)) == (0o755, 0o700)
+
+
+@pytest.mark.parametrize("path", ["file", "file/log"])
+def test_where_no_folder_can_be_says_which_flag(tmp_path, path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        request_log.RequestLog(str(tmp_path / path), 1.0, 1 << 20)
+    assert str(caught.value).startswith(
+        f"--request_log_dir={tmp_path / path} must be a folder, or a path at which one "
+        "can be made: "
+    )
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 20, 1000])  # the same file, or a new one
+def test_removed_folder_is_made_again(tmp_path, caplog, max_bytes):
+    folder = tmp_path / "log"
+    model = f"removed{max_bytes}"
+    log = request_log.RequestLog(str(folder), 1.0, max_bytes)
+    log.record(model, lambda: make_log(1, 200), 1)
+    end = time.monotonic() + LONG
+    while not counted(":tensorflow:serving:request_log_count", model):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    shutil.rmtree(folder)
+    log.record(model, lambda: make_log(2, 200), 1)
+    log.record(model, lambda: make_log(3, 200), 1)
+    log.close(LONG)
+    assert numbers(folder) == [2, 3]
+    assert mode(folder) == 0o700
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 0, 0), (0.3, 200, 400)])
@@ -172,6 +228,28 @@ def test_cut_and_garbled_ends_are_skipped(tmp_path, caplog):
     first.unlink()
     assert numbers(tmp_path) == [0, 1, 0, 1, 0, 1, 2]
     assert caplog.text.count("a record that is not whole") == 2
+
+
+def test_what_is_no_prediction_log_is_skipped(tmp_path, caplog):
+    for number, first in enumerate((b"\xff" * 9, make_log(1).SerializeToString())):
+        path = str(tmp_path / f"predictions-1-2-{number}.tfrecord")
+        with tf.io.TFRecordWriter(path) as writer:
+            writer.write(first)
+    assert numbers(tmp_path) == [1]
+    assert caplog.text.count("a record that is no PredictionLog") == 1
+
+
+def test_forbidden_file_is_an_error_of_the_system(tmp_path, monkeypatch):
+    path = tmp_path / "predictions-1-2-3.tfrecord"
+    path.touch()
+
+    def forbid(name):
+        raise tf.errors.PermissionDeniedError(None, None, name)
+        yield
+
+    monkeypatch.setattr(tf.data, "TFRecordDataset", forbid)  # root may read all
+    with pytest.raises(PermissionError, match=str(path)):
+        numbers(tmp_path)
 
 
 def test_killed_server_leaves_a_readable_log(tmp_path):

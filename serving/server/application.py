@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -26,7 +27,7 @@ from serving.server import (
     tensors,
 )
 from serving.server.configuration import ConfigurationError, Model
-from serving.server.errors import ServingError
+from serving.server.errors import ServingError, invalid
 from serving.server.flags import Flags
 from serving.server.manager import Manager, Policy, Version
 from serving.server.pending import Workers
@@ -205,7 +206,7 @@ class _Loader:
         try:
             for index, record in enumerate(tf.data.TFRecordDataset(str(path))):
                 if index >= _MOST_WARMUP_RECORDS:
-                    raise savedmodel.LoadError(
+                    raise invalid(
                         "Number of warmup records exceeds the maximum "
                         f"({_MOST_WARMUP_RECORDS}) at {path}"
                     )
@@ -214,7 +215,9 @@ class _Loader:
                     pending.wait(self.service.warm_up(version, log))
         except Exception as error:
             status = type(error).__name__
-            raise savedmodel.LoadError(f"warm-up by {path} failed: {error}") from error
+            code = getattr(error, "code", grpc.StatusCode.UNKNOWN)
+            text = f"warm-up by {path} failed: {error}"
+            raise savedmodel.LoadError(text, code) from error
         finally:
             metrics.observe_warmup(str(path), time.monotonic() - began, status)
 
@@ -269,12 +272,18 @@ def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:
     def add(address: str) -> int:
         port = server.grpc_server.add_port(address, credentials)
         if not port:
-            raise StartError(
-                f"cannot listen on {address}: is it in use, or not this machine's?"
-            )
+            text = f"cannot listen on {address}: is it in use, or not this machine's?"
+            if credentials:
+                text += " Do server_key and server_cert of --ssl_config_file fit?"
+            raise StartError(text)
         return port
 
     if flags.grpc_socket_path:
+        folder = os.path.dirname(flags.grpc_socket_path)
+        if folder and not os.path.isdir(folder):
+            raise StartError(
+                f"--grpc_socket_path={flags.grpc_socket_path}: there is no folder {folder}"
+            )
         add(f"unix:{flags.grpc_socket_path}")
     if flags.port or not flags.grpc_socket_path:
         server.port = add(f"{flags.bind_address}:{max(flags.port, 0)}")

@@ -9,6 +9,7 @@ config/ssl_config.proto, config/monitoring_config.proto).
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,21 @@ def load_tls(path: str) -> Tls | None:
         raise ConfigurationError(
             f"{path}: client_verify needs custom_ca, the PEM text of the authority that "
             "signed the clients' certificates"
+        )
+    for field in ("server_cert", "custom_ca"):
+        text = getattr(message, field)
+        try:  # gRPC would only say that it cannot listen
+            if text:
+                ssl.create_default_context(cadata=text)
+        except (ssl.SSLError, ValueError):  # ValueError: not ASCII
+            raise ConfigurationError(
+                f"{path}: {field} must be certificates as PEM text, "
+                "-----BEGIN CERTIFICATE----- and so on"
+            ) from None
+    if "-----BEGIN" not in message.server_key:
+        raise ConfigurationError(
+            f"{path}: server_key must be a private key as PEM text, "
+            "-----BEGIN PRIVATE KEY----- and so on"
         )
     return Tls(
         message.server_key.encode(),

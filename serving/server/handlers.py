@@ -233,11 +233,11 @@ class Service:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         response = get_model_status_pb2.GetModelStatusResponse()
-        for number, state, error in self.manager.statuses(request.model_spec):
+        for number, state, code, error in self.manager.statuses(request.model_spec):
             status = response.model_version_status.add(version=number, state=int(state))
             status.status.SetInParent()
             if error:
-                status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
+                status.status.error_code = code.value[0]
                 status.status.error_message = error
         return response
 

@@ -63,7 +63,8 @@ class Version:
         self.number = number
         self.folder = folder
         self.state = State.START
-        self.error = ""
+        self.error = ""  # with its code; empty: none
+        self.code = grpc.StatusCode.OK
         self.servable: Servable | None = None
         self.users = 0  # requests running on it
         self.fingerprint: object = None  # of the folder being loaded; None: it has gone
@@ -143,7 +144,7 @@ class Manager:
         Raises:
             ServingError: A model cannot be served.
         """
-        self.reload(models)
+        self._set_models(models)
         if self._policy.poll_seconds > 0:
             self._poller.start()
 
@@ -167,8 +168,13 @@ class Manager:
         Raises:
             ServingError: FAILED_PRECONDITION for a label, INVALID_ARGUMENT for a changed
                 platform: then nothing has changed. UNKNOWN if a new model cannot be
-                loaded.
+                loaded. UNAVAILABLE if the server stops.
         """
+        self._set_models(models)
+        if self._stopped.is_set():
+            raise ServingError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
+
+    def _set_models(self, models: Mapping[str, Model]) -> None:
         with self._reloading:
             with self._changed:
                 self._check_change(models)
@@ -209,8 +215,10 @@ class Manager:
                 if not version.users and version.state == State.UNLOADING:
                     self._changed.notify_all()
 
-    def statuses(self, spec: model_pb2.ModelSpec) -> list[tuple[int, State, str]]:
-        """Number, state and error of versions, the highest first.
+    def statuses(
+        self, spec: model_pb2.ModelSpec
+    ) -> list[tuple[int, State, grpc.StatusCode, str]]:
+        """Number, state, code and error of versions, the highest first.
 
         Raises:
             ServingError: NOT_FOUND, or INVALID_ARGUMENT.
@@ -224,8 +232,8 @@ class Manager:
                 raise not_found(f"Could not find any versions of model {spec.name}")
             numbers = sorted(versions, reverse=True) if chosen is None else [chosen]
             return [
-                (number, versions[number].state, versions[number].error)
-                for number in numbers
+                (found.number, found.state, found.code, found.error)
+                for found in map(versions.__getitem__, numbers)
             ]
 
     def sampling_rate(self, name: str) -> float | None:
@@ -357,6 +365,8 @@ class Manager:
     def _aspire(self, model: Model, wanted: Mapping[int, Path]) -> None:
         """Starts loads of what is new, drops what is not wanted and can be spared."""
         with self._changed:
+            if self._stopped.is_set():
+                return
             versions = self._versions.setdefault(model.name, {})
             for number, folder in sorted(wanted.items(), reverse=True):
                 known = versions.get(number)
@@ -423,6 +433,7 @@ class Manager:
             )  # fmt: skip
             with self._changed:
                 version.error = str(error)[:1024] or type(error).__name__
+                version.code = getattr(error, "code", grpc.StatusCode.UNKNOWN)
                 if attempt < self._policy.max_retries and not version.unwanted:
                     self._retry_later(model, version, attempt + 1)
                 else:
@@ -436,7 +447,7 @@ class Manager:
             version.model, version.number,
         )  # fmt: skip
         with self._changed:
-            version.error = ""
+            version.error, version.code = "", grpc.StatusCode.OK
             version.state = State.AVAILABLE
             self._choose_latest(version.model)
             self._changed.notify_all()

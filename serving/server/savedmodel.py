@@ -28,6 +28,7 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from serving.server import rank
@@ -47,7 +48,13 @@ Execute = Callable[[str, Arrays, Sequence[str]], list[np.ndarray]]
 
 
 class LoadError(RuntimeError):
-    """The folder holds nothing that can be served; the message says why."""
+    """The folder holds nothing that can be served; code and message say why."""
+
+    def __init__(
+        self, message: str, code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+    ) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +160,9 @@ def load(folder: Path, options: Options, *, lite: bool = False) -> Servable:
     except LoadError:
         raise
     except Exception as error:  # TensorFlow raises a dozen types for broken files
-        text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-        raise LoadError(text or type(error).__name__) from error
+        if isinstance(error, tf.errors.OpError):
+            raise LoadError(error.message, _code(error.error_code)) from error
+        raise LoadError(str(error) or type(error).__name__) from error
 
 
 def _load_saved_model(folder: Path, options: Options) -> Servable:
@@ -189,8 +197,14 @@ def _load_saved_model(folder: Path, options: Options) -> Servable:
 def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef:
     """The graph with these tags, as the SavedModel's file holds it."""
     saved = saved_model_pb2.SavedModel()
-    if (folder / _SAVED_MODEL_FILES[0]).is_file():
-        saved.ParseFromString((folder / _SAVED_MODEL_FILES[0]).read_bytes())
+    binary = folder / _SAVED_MODEL_FILES[0]
+    if binary.is_file():
+        try:
+            saved.ParseFromString(binary.read_bytes())
+        except DecodeError:
+            raise LoadError(
+                f"Can't parse {binary} as binary proto", grpc.StatusCode.DATA_LOSS
+            ) from None
     else:
         from google.protobuf import text_format
 
@@ -201,7 +215,8 @@ def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDe
     there = [sorted(meta.meta_info_def.tags) for meta in saved.meta_graphs]
     raise LoadError(
         f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}; "
-        f"the SavedModel has {there}"
+        f"the SavedModel has {there}",
+        grpc.StatusCode.NOT_FOUND,
     )
 
 

@@ -160,6 +160,9 @@ def _to_array(
             f"the {limits.tensor_bytes} bytes that the server takes "
             "(--max_message_bytes)"
         )
+    # An empty one, too, may be beyond what numpy and TensorFlow count with 64 bits.
+    if math.prod(size or 1 for size in shape) * dtype.itemsize >= 1 << 63:
+        raise _unreadable(alias, f"its shape {list(shape)} is too large")
     if proto.tensor_content:
         if proto.dtype == types_pb2.DT_STRING:
             return _strings(alias, proto.tensor_content, count).reshape(shape)

@@ -37,7 +37,7 @@ from serving.server import application, pending, profiler
 from serving.server.errors import ServingError
 from serving.server.flags import Flags
 from serving.server.handlers import Call
-from tests.serving.server import models
+from tests.serving.server import models, processes
 
 pytestmark = pytest.mark.tf
 SECONDS = 60
@@ -744,15 +744,15 @@ def authority() -> Any:
     )
 
 
+def quoted(text: bytes) -> str:
+    return '"' + text.decode().replace("\n", "\\n") + '"'
+
+
 @pytest.mark.parametrize("mutual", [False, True])
 def test_tls(start, model_root, tmp_path, mutual: bool):
     ours, stranger = authority(), authority()
     key, certificate = ours.issue("server")
     config = tmp_path / "ssl.txt"
-
-    def quoted(text: bytes) -> str:
-        return '"' + text.decode().replace("\n", "\\n") + '"'
-
     config.write_text(
         f"server_key: {quoted(key)} server_cert: {quoted(certificate)} "
         f"custom_ca: {quoted(ours.certificate)} client_verify: {str(mutual).lower()}"
@@ -887,6 +887,42 @@ def test_a_version_whose_warm_up_fails_is_not_served(start, tmp_path):
     start(model_base_path=str(tmp_path / "m"), enable_model_warmup=False)
 
 
+def test_status_says_why_a_version_cannot_be_loaded(start, tmp_path):
+    for number in (1, 2, 3):
+        models.write_tf2(tmp_path / "m" / str(number))
+    (tmp_path / "m" / "2" / "saved_model.pb").write_bytes(b"garbage")
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(predict_request("any", x=x(1)))
+    models.write_warmup(tmp_path / "m" / "3", [log] * 1001)
+    config = tmp_path / "models.txt"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{tmp_path}/m" '
+        'model_platform: "tensorflow" model_version_policy { all {} } } }'
+    )
+    server = start(model_config_file=str(config), max_num_load_retries=0)
+    client = connect(server.address)
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "m"
+
+    def found() -> dict[int, tuple[int, str]]:
+        answer = client.models.GetModelStatus(request, timeout=SECONDS)
+        return {
+            s.version: (s.status.error_code, s.status.error_message)
+            for s in answer.model_version_status
+            if s.state in (s.AVAILABLE, s.END)
+        }
+
+    processes.wait_for(lambda: len(found()) == 3)
+    assert found()[1] == (0, "")
+    path = tmp_path / "m" / "2" / "saved_model.pb"
+    assert found()[2] == (
+        Code.DATA_LOSS.value[0], f"Can't parse {path} as binary proto",
+    )  # fmt: skip
+    code, text = found()[3]
+    assert code == Code.INVALID_ARGUMENT.value[0]
+    assert "Number of warmup records exceeds the maximum (1000)" in text
+
+
 def test_no_request_fails_while_versions_change(start, tmp_path):
     base = tmp_path / "m"
     models.write_tf2(base / "1", shift=1.0)
@@ -957,6 +993,15 @@ def test_keras_layers_in_a_module_are_served_with_a_warning(start, tmp_path, cap
 # Starting
 
 
+def test_a_key_of_another_certificate_is_suspected(start, model_root, tmp_path):
+    (_, certificate), (key, _) = (authority().issue("server") for _ in "12")
+    config = tmp_path / "ssl.txt"
+    config.write_text(f"server_key: {quoted(key)} server_cert: {quoted(certificate)}")
+    base = str(model_root / "tf1")
+    with pytest.raises(application.StartError, match="--ssl_config_file fit"):
+        start(model_base_path=base, ssl_config_file=str(config))
+
+
 def test_reasons_for_not_starting_are_sentences(start, tmp_path, model_root, server):
     (tmp_path / "empty").mkdir()
     base = str(model_root / "tf1")
@@ -974,6 +1019,10 @@ def test_reasons_for_not_starting_are_sentences(start, tmp_path, model_root, ser
             "has no versions",
         ),
         ({"model_base_path": base, "port": server.port}, "cannot listen on"),
+        (
+            {"model_base_path": base, "grpc_socket_path": "/nowhere/s"},
+            "--grpc_socket_path=/nowhere/s: there is no folder /nowhere",
+        ),
         ({"model_base_path": base, "bind_address": "203.0.113.1"}, "cannot listen on"),
     ):
         with pytest.raises(application.StartError) as caught:

@@ -224,6 +224,17 @@ def test_right_ranks_of_open_signatures_are_answered(send, signature: str):
         assert send(data) == Code.OK
 
 
+@pytest.mark.parametrize(
+    "shape", [[0, 2**40, 2**40, 3], [2**62, 0], [2**40, 2**40, 0], [2**63 - 1, 0]]
+)
+def test_empty_tensors_of_huge_shapes_are_the_callers_mistake(send, shape: list[int]):
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    data = request("images", "any_rank", images=proto).SerializeToString()
+    assert send(data) == Code.INVALID_ARGUMENT
+
+
 def test_messages_beyond_the_limit_are_refused(send):
     data = request("tf2", x=np.ones(5_100_000, np.float32)).SerializeToString()
     assert len(data) > 20_000_000

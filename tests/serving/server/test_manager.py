@@ -9,6 +9,7 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from serving.server.manager import Manager, Policy, State, Version
 from tests.serving.server import models, processes
 
 pytestmark = pytest.mark.tf
+
+Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +187,13 @@ def test_a_broken_version_is_reported_and_changes_nothing(manage, made, tmp_path
     (tmp_path / "2" / "saved_model.pb").write_bytes(b"nonsense")
     manager.poll()
 
-    def status() -> tuple[int, State, str]:
+    def status() -> tuple[int, State, grpc.StatusCode, str]:
         return manager.statuses(spec())[0]
 
     processes.wait_for(lambda: status()[1] == State.END)
-    assert status()[2] != ""
+    assert status()[2:] == (
+        Code.DATA_LOSS, f"Can't parse {tmp_path}/2/saved_model.pb as binary proto",
+    )  # fmt: skip
     assert attempts == [1, 2, 2, 2]
     for _ in range(3):
         manager.poll()
@@ -196,7 +201,7 @@ def test_a_broken_version_is_reported_and_changes_nothing(manage, made, tmp_path
     assert attempts == [1, 2, 2, 2]  # not again, until its files change
     shutil.copy(made / "saved_model.pb", tmp_path / "2" / "saved_model.pb")
     settle(manager, 2)
-    assert manager.statuses(spec(2)) == [(2, State.AVAILABLE, "")]
+    assert manager.statuses(spec(2)) == [(2, State.AVAILABLE, Code.OK, "")]
 
 
 def test_versions_that_wait_for_a_retry_hold_nobody_up(manage, made, tmp_path):
@@ -208,7 +213,7 @@ def test_versions_that_wait_for_a_retry_hold_nobody_up(manage, made, tmp_path):
     variables = tmp_path / "2" / "variables"
     variables.rename(tmp_path / "variables")  # a copy that has not come so far
     manager.poll()
-    processes.wait_for(lambda: manager.statuses(spec(2))[0][2] != "")
+    processes.wait_for(lambda: manager.statuses(spec(2))[0][3] != "")
     assert manager.statuses(spec(2))[0][1] == State.LOADING
     assert served(manager) == [1]
     (tmp_path / "variables").rename(variables)
@@ -216,11 +221,11 @@ def test_versions_that_wait_for_a_retry_hold_nobody_up(manage, made, tmp_path):
     add(made, tmp_path, 3)
     (tmp_path / "3" / "saved_model.pb").write_bytes(b"nonsense")
     manager.poll()
-    processes.wait_for(lambda: manager.statuses(spec(3))[0][2] != "")
+    processes.wait_for(lambda: manager.statuses(spec(3))[0][3] != "")
     add(made, tmp_path, 4)
     settle(manager, 4)
     assert manager.statuses(spec(3))[0][1] == State.END
-    assert manager.statuses(spec(3))[0][2] != ""
+    assert manager.statuses(spec(3))[0][3] != ""
 
 
 @pytest.mark.parametrize("moment", ["while it loads", "after it has failed"])
@@ -247,7 +252,9 @@ def test_a_version_taken_away_and_put_back_is_loaded_again(
         go.set()
         processes.wait_for(lambda: manager.statuses(spec(2))[0][1] == State.END)
         manager.poll()
-        assert manager.statuses(spec(2)) == [(2, State.END, "the files have gone")]
+        assert manager.statuses(spec(2)) == [
+            (2, State.END, Code.UNKNOWN, "the files have gone")
+        ]
     (tmp_path / "2").rename(tmp_path / "away")
     manager.poll()
     (tmp_path / "away").rename(tmp_path / "2")
@@ -306,6 +313,23 @@ def test_a_start_without_any_good_version_fails(manage, tmp_path):
     )
 
 
+def test_a_stop_ends_a_reload_that_waits(manage, made, tmp_path):
+    """Without an OK for models that never came; one that comes later is told as well."""
+    add(made, tmp_path, 1)
+    manager = manage()
+    manager.start({"m": model(tmp_path)})
+    both = {"m": model(tmp_path), "z": model(tmp_path / "nothing", name="z")}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(manager.reload, both)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        manager.stop()
+        for reload in (waiting.result, lambda: manager.reload({})):
+            with pytest.raises(ServingError) as caught:
+                reload()
+            assert caught.value.code == Code.UNAVAILABLE
+
+
 def test_a_start_waits_for_the_first_version(manage, made, tmp_path):
     manager = manage(poll_seconds=1)
     started = threading.Thread(target=manager.start, args=({"m": model(tmp_path)},))
@@ -344,7 +368,7 @@ def test_a_copy_in_progress_is_never_served(made, tmp_path_factory, order, cut):
             processes.wait_for(
                 lambda: all(
                     state in (State.AVAILABLE, State.END)
-                    for _, state, _ in manager.statuses(spec())
+                    for _, state, _, _ in manager.statuses(spec())
                 )
             )
             if needed:
@@ -428,7 +452,9 @@ def test_unloading_gives_memory_back(manage, made, tmp_path):
     for version in range(8, 28):
         swap(version)
     processes.wait_for(
-        lambda: sum(s == State.UNLOADING for _, s, _ in manager.statuses(spec())) == 0
+        lambda: (
+            sum(s == State.UNLOADING for _, s, _, _ in manager.statuses(spec())) == 0
+        )
     )
     grown = processes.resident_bytes(os.getpid()) - before
     assert grown < 30e6, f"{grown / 1e6:.0f} MB for 20 swaps"

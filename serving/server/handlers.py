@@ -171,7 +171,7 @@ class Service:
         call: Call,
         api: str = "predict",
     ) -> Result:
-        """A Predict on arrays.
+        """A Predict on arrays: REST's.
 
         Args:
             spec: Model, version or label, and signature.
@@ -183,7 +183,12 @@ class Service:
         call.check()
         with self.manager.use(spec) as version:
             runner = self._runner(version, call, api)
-            name, signature = runner.find(spec)
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            signature = runner.servable.signatures.get(name)
+            if signature is None:  # not gRPC's text, see http_rest_api_handler.cc
+                raise invalid(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
             feeds = dict(make_feeds(signature))
             runner.check_aliases(signature, feeds)
             for alias, array in feeds.items():

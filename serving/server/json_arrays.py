@@ -17,6 +17,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,11 @@ _SYNTAX_ERRORS = (
     ("Invalid control character", "Invalid encoding in string."),
 )
 
+# An escape in JSON's text; the group is half of a surrogate pair without the other.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL
+)
+
 
 def parse(body: bytes) -> dict[str, Any]:
     """The object in a request's body; NaN, Infinity and -Infinity are numbers.
@@ -71,9 +77,18 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _parse_tolerantly(body: bytes) -> object:
     try:
-        return json.loads(body.decode(), parse_float=_parse_float)
+        document = json.loads(body.decode(), parse_float=_parse_float)
+        lone = next((found for found in _ESCAPE.finditer(body) if found[1]), None)
+        if lone is None:
+            return document
+        text, offset = "The surrogate pair in string is invalid.", lone.start()
     except UnicodeDecodeError as error:
-        text, offset = "Invalid encoding in string.", error.start
+        offset = error.start
+        text = (
+            "Invalid encoding in string."
+            if _ends_in_string(body[:offset].decode())
+            else "Invalid value."
+        )
     except json.JSONDecodeError as error:
         offset = len(error.doc[: error.pos].encode())
         text = next(
@@ -93,6 +108,17 @@ def _parse_tolerantly(body: bytes) -> object:
     except ValueError:  # from _parse_float, or an integer of thousands of digits
         text, offset = "Number too big to be stored in double.", 0
     raise invalid(f"JSON Parse error: {text} at offset: {offset}")
+
+
+def _ends_in_string(text: str) -> bool:
+    """Whether the beginning of a document breaks off inside a string."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.msg.startswith("Unterminated string")
+    except (RecursionError, ValueError):  # see _parse_tolerantly
+        pass
+    return False
 
 
 def _parse_float(text: str) -> float:
@@ -350,7 +376,7 @@ def _leaf(value: Any, dtype: str) -> Any:
     """One value of a type, or the error why it is none."""
     if dtype == STRING:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return value.encode()
         if isinstance(value, dict):
             return _decode_base64(value)
     elif dtype == "bool":
@@ -491,7 +517,7 @@ def _feature_value(name: str, value: Any) -> tuple[str, Any]:
         _check_lossless(value, "float")
         return "float_list", value
     if isinstance(value, str):
-        return "bytes_list", value.encode("utf-8", "surrogatepass")
+        return "bytes_list", value.encode()
     if isinstance(value, dict) and _is_base64(value):
         return "bytes_list", _decode_base64(value)
     raise invalid(

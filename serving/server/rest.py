@@ -5,6 +5,10 @@ when as many requests are being answered as the options allow, the next one is r
 once. A request that takes longer than the timeout, or whose client hangs up, is given up:
 what has not been run by then never will be.
 
+Connections are bounded too. Each must send a whole request head in time; past the limit
+the one that has waited longest for a request is closed. Of a body that nobody wants any
+more nothing is parsed or inflated: the connection ends with the answer.
+
 Source: tensorflow/serving, g3doc/api_rest.md, model_servers/http_rest_api_util.cc (paths,
 status and metadata as JSON) and model_servers/http_server.cc (status codes).
 """
@@ -13,9 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
+import os
 import re
+import resource
+import socket
 import threading
 import time
 import urllib.parse
@@ -56,6 +64,19 @@ _MODEL = re.compile(
 # Parsed JSON takes up to twenty times the memory of its text.
 MOST_BODY_BYTES = 64 << 20
 
+MOST_CONNECTIONS = 10_000  # or half of the files that the process may open, if fewer
+HEAD_SECONDS = 30.0  # from the opening to the end of the first request's head
+IDLE_SECONDS = 620.0  # load balancers keep theirs for 600 and must be first to hang up
+_LINGER_SECONDS = 5.0  # for a client to read an answer while it still sends
+_BACKLOG = 1024
+_MOST_ACCEPTED = 16  # at a time, or a burst would use up all files before any is closed
+_QUIET_SECONDS = 60.0  # between two warnings of a kind
+
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# RFC 9112, 3.2.2: what stands before the path in a proxy's form of the request.
+_ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,
@@ -75,6 +96,7 @@ HTTP_STATUS = {
     grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
+_TOO_LARGE = 413  # no gRPC code is it alone, and 429 would say to try again
 
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -96,6 +118,9 @@ class Options:
     threads: int = 16
     most_waiting: int = 1024  # requests beyond those that the threads work on
     most_body_bytes: int = MOST_BODY_BYTES
+    most_connections: int | None = None  # what MOST_CONNECTIONS says
+    head_seconds: float = HEAD_SECONDS
+    idle_seconds: float = IDLE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -103,6 +128,14 @@ class _Answer:
     body: bytes
     status: grpc.StatusCode = grpc.StatusCode.OK
     version: int | None = None
+    http_status: int | None = None  # where it is not the one of `status`
+
+
+class _TooLarge(ServingError):
+    def __init__(self, most: int):
+        super().__init__(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, f"The body has more than {most} bytes"
+        )
 
 
 class Server:
@@ -151,53 +184,211 @@ def start(service: Service, host: str, port: int, options: Options) -> Server:
     return Server(bound, stop)
 
 
+class _Connections:
+    """The open ones, and which of them wait for a request, longest first."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._open: set[_Connection] = set()
+        self._waiting: dict[_Connection, None] = {}
+        self._warn = _seldom()
+
+    def add(self, connection: _Connection) -> None:
+        self._open.add(connection)
+        self._waiting[connection] = None
+        if len(self._open) > self._most:
+            longest = next(iter(self._waiting))  # the new one, if all others are busy
+            self.remove(longest)
+            longest.force_close()
+            self._warn(f"more than {self._most} REST connections: closing idle ones")
+
+    def remove(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def set_busy(self, connection: _Connection) -> None:
+        self._waiting.pop(connection, None)
+
+    def set_waiting(self, connection: _Connection) -> None:
+        if connection in self._open:
+            self._waiting[connection] = None
+
+
+class _Connection(web.RequestHandler):
+    """One client's: closed unless it sends a request's head in time."""
+
+    def __init__(self, server: web.Server, connections: _Connections, options: Options):
+        settings: dict[str, Any] = {"access_log": None}
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=options.idle_seconds,
+            lingering_time=0,  # it would inflate what it throws away
+            **settings,
+        )
+        self._connections = connections
+        self._head_seconds = options.head_seconds
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._deaf = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_timer = asyncio.get_running_loop().call_later(
+            self._head_seconds, self.force_close
+        )
+        self._connections.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        self._connections.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._deaf:
+            super().data_received(data)
+
+    def begin(self) -> None:
+        """A request's head is here."""
+        self._stop_timer()
+        self._connections.set_busy(self)
+
+    def end(self) -> None:
+        """The request is answered."""
+        self._connections.set_waiting(self)
+
+    async def end_early(
+        self, request: web.Request, response: web.StreamResponse
+    ) -> None:
+        """Answers in the midst of a body, whose rest is thrown away as it comes.
+
+        To close at once would reset the connection, and the client might lose the
+        answer.
+        """
+        self._deaf = True
+        response.force_close()
+        with contextlib.suppress(ConnectionError):  # the client has hung up
+            await response.prepare(request)
+            await response.write_eof()
+        transport = request.transport
+        if isinstance(transport, asyncio.Transport):
+            transport.write_eof()
+            transport.resume_reading()
+            await asyncio.sleep(_LINGER_SECONDS)  # ends when the client hangs up
+
+    def _stop_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+
+
+def _most_connections() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, files // 2)
+
+
+def _seldom() -> Callable[[str], None]:
+    """A function that logs a warning, unless it has just done so."""
+    silent_until = 0.0
+
+    def warn(text: str) -> None:
+        nonlocal silent_until
+        if time.monotonic() >= silent_until:
+            silent_until = time.monotonic() + _QUIET_SECONDS
+            _log.warning("%s", text)
+
+    return warn
+
+
 class _Rest:
     def __init__(self, service: Service, options: Options):
         self._service = service
         self._options = options
         self._workers = Workers(options.threads)
         self._pending = 0  # being answered; only the event loop's thread touches it
+        self._listening: asyncio.Server | None = None
+        self._warn_of_accept = _seldom()
 
     async def listen(self, host: str, port: int) -> tuple[web.AppRunner, int]:
-        application = web.Application(client_max_size=self._options.most_body_bytes)
+        application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(
-            application,
-            handler_cancellation=True,  # of requests whose client hangs up
-            access_log=None,
-            auto_decompress=True,
-        )
+        # handler_cancellation: of requests whose client hangs up.
+        runner = web.AppRunner(application, handler_cancellation=True)
         await runner.setup()
+        server, options = runner.server, self._options
+        assert server is not None
+        most = options.most_connections
+        connections = _Connections(_most_connections() if most is None else most)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_error)
         try:
-            await web.TCPSite(runner, host.strip("[]"), port, backlog=1024).start()
+            self._listening = await loop.create_server(
+                lambda: _Connection(server, connections, options),
+                host.strip("[]"),
+                port,
+                backlog=_MOST_ACCEPTED,
+            )
         except BaseException:
             await runner.cleanup()
             raise
-        return runner, runner.addresses[0][1]
+        for listening in self._listening.sockets:
+            # asyncio accepts as many at a time as it lets wait; here more may wait.
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(_BACKLOG)
+        return runner, self._listening.sockets[0].getsockname()[1]
 
     async def close(self, runner: web.AppRunner, grace_seconds: float) -> None:
-        for site in list(runner.sites):
-            await site.stop()  # no new connections
+        if self._listening:
+            self._listening.close()  # no new connections
         end = time.monotonic() + grace_seconds
         while self._pending and time.monotonic() < end:
             await asyncio.sleep(0.01)
         await runner.cleanup()
         self._workers.close()
 
+    def _on_loop_error(
+        self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]
+    ) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
+            # asyncio tries again each second, several times.
+            self._warn_of_accept(f"cannot accept REST connections: {error}")
+        else:
+            loop.default_exception_handler(context)
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        connection.begin()
+        try:
+            response = await self._respond(request)
+            if not request.content.is_eof():
+                await connection.end_early(request, response)
+            return response
+        finally:
+            # Later, for the answer has yet to be written.
+            asyncio.get_running_loop().call_soon(connection.end)
+
+    async def _respond(self, request: web.Request) -> web.Response:
         path = request.raw_path.partition("?")[0]
+        if origin := _ORIGIN.match(path):
+            path = path[origin.end() :] or "/"
         if not path.lower().startswith("/v1/"):
             return await self._handle_extra(request, path)
         try:
             answer = await self._answer(request, path)
         except ServingError as error:
-            answer = _Answer(json_arrays.dump({"error": error.message}), error.code)
+            answer = _Answer(
+                json_arrays.dump({"error": error.message}),
+                error.code,
+                http_status=_TOO_LARGE if isinstance(error, _TooLarge) else None,
+            )
         headers = dict(_CORS) if self._options.cors else {}
         if answer.version is not None:
             headers[VERSION_HEADER] = str(answer.version)
         return web.Response(
             body=answer.body,
-            status=HTTP_STATUS[answer.status],
+            status=answer.http_status or HTTP_STATUS[answer.status],
             content_type="application/json",
             headers=headers,
         )
@@ -243,18 +434,22 @@ class _Rest:
         return web.Response(status=404, text="Not Found")
 
     async def _read(self, request: web.Request, started: float) -> bytes:
+        most = self._options.most_body_bytes
+        if (request.content_length or 0) > most:
+            raise _TooLarge(most)
+        body = bytearray()
         try:
             async with asyncio.timeout(self._seconds_left(started)):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"The body has more than {self._options.most_body_bytes} bytes",
-            ) from None
+                while chunk := await request.content.readany():
+                    body += chunk
+                    if len(body) > most:
+                        raise _TooLarge(most)
+                    await asyncio.sleep(0)  # others' turn: inflating takes time
         except TimeoutError:
             raise self._late() from None
-        except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
+        except (web.RequestPayloadError, ValueError) as error:
             raise invalid(f"The body cannot be read: {error}") from None
+        return bytes(body)
 
     async def _run(
         self,

@@ -44,7 +44,13 @@ def refused(function, *arguments, **named):
         (b'{} {"a": 1}', "The document root must not be followed by other values."),
         (b'{"a": "b', "Missing a closing quotation mark in string."),
         (b'{"a": "\\q"}', "Invalid escape character in string."),
-        (b'{"a": "\xff"}', "Invalid encoding in string."),
+        (b'{"a": "\xff"}', "Invalid encoding in string. at offset: 7"),
+        (b'{"a": \xff}', "Invalid value. at offset: 6"),
+        ('{"instances": [1]}'.encode("utf-16"), "Invalid value. at offset: 0"),
+        (b'{"a": "\\ud83d"}', "The surrogate pair in string is invalid. at offset: 7"),
+        (b'{"a": "\\ude00"}', "The surrogate pair in string is invalid. at offset: 7"),
+        (b'{"\\\\\\ud83d\\ude00": "\\uD83Dx"}', "is invalid. at offset: 20"),
+        (b'{"a": NaN, "\\ud83d\\ud83d\\ude00": 1}', "is invalid. at offset: 12"),
         (b'{"a": 1e999}', "Number too big"),
         (b'{"a": ' + b"1" * 5000 + b"}", "Number too big"),
         (b"[" * 100_000, "JSON Parse error: "),
@@ -62,6 +68,11 @@ def test_byte_order_mark_and_special_numbers_are_read():
     np.testing.assert_array_equal(
         feeds["x"], np.array([np.nan, np.inf, -np.inf, 1], np.float32)
     )
+
+
+def test_escapes_are_read_beside_special_numbers():
+    body = b'{"a": NaN, "b": "\\\\ud83d \\ud83d\\ude00 \\\\\\u00fc"}'
+    assert json_arrays.parse(body)["b"] == "\\ud83d \U0001f600 \\\u00fc"
 
 
 @pytest.mark.parametrize(

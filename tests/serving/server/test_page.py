@@ -206,6 +206,11 @@ class Browser:
                 best: document.getElementById("best").textContent,
                 version: document.getElementById("version").textContent,
                 latency: document.getElementById("latency").textContent,
+                pictures: [...document.querySelectorAll("#original:not([hidden])")].length,
+                hint: !document.getElementById("hint").hidden,
+                seen: document.getElementById("small").getContext("2d")
+                    .getImageData(16, 16, 1, 1).data[3] > 0,
+                facts: !document.getElementById("facts").hidden,
                 classes: [...document.querySelectorAll("#classes li")].map((line) => [
                     line.querySelector("span").textContent,
                     line.querySelector("i").style.width,
@@ -288,8 +293,104 @@ def test_a_picture_dropped_on_the_page_is_classified(server, tmp_path):
     assert refused["state"] == "failed"
     assert "no picture" in refused["message"]
     assert refused["classes"] == []
+    shown = ("pictures", "hint", "seen", "facts")
+    assert [named[part] for part in shown] == [1, False, True, True]
+    assert [refused[part] for part in shown] == [0, True, False, False]
     assert (again["best"], again["classes"][0][2]) == ("class 0", "80.0 %")
     with Image.open(io.BytesIO(base64.b64decode(screenshot["data"]))) as image:
         picture = np.asarray(image.convert("RGB")).reshape(-1, 3)
     for wanted in [(30, 50, 120), (47, 111, 237)]:  # the picture, the best class's bar
         assert (picture == wanted).all(axis=1).sum() > 500
+
+
+# Answers of a server that has two signatures; those of its other paths by `answers`.
+STUB = """{
+    const images = { method_name: "tensorflow/serving/predict", inputs: { images: {
+        dtype: "DT_UINT8", tensor_shape: { dim: [-1, 2, 2, 3].map((size) => ({ size })) } } } };
+    const named = { method_name: "tensorflow/serving/classify", inputs: { inputs: {
+        dtype: "DT_STRING", tensor_shape: {} } } };
+    window.asked = [];
+    window.fetch = async (path) => {
+        const kind = /[a-z]+$/.exec(path)[0];
+        window.asked.push(kind);
+        if (kind === "metadata") return new Response(JSON.stringify({ metadata: {
+            signature_def: { signature_def: { serving_default: images, named } } } }));
+        const [status, body] = window.answers[kind];
+        return new Response(body, { status });
+    };
+    }"""
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_answers_that_are_no_scores(server, tmp_path):
+    url = f"http://127.0.0.1:{server.rest.port}/"
+
+    async def visit():
+        async with browser(tmp_path / "profile", url) as opened:
+
+            async def drop(**answers):
+                await opened.value(
+                    f"window.asked = []; window.answers = {json.dumps(answers)}; 0"
+                )
+                await opened.drop(png((30, 50, 120)))
+                shown = await opened.shown()
+                return shown, json.loads(await opened.value("JSON.stringify(asked)"))
+
+            await opened.value("window.realFetch = window.fetch; 0")
+            await opened.value(STUB)
+            special = await drop(
+                classify=(
+                    200,
+                    r'{"results": [[["Infinity", 0.5], ["a \" NaN", 0.25],'
+                    r' ["c", -Infinity], ["d", NaN]]]}',
+                )
+            )
+            busy = [
+                await drop(classify=(status, '{"error": "full"}'), predict=(200, "{}"))
+                for status in (429, 503)
+            ]
+            without = [
+                await drop(
+                    classify=(status, '{"error": "none"}'),
+                    predict=(200, '{"predictions": [[0.1, 0.9]]}'),
+                )
+                for status in (400, 404)
+            ]
+            await opened.value(
+                "window.fetch = () => realFetch('http://127.0.0.1:9/'); 0"
+            )
+            gone = await drop()
+            return special, busy, without, gone
+
+    special, busy, without, gone = asyncio.run(visit())
+    assert [line[0] for line in special[0]["classes"]] == [
+        "Infinity", "a \" NaN", "c", "d"
+    ]  # fmt: skip
+    for shown, asked in busy:
+        assert (shown["state"], shown["message"]) == ("failed", "full")
+        assert asked == ["metadata", "classify"]
+    for shown, asked in without:
+        assert (shown["state"], shown["best"]) == ("done", "class 1")
+        assert asked == ["metadata", "classify", "predict"]
+    assert gone[0]["state"] == "failed"
+    assert gone[0]["message"] == "The server does not answer."
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_the_same_file_can_be_chosen_again(server, tmp_path):
+    url = f"http://127.0.0.1:{server.rest.port}/"
+    path = tmp_path / "a.png"
+    path.write_bytes(png((30, 50, 120)))
+
+    async def visit():
+        async with browser(tmp_path / "profile", url) as opened:
+            found = await opened.call("Runtime.evaluate", expression="at('file')")
+            await opened.call(
+                "DOM.setFileInputFiles", files=[str(path)],
+                objectId=found["result"]["objectId"],
+            )  # fmt: skip
+            await opened.until("document.body.dataset.state === 'done'")
+            return await opened.value("at('file').value"), await opened.shown()
+
+    value, shown = asyncio.run(visit())
+    assert (value, shown["best"]) == ("", "blue")

@@ -5,15 +5,19 @@ import contextlib
 import gzip
 import http.client
 import json
+import os
 import re
+import resource
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 
 import numpy as np
 import pytest
+from aiohttp import compression_utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +127,18 @@ def test_path_is_read_without_case_and_unquoted(server):
     assert (status, value["predictions"][0]["y"]) == (200, 100)
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("/v1/models/half", 200), ("http://x/v1/models/half", 200),
+     ("HTTP://x:80/v1/models/half?a=http://y/b", 200), ("http://x", 404),
+     ("http://x/v1/models/none", 404), ("http://x/v2/models/half", 404)],
+)  # fmt: skip
+def test_target_may_be_a_whole_url(server, target, status):
+    head = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = raw_answer(server, head.encode(), shutdown=False)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
 def test_single_output_is_not_named(server):
     body = {"inputs": 3, "signature_name": "scalar"}
     assert ask(server, HALF, body)[1] == {"outputs": 101.5}
@@ -222,6 +238,8 @@ def test_metadata(server):
         (HALF, {"instances": ["a"]}, 400, "is not of expected type: float"),
         (HALF, {"instances": [[1], [1, 2]]}, 400, "Expecting tensor size: 1 but got: 2"),
         (HALF, {"instances": [1], "signature_name": 3}, 400, "'signature_name' key must"),
+        (HALF, {"instances": [1], "signature_name": "no"}, 400,
+         'Serving signature name: "no" not found in signature def'),
         (HALF, {"instances": [[1, 2]]}, 400, ""),
         ("/v1/models/images:predict", {"instances": [[[1, 2, 3]]]}, 400, ""),
         ("/v1/models/images:predict", {"instances": [256]}, 400, "expected type: uint8"),
@@ -386,11 +404,181 @@ def small(server):
 
 
 def test_body_size_is_limited(small):
-    status, value, _ = ask(small, HALF, b" " * 2000)
-    assert (status, value) == (429, {"error": "The body has more than 1000 bytes"})
+    refusal = {"error": "The body has more than 1000 bytes"}
+    status, value, headers = ask(small, HALF, b" " * 2000)
+    assert (status, value, headers["Connection"]) == (413, refusal, "close")
     bomb = gzip.compress(b" " * 100_000)
-    status, _, _ = ask(small, HALF, bomb, headers={"Content-Encoding": "gzip"})
-    assert status == 429
+    status, value, _ = ask(small, HALF, bomb, headers={"Content-Encoding": "gzip"})
+    assert (status, value) == (413, refusal)
+    assert ask(small, HALF, b" " * (16 << 20))[0] == 413  # sent whole, to be answered
+
+
+def until_end(connection):
+    """What a server sends until it hangs up."""
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+    return b"".join(parts)
+
+
+POST = f"POST {HALF} HTTP/1.1\r\nHost: x\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"Content-Length: 1000000000000\r\n\r\n",
+     b"Transfer-Encoding: chunked\r\n\r\n800\r\n" + b" " * 2048],
+)  # fmt: skip
+def test_too_large_a_body_is_refused_before_it_has_come(small, start):
+    with socket.create_connection(("127.0.0.1", small.rest.port), LONG) as connection:
+        connection.sendall(POST + start)
+        assert until_end(connection).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [(POST, 413), (POST.replace(b"predict", b"guess"), 400),
+     (b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\n", 200)],
+)  # fmt: skip
+def test_body_that_nobody_wants_is_not_inflated(small, monkeypatch, head, status):
+    compressor = zlib.compressobj(wbits=31)
+    start = compressor.compress(b" ") + compressor.flush(zlib.Z_FULL_FLUSH)
+    block = compressor.compress(b" " * (1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    bomb = start + 64 * block
+    inflated = []
+    inflate = compression_utils.ZLibDecompressor.decompress_sync
+
+    def count(self, *arguments, **options):
+        data = inflate(self, *arguments, **options)
+        inflated.append(len(data))
+        return data
+
+    monkeypatch.setattr(compression_utils.ZLibDecompressor, "decompress_sync", count)
+    with socket.create_connection(("127.0.0.1", small.rest.port), LONG) as connection:
+        length = b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + length + b"%x\r\n" % len(bomb) + bomb)
+        assert until_end(connection).startswith(b"HTTP/1.1 %d " % status)
+        connection.sendall(b" ")  # still read, and thrown away
+        time.sleep(0.2)
+    assert sum(inflated) < 8 << 20
+
+
+@contextlib.contextmanager
+def another(server, **options):
+    """One more HTTP server on the same models."""
+    running = rest.start(server.service, "127.0.0.1", 0, rest.Options(**options))
+
+    class Both:
+        rest = running
+
+    try:
+        yield Both
+    finally:
+        running.stop(0.1)
+
+
+def test_connection_without_a_request_is_closed(server):
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(another(server, head_seconds=0.3, idle_seconds=1))
+        begun = time.monotonic()
+        silent, half, kept = (
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", other.rest.port), LONG)
+            )
+            for _ in range(3)
+        )
+        half.sendall(b"GET /v1/mo")
+        kept.sendall(b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert until_end(silent) == until_end(half) == b""
+        assert time.monotonic() - begun >= 0.3
+        kept.sendall(b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert until_end(kept) == b""  # idle for too long
+        assert time.monotonic() - begun >= 1
+
+
+def test_connections_are_bounded_and_the_longest_idle_makes_room(
+    server, monkeypatch, caplog
+):
+    gate, entered = threading.Event(), threading.Event()
+    run = server.service.run
+
+    async def slow(*arguments, **options):
+        entered.set()
+        assert gate.wait(LONG)
+        return await run(*arguments, **options)
+
+    monkeypatch.setattr(server.service, "run", slow)
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(another(server, most_connections=3))
+        stack.callback(gate.set)
+
+        def connect():
+            return stack.enter_context(
+                socket.create_connection(("127.0.0.1", other.rest.port), LONG)
+            )
+
+        busy = connect()
+        busy.sendall(
+            POST + b'Connection: close\r\nContent-Length: 18\r\n\r\n{"instances": [0]}'
+        )
+        assert entered.wait(LONG)
+        idle = [connect() for _ in range(10)]
+        for connection in idle[:8]:
+            assert until_end(connection) == b""
+        assert ask(other, "/v1/models/half")[0] == 200
+        gate.set()
+        assert until_end(busy).startswith(b"HTTP/1.1 200 ")
+    assert [r.message for r in caplog.records].count(
+        "more than 3 REST connections: closing idle ones"
+    ) == 1
+
+
+def test_connections_may_take_half_of_the_files(server, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 100))
+    with another(server) as other:
+        first, second, third = (
+            socket.create_connection(("127.0.0.1", other.rest.port), LONG)
+            for _ in range(3)
+        )
+        with first, second, third:
+            assert until_end(first) == b""
+            second.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert second.recv(1 << 16).startswith(b"HTTP/1.1 404 ")
+
+
+def test_lack_of_files_is_logged_once_and_passes(server, caplog):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def logged():
+        names = ("asyncio", rest.__name__)
+        return [record.message for record in caplog.records if record.name in names]
+
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(another(server))
+        clients = [stack.enter_context(socket.socket()) for _ in range(20)]
+        highest = max(map(int, os.listdir("/dev/fd")))
+        fillers = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+            with contextlib.suppress(OSError):
+                while True:
+                    fillers.append(os.dup(0))
+            for client in clients:
+                client.connect(("127.0.0.1", other.rest.port))
+            end = time.monotonic() + LONG
+            while not logged() and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.1)
+        finally:
+            for filler in fillers:
+                os.close(filler)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert ask(other, "/v1/models/half")[0] == 200
+    (message,) = logged()
+    assert message.startswith("cannot accept REST connections: [Errno 24]")
 
 
 def test_cors_headers_when_asked_for(small):

@@ -373,54 +373,48 @@ def test_a_reader_that_goes_away_takes_no_file_along(backend, folder, tmp_path):
     assert "Traceback" not in complaints and "Exception" not in complaints
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
-)
-def test_a_stopped_prediction_leaves_nothing(backend, folder, tmp_path, number, status):
-    backend.delay_seconds = 0.3
-    arguments = ["predict", str(folder / "part0"), "--server", backend.address]
-    arguments += ["--csv", str(tmp_path / "x.csv"), "--batch_size", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.client", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+def start(*arguments: str) -> subprocess.Popen:
+    """The program, to be interrupted: a shell that runs tests in the background has
+    switched SIGINT off for its children.
+    """
+    code = (
+        "import runpy, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_module('serving.client', run_name='__main__', alter_sys=True)"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while backend.calls < 2 and process.poll() is None:
+
+
+def stop(process: subprocess.Popen, number: int, backend, calls: int) -> str:
+    """Sends a signal once the server has seen so many calls; what is said then."""
+    while backend.calls < calls and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
-    assert process.wait(60) == status
+    _, said = process.communicate(timeout=15)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_a_stopped_prediction_leaves_nothing(
+    backend, folder, tmp_path, number, status, words
+):
+    backend.delay_seconds = 30.0
+    arguments = ["predict", str(folder / "part0"), "--server", backend.address]
+    arguments += ["--csv", str(tmp_path / "out.csv"), "--batch_size", "2"]
+    process = start(*arguments)
+    assert stop(process, number, backend, 1) == words
+    assert process.returncode == status
     assert not list(tmp_path.iterdir())
 
 
 def test_interrupting_a_measurement_ends_it(backend):
     backend.delay_seconds = 0.05
-    arguments = ["bench", "--requests", "100000", "--server", backend.address]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.client", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    while backend.calls < 20 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
-
-
-def test_interrupting_ends_with_one_line(backend, folder, tmp_path):
-    backend.delay_seconds = 30.0
-    table = tmp_path / "out.csv"
-    # A shell that runs tests in the background has switched SIGINT off for its children.
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from serving.client.__main__ import main; sys.exit(main())"
-    )
-    command = [sys.executable, "-c", code, "predict", str(folder / "part0")]
-    command += ["--csv", str(table), "--batch_size", "2", "--server", backend.address]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not backend.calls and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=15)
+    process = start("bench", "--requests", "100000", "--server", backend.address)
+    assert stop(process, signal.SIGINT, backend, 20) == "interrupted\n"
     assert process.returncode == 130
-    assert said == "interrupted\n"
-    assert list(tmp_path.iterdir()) == []

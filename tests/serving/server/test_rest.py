@@ -499,10 +499,9 @@ def test_connection_without_a_request_is_closed(server):
         assert time.monotonic() - begun >= 1
 
 
-def test_connections_are_bounded_and_the_longest_idle_makes_room(
-    server, monkeypatch, caplog
-):
-    gate, entered = threading.Event(), threading.Event()
+def hold_requests(server, monkeypatch) -> tuple[threading.Event, threading.Event]:
+    """Predictions wait from now on: the first event says that one does, the second ends it."""
+    entered, gate = threading.Event(), threading.Event()
     run = server.service.run
 
     async def slow(*arguments, **options):
@@ -511,6 +510,13 @@ def test_connections_are_bounded_and_the_longest_idle_makes_room(
         return await run(*arguments, **options)
 
     monkeypatch.setattr(server.service, "run", slow)
+    return entered, gate
+
+
+def test_connections_are_bounded_and_the_longest_idle_makes_room(
+    server, monkeypatch, caplog
+):
+    entered, gate = hold_requests(server, monkeypatch)
     with contextlib.ExitStack() as stack:
         other = stack.enter_context(another(server, most_connections=3))
         stack.callback(gate.set)
@@ -589,15 +595,7 @@ def test_cors_headers_when_asked_for(small):
 
 
 def test_slow_model_times_out_and_a_full_pool_refuses(small, server, monkeypatch):
-    gate, entered = threading.Event(), threading.Event()
-    run = server.service.run
-
-    async def slow(spec, make_feeds, call, **options):
-        entered.set()
-        assert gate.wait(LONG)
-        return await run(spec, make_feeds, call, **options)
-
-    monkeypatch.setattr(server.service, "run", slow)
+    entered, gate = hold_requests(server, monkeypatch)
     answers = []
 
     def one():
@@ -654,15 +652,7 @@ def test_port_that_is_taken_is_an_error(server):
 
 def test_stop_lets_requests_in_flight_end(server, monkeypatch):
     other = rest.start(server.service, "127.0.0.1", 0, rest.Options())
-    entered, gate = threading.Event(), threading.Event()
-    run = server.service.run
-
-    async def slow(*arguments, **options):
-        entered.set()
-        assert gate.wait(LONG)
-        return await run(*arguments, **options)
-
-    monkeypatch.setattr(server.service, "run", slow)
+    entered, gate = hold_requests(server, monkeypatch)
 
     class Both:
         rest = other

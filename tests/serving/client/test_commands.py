@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -331,6 +332,15 @@ def test_a_folder_that_cannot_be_read_is_named(
     monkeypatch.setattr(os, "scandir", refuse)
     assert main(["predict", str(tmp_path), "--server", backend.address]) == 2
     assert f"{closed}: Permission denied" in capsys.readouterr().err
+
+
+def test_watching_a_silent_server_ends_in_time_and_says_so(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        assert main(["watch", "--server", address, "--seconds", "0.3"]) == 0
+        assert time.monotonic() - began < 5
+    assert "in time" in capsys.readouterr().out
 
 
 def test_watching_waits_for_a_model(backend, capsys):

@@ -6,13 +6,14 @@ and checks what came back before anybody relies on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from serving.client import messages, tensors
+from serving.client import images, messages, tensors
 from serving.client.configured import DEFAULT_SIGNATURE
 from serving.client.errors import InvalidInput, InvalidResponse, ServingError
 from serving.client.images import Prepared, Request
@@ -111,17 +112,54 @@ def predictions(answer: Answer, count: int) -> list[Prediction]:
     ]
 
 
-def assemble(
-    prepared: Prepared, parts: Sequence[tuple[Request, list[Prediction | ServingError]]]
-) -> list[Prediction | ServingError]:
-    """Results of a chunk in the order of its images."""
+Results = list[Prediction | ServingError]
+# Yields a request, is sent its predictions, or thrown that the server refuses it.
+Steps = Generator[Request, list[Prediction], Results]
+
+
+def classify(prepared: Prepared, chunk: Any, return_errors: bool, done: int) -> Steps:
+    """What to ask for a chunk; returns its results in the order of its images.
+
+    Args:
+        prepared: The chunk's requests.
+        chunk: Its images.
+        return_errors: Instead of raising the first of them.
+        done: Images of the call before this chunk.
+    """
+    _raise_first(prepared.errors, return_errors, done)
     found: dict[int, Prediction | ServingError] = dict(prepared.errors)
-    for request, results in parts:
+    for request in prepared.requests:
+        try:
+            results: Results = list((yield request))
+        except InvalidInput as error:
+            if not _may_be_one_image(request):
+                raise
+            yield _probe()
+            results = yield from _classify_apart(request, error, chunk)
+        errors = {
+            place: result
+            for place, result in zip(request.places, results, strict=True)
+            if isinstance(result, InvalidInput)
+        }
+        _raise_first(errors, return_errors, done)
         found.update(zip(request.places, results, strict=True))
     return [found[place] for place in range(prepared.size)]
 
 
-def halves(request: Request) -> tuple[Request, Request]:
+def _classify_apart(request: Request, error: InvalidInput, chunk: Any) -> Steps:
+    """Halves a request that the server refuses, to find the images it means."""
+    if len(request.places) == 1:
+        return [_refused(error, chunk[request.places[0]])]
+    results: Results = []
+    for half in _halves(request):
+        try:
+            results += yield half
+        except InvalidInput as why:
+            results += yield from _classify_apart(half, why, chunk)
+    return results
+
+
+def _halves(request: Request) -> tuple[Request, Request]:
     """The request cut in two, to find the image that the server refuses."""
     middle = len(request.places) // 2
     return tuple(  # pyright: ignore[reportReturnType]
@@ -131,6 +169,33 @@ def halves(request: Request) -> tuple[Request, Request]:
             (request.value[middle:], request.places[middle:]),
         )
     )
+
+
+def _may_be_one_image(request: Request) -> bool:
+    """Only files are decoded by the server; pixels have been checked here already."""
+    return request.signature != DEFAULT_SIGNATURE
+
+
+def _raise_first(errors: Mapping[int, InvalidInput], quiet: bool, done: int) -> None:
+    """Raises a chunk's first error, with the image's place in the whole call."""
+    if errors and not quiet:
+        place, error = next(iter(errors.items()))
+        error.add_note(f"image {done + place} of the call, from 0")
+        raise error
+
+
+def _refused(error: InvalidInput, image: Any) -> InvalidInput:
+    """What the server says of one image, with its path."""
+    if not isinstance(image, (str, os.PathLike)):
+        return error
+    text = f"{os.fsdecode(image)}: {error.message}"
+    return InvalidInput(text, code=error.code, address=error.address)
+
+
+def _probe() -> Request:
+    """A good image: if it is refused as well, the others are not to blame."""
+    value = np.array([images.blank()], dtype=object)
+    return Request(images.SIGNATURE_ENCODED, images.INPUT_ENCODED, value, (0,))
 
 
 # gRPC messages.

@@ -18,10 +18,6 @@ from serving.client.configured import (
     Configured,
     Images,
     Patience,
-    may_be_one_image,
-    probe,
-    raise_first,
-    refused,
 )
 from serving.client.errors import (
     Cancelled,
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from serving.client.answers import Call
-    from serving.client.images import Request
 
 
 class Classifier(Configured):
@@ -240,48 +235,19 @@ class Classifier(Configured):
         from serving.client import images as sources
 
         prepared = sources.prepare(chunk, resize=self._config.resize)
-        raise_first(prepared.errors, return_errors, done)
-        parts = []
-        for request in prepared.requests:
-            try:
-                results = self._classify_request(request, until)
-            except InvalidInput as error:
-                if not may_be_one_image(request):
-                    raise
-                self._predict(answers.image_call(probe()), until)
-                results = self._classify_apart(request, error, chunk, until)
-            errors = {
-                place: result
-                for place, result in zip(request.places, results, strict=True)
-                if isinstance(result, InvalidInput)
-            }
-            raise_first(errors, return_errors, done)
-            parts.append((request, results))
-        return answers.assemble(prepared, parts)
-
-    def _classify_request(
-        self, request: Request, until: float | None
-    ) -> list[Prediction | ServingError]:
-        from serving.client import answers
-
-        answer = self._predict(answers.image_call(request), until)
-        return list(answers.predictions(answer, len(request.places)))
-
-    def _classify_apart(
-        self, request: Request, error: InvalidInput, chunk: Any, until: float | None
-    ) -> list[Prediction | ServingError]:
-        """Halves a request that the server refuses, to find the images it means."""
-        from serving.client import answers
-
-        if len(request.places) == 1:
-            return [refused(error, chunk[request.places[0]])]
-        results: list[Prediction | ServingError] = []
-        for half in answers.halves(request):
-            try:
-                results += self._classify_request(half, until)
-            except InvalidInput as why:
-                results += self._classify_apart(half, why, chunk, until)
-        return results
+        steps = answers.classify(prepared, chunk, return_errors, done)
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = self._predict(answers.image_call(request), until)
+                    found = answers.predictions(answer, len(request.places))
+                except InvalidInput as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(found)
+        except StopIteration as end:
+            return end.value
 
 
 def _result(future: Future) -> list[Prediction | ServingError]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serving.client import retry as retries
-from serving.client.errors import DeadlineExceeded, InvalidInput, ServingError
+from serving.client.errors import DeadlineExceeded, ServingError
 from serving.client.options import (
     MASK,
     TLS,
@@ -19,9 +18,6 @@ from serving.client.options import (
     parse_metadata,
 )
 from serving.client.results import VersionStatus
-
-if TYPE_CHECKING:
-    from serving.client.images import Request
 
 Image = Any  # array uint8 [32, 32, 3], Pillow image, path, or a file's bytes
 Images = Any  # an Image, an array uint8 [n, 32, 32, 3], or an iterable of Images
@@ -154,34 +150,3 @@ class Patience:
             address=address,
         )
         return self._over
-
-
-def may_be_one_image(request: Request) -> bool:
-    """Only files are decoded by the server; pixels have been checked here already."""
-    return request.signature != DEFAULT_SIGNATURE
-
-
-def raise_first(errors: Mapping[int, InvalidInput], quiet: bool, done: int) -> None:
-    """Raises a chunk's first error, with the image's place in the whole call."""
-    if errors and not quiet:
-        place, error = next(iter(errors.items()))
-        error.add_note(f"image {done + place} of the call, from 0")
-        raise error
-
-
-def refused(error: InvalidInput, image: Any) -> InvalidInput:
-    """What the server says of one image, with its path."""
-    if not isinstance(image, (str, os.PathLike)):
-        return error
-    text = f"{os.fsdecode(image)}: {error.message}"
-    return InvalidInput(text, code=error.code, address=error.address)
-
-
-def probe() -> Request:
-    """A good image: if it is refused as well, the others are not to blame."""
-    import numpy as np
-
-    from serving.client import images
-
-    value = np.array([images.blank()], dtype=object)
-    return images.Request(images.SIGNATURE_ENCODED, images.INPUT_ENCODED, value, (0,))

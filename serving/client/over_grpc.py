@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, EncodeError
 
-from serving.client import answers, messages
+from serving.client import answers, messages, retry
 from serving.client.answers import Answer, Call
 from serving.client.errors import (
     Cancelled,
@@ -138,8 +138,7 @@ class AsyncGrpcTransport:
         except grpc.RpcError as error:
             raise _translated(error, self._config, self._closed) from None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
+            if retry.ended_by_close(self._closed):
                 raise Cancelled("the client is closed") from None
             raise  # it is the task that was cancelled
         except grpc.aio.UsageError as error:  # "Channel is closed."

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from serving.client import tensors
+from serving.client import retry, tensors
 from serving.client.answers import Answer, Call
 from serving.client.errors import (
     CODE_BY_HTTP,
@@ -87,8 +87,7 @@ class AsyncRestTransport:
         except RuntimeError as error:  # "cannot schedule new futures after shutdown"
             raise Cancelled(f"the client is closed ({error})") from None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
+            if retry.ended_by_close(self._closed):
                 raise Cancelled("the client is closed") from None
             raise  # it is the task that was cancelled
 

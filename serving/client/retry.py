@@ -105,6 +105,12 @@ async def run_async(attempt: Callable[[float], Awaitable[T]], attempts: Attempts
         await asyncio.sleep(wait)
 
 
+def ended_by_close(closed: bool) -> bool:
+    """Whether an asyncio.CancelledError comes of close(), not of a cancelled task."""
+    task = asyncio.current_task()
+    return closed and not (task and task.cancelling())
+
+
 def end_of(deadline_seconds: float | None) -> float | None:
     """The monotonic time at which a call with this deadline ends."""
     if deadline_seconds is None:

@@ -104,7 +104,8 @@ class Patience:
         self._end = retries.end_of(deadline_seconds)
         self._config = config
         self._deadline_seconds = deadline_seconds
-        self._reason = "nothing was tried"
+        self._reason = ""
+        self._cut = False  # whether a question ends with us, before its own time
         self._pause = _FIRST_POLL
         self._over: DeadlineExceeded | None = None
 
@@ -114,6 +115,7 @@ class Patience:
         left = self._end - time.monotonic()
         if left <= 0:
             raise self._given_up()
+        self._cut = left < self._config.timeouts.request
         return min(left, self._config.timeouts.request)
 
     def ready(self, versions: list[VersionStatus]) -> VersionStatus | None:
@@ -131,6 +133,8 @@ class Patience:
         """Notes why there was no answer; raises when there is no time for another."""
         if error is self._over:  # our own end, not that of one question
             raise error
+        if self._cut and self._reason and isinstance(error, DeadlineExceeded):
+            return  # our end is no fault of the server: what it said before is the reason
         self._reason = str(error)
 
     def wait(self) -> float:
@@ -146,7 +150,7 @@ class Patience:
         address = self._config.address.text
         self._over = DeadlineExceeded(
             f"{self._config.model} on {address} was not ready within "
-            f"{self._deadline_seconds:g} s: {self._reason}",
+            f"{self._deadline_seconds:g} s: {self._reason or 'nothing was tried'}",
             address=address,
         )
         return self._over

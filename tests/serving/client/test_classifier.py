@@ -33,6 +33,8 @@ from serving.client import (
     Unsupported,
     over_grpc,
 )
+from serving.client.configured import Patience
+from serving.client.results import VersionStatus
 from tests.serving.client.official import (
     CLASSES,
     Backend,
@@ -383,6 +385,17 @@ def test_waiting_for_readiness_gives_up_with_the_reason(backend, classifier):
         pytest.raises(DeadlineExceeded, match="Servable not found"),
     ):
         other.wait_until_ready(0.2)
+
+
+def test_a_last_question_cut_short_hides_no_reason(classifier):
+    patience = Patience(classifier._config, 0.2)
+    patience.seconds_left()
+    assert patience.ready([VersionStatus(8, "END", "INTERNAL", "no variables")]) is None
+    patience.seconds_left()
+    patience.failed(DeadlineExceeded("no answer in time"))
+    with pytest.raises(DeadlineExceeded, match="version 8 is END no variables"):
+        while True:
+            time.sleep(patience.wait())
 
 
 def test_versions_and_labels_are_chosen(backend):

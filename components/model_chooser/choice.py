@@ -238,6 +238,11 @@ def interval(bounds: list[float]) -> str:
     return f"95 % interval {points(bounds[0])} to {points(bounds[1])}"
 
 
+def p_value(value: float) -> str:
+    """The one way to write a p-value: "p = 0.125", "p < 0.001"."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
 def _best(
     comparison: Mapping[str, Any],
     rule: EvaluationConfig,  # noqa: ARG001 - one form for all policies
@@ -379,7 +384,7 @@ def _doubt(comparison: Mapping[str, Any]) -> str:
     if pair["p_value"] < 0.05:
         return ""
     return (
-        f", although the difference may be chance (p = {pair['p_value']:.2f}, paired)"
+        f", although the difference may be chance ({p_value(pair['p_value'])}, paired)"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from components.model_chooser.choice import slice_name
+from components.model_chooser.choice import p_value, slice_name
 from pipeline.console import clock
 from pipeline.report import figures
 
@@ -191,11 +191,6 @@ def signed_points(share: float) -> str:
     text = f"{100 * share:+.2f}"
     # Neither sign says anything about nothing; a minus is as wide as a plus.
     return text[1:] if float(text) == 0 else text.replace("-", "−")
-
-
-def p_value(value: float) -> str:
-    """With its relation: "= 0.644", "< 0.001"."""
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:

@@ -149,7 +149,15 @@ def test_a_lower_error_that_may_be_chance_says_so():
     )
     assert decision.winner == CANDIDATE
     assert "9.95 % errors" in decision.reason or "9.9 % errors" in decision.reason
-    assert "may be chance" in decision.reason
+    assert "may be chance (p = 1.000, paired)" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.125, "p = 0.125"), (0.001, "p = 0.001"), (1e-9, "p < 0.001"), (1, "p = 1.000")],
+)
+def test_p_values_are_written_in_one_way(value, text):
+    assert choice.p_value(value) == text
 
 
 @pytest.mark.parametrize(

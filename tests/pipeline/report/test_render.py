@@ -380,13 +380,6 @@ def test_differences(share, text):
     assert render.signed_points(share) == text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.6437, "= 0.644"), (0.001, "= 0.001"), (1e-9, "< 0.001")]
-)
-def test_p_values(value, text):
-    assert render.p_value(value) == text
-
-
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
 def test_a_browser_draws_the_page(tmp_path):
     from PIL import Image

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_component import BaseComponent
 
@@ -19,9 +16,8 @@ from components.model_in_service.strategy import PUSHED
 from components.serving_canary.component import ServingCanary
 from pipeline.config import ModelConfig, RunConfig, to_json
 from pipeline.engines import Engine, Local
+from pipeline.provenance import source_digest
 from trainer import features
-
-_PROJECT = Path(__file__).parents[1]
 
 
 def create_pipeline(
@@ -101,7 +97,7 @@ def create_pipeline(
                 "class_names": list(classes),
                 "label_key": label_key,
                 "checkpoints": f"{config.output_root}/checkpoints",
-                "source": source_digest("trainer"),
+                "source": source_digest("trainer/run.py"),
                 **engine.training_settings(role),
             },
         ).with_id(f"{role.capitalize()}Trainer")
@@ -131,7 +127,7 @@ def create_pipeline(
             batch_size=config.evaluation.batch_size,
             baseline_network=config.baseline.network,
             candidate_network=config.candidate.network,
-            source=source_digest("components/evaluator"),
+            source=source_digest("components/evaluator/executor.py"),
         )
 
     evaluator = create_evaluator(features.EVAL)
@@ -143,7 +139,7 @@ def create_pipeline(
         baseline=baseline.outputs["model"],
         candidate=candidate.outputs["model"],
         rule=to_json(config.evaluation),
-        source=source_digest("components/model_chooser"),
+        source=source_digest("components/model_chooser/executor.py"),
     )
 
     # It must load, answer as it did in training, and be quick, in a server of its own.
@@ -152,7 +148,9 @@ def create_pipeline(
         model_blessing=chooser.outputs["blessing"],
         config=to_json(config.canary),
         class_names=classes,
-        source=source_digest("serving"),
+        source=source_digest(
+            "components/serving_canary/executor.py", "serving/server/__main__.py"
+        ),
     )
 
     # A new version in the folder that TF Serving watches; whole or not at all.
@@ -195,14 +193,3 @@ def create_pipeline(
         metadata_connection_config=engine.metadata(),
         beam_pipeline_args=[*engine.beam_arguments()],
     )
-
-
-def source_digest(path: str) -> str:
-    """Digest of our own source below `path`: edited code is never served from the cache."""
-    root = _PROJECT / path
-    files = sorted(root.rglob("*.py")) if root.is_dir() else [root]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(_PROJECT).as_posix().encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]

@@ -30,6 +30,7 @@ CHUNK_RECORDS = 2_000  # 6 MB of pixels: small beside the workers' memory
 # The official archives hold 185 MB; the limits only stop decompression bombs.
 MAX_FILE_BYTES = 256 * 1024**2
 MAX_ARCHIVE_BYTES = 2 * MAX_FILE_BYTES
+MAX_MEMBERS = 10_000  # of an archive
 _PLANES = (3, 32, 32)  # channel, row, column: the order inside a record
 
 
@@ -282,7 +283,7 @@ def _records(
 
 def _array(entries: dict[Any, Any], key: str, where: str) -> np.ndarray:
     if key not in entries:
-        known = ", ".join(sorted(str(k) for k in entries)) or "nothing"
+        known = ", ".join(sorted(map(safe_pickle.brief, entries))[:10]) or "nothing"
         raise DataError(
             f"{where}: has no {key!r} (has {known}); take the official file"
         )
@@ -308,7 +309,8 @@ def _label_list(
         for index, value in enumerate(values if whole else ()):
             if type(value) is not int or not -(2**63) <= value < 2**63:
                 raise DataError(
-                    f"{where}: record {index} has {key} {value!r:.40}, must be a "
+                    f"{where}: record {index} has {key} "
+                    f"{safe_pickle.brief(value)}, must be a "
                     "whole number; take the official file"
                 )
     if not whole or len(values) != count:
@@ -353,7 +355,7 @@ def _members(path: str, files: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """Streams the wanted members of an archive, found by their last name."""
     seen: set[str] = set()
     with _tar(path) as (archive, stream):
-        for member in archive:
+        for member in _entries(archive, path):
             name = os.path.basename(member.name)
             if name not in files or not _wanted(member, path):
                 continue
@@ -373,6 +375,27 @@ def _members(path: str, files: Collection[str]) -> Iterator[tuple[str, bytes]]:
         raise DataError(
             f"{path}: {', '.join(missing)} missing; take the official archive"
         )
+
+
+def _entries(archive: tarfile.TarFile, path: str) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive, as far as what they claim can be there.
+
+    tarfile reads over a member in steps, for as long as its header says, also when the
+    stream has ended: a claim of 2^62 bytes would keep it busy for ever.
+    """
+    claimed = 0
+    for number, member in enumerate(archive):
+        claimed += max(member.size, 0)
+        if claimed > MAX_ARCHIVE_BYTES:
+            raise DataError(
+                f"{path}: its members claim more than {MAX_ARCHIVE_BYTES:,} bytes; take "
+                "the official archive"
+            )
+        if number >= MAX_MEMBERS:
+            raise DataError(
+                f"{path}: more than {MAX_MEMBERS:,} members; no CIFAR archive"
+            )
+        yield member
 
 
 def _wanted(member: tarfile.TarInfo, path: str) -> bool:
@@ -403,11 +426,15 @@ def _tar(path: str) -> Iterator[tuple[tarfile.TarFile, Any]]:
         try:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=1024**2) as archive:
                 yield archive, stream
+        except DataError:
+            raise
         except (
             tarfile.TarError,
             gzip.BadGzipFile,
             zlib.error,
             EOFError,
+            ValueError,  # numbers and text of a header
+            RecursionError,  # a chain of headers that only describe the next one
             OverflowError,
             MemoryError,
         ) as error:
@@ -440,12 +467,8 @@ def _layout_of_archive(path: str, dataset: str, sha256: str) -> Layout:
     for layout in layouts.LAYOUTS:
         if layout.sha256 == sha256 and layout.dataset == dataset:
             return layout
-    names: list[str] = []
     with _tar(path) as (archive, _):
-        for member in archive:
-            names.append(os.path.basename(member.name))
-            if len(names) > 10_000:
-                raise DataError(f"{path}: more than 10,000 members; no CIFAR archive")
+        names = [os.path.basename(each.name) for each in _entries(archive, path)]
     return layouts.choose_layout(names, dataset, path)
 
 

@@ -236,12 +236,6 @@ def test_pickles_run_nothing(tmp_path, monkeypatch, call, protocol):
     assert not list(tmp_path.iterdir())
 
 
-def test_huge_memo_number_is_refused():
-    payload = b"\x80\x02}r\xff\xff\xff\x7f."
-    with pytest.raises(DataError, match="memo entry 2147483647"):
-        list(archives.parse_python(payload, "cifar10", "f"))
-
-
 @pytest.fixture
 def published(monkeypatch):
     """Pretends that the checksums of given files are the published ones."""

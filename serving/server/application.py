@@ -177,15 +177,13 @@ class _Loader:
             intra_op_threads=intra or both,
             inter_op_threads=inter or both,
             gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
-            prefer_tflite=flags.prefer_tflite_model or flags.use_tflite_model,
-            tflite_interpreters=flags.num_tflite_interpreters_per_pool,
         )
         self.service: handlers.Service | None = None
 
     def load(self, model: Model, version: Version) -> None:
         """Sets version.servable."""
-        lite = model.platform == "tensorflow_lite"
-        version.servable = savedmodel.load(version.folder, self._options, lite=lite)
+        del model
+        version.servable = savedmodel.load(version.folder, self._options)
         version.batching = self._batching_of(version)
         if self._flags.enable_model_warmup:
             self._warm_up(version)

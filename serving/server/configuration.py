@@ -24,7 +24,7 @@ from serving.server.batching import BatchingParameters
 from serving.server.errors import ServingError, invalid
 from serving.server.flags import Flags
 
-PLATFORMS = ("tensorflow", "tensorflow_lite")
+_PLATFORM = "tensorflow"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 _MESSAGES = protos.declare(
@@ -62,7 +62,6 @@ class Model:
 
     name: str
     base_path: str
-    platform: str = "tensorflow"
     policy: str = "latest"  # or "all", "specific"
     num_versions: int = 1  # of "latest"
     versions: frozenset[int] = frozenset()  # of "specific"
@@ -254,16 +253,16 @@ def _model(entry: Any) -> Model:
             raise invalid(
                 f"ModelServerConfig::model_type choice {entry.model_type} not supported."
             )
-        platform = "tensorflow"
+        platform = _PLATFORM
     if not platform:
         raise invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
             "ModelServerConfig::model_platform."
         )
-    if platform not in PLATFORMS:
+    if platform != _PLATFORM:
         raise invalid(
-            f"model {entry.name}: model_platform is {platform!r}, but only "
-            f"{' and '.join(PLATFORMS)} are served"
+            f"model {entry.name}: model_platform is {platform!r}, but only {_PLATFORM} "
+            "is served"
         )
     if not entry.name:
         raise invalid("A model in the config list has no name.")
@@ -287,7 +286,6 @@ def _model(entry: Any) -> Model:
     return Model(
         name=entry.name,
         base_path=entry.base_path,
-        platform=platform,
         policy=choice,
         num_versions=max(policy.latest.num_versions, 1),
         versions=frozenset(policy.specific.versions),

@@ -20,13 +20,16 @@ from typing import Any, NoReturn
 IGNORED = {
     "flush_filesystem_caches": "the operating system decides what it caches",
     "num_unload_threads": "versions are unloaded one at a time",
-    "num_tflite_pools": "a TFLite model has one pool, --num_tflite_interpreters_per_pool",
+    "num_tflite_interpreters_per_pool": "TFLite models are not served",
+    "num_tflite_pools": "TFLite models are not served",
     "remove_unused_fields_from_bundle_metagraph": "only the signatures are kept anyway",
     "skip_initialize_tpu": "there is no TPU support",
 }
 # Those whose meaning cannot be kept: refused, each with what to do instead.
 REFUSED = {
-    "platform_config_file": "only TensorFlow and TFLite models are served",
+    "platform_config_file": "only TensorFlow models are served",
+    "prefer_tflite_model": "TFLite models are not served, export a SavedModel",
+    "use_tflite_model": "TFLite models are not served, export a SavedModel",
     "thread_pool_factory_config_file": "use --tensorflow_inter_op_parallelism",
     "tensorflow_session_config_file": "use the --tensorflow_*_parallelism flags",
     "use_alts_credentials": "use --ssl_config_file",
@@ -110,13 +113,6 @@ class Flags:
         False, "numbers in answers as tensor_content, which is faster to read"
     )
     saved_model_tags: str = _flag("serve", "comma-separated tags of the graph to load")
-    prefer_tflite_model: bool = _flag(
-        False, "take model.tflite where a version has both forms"
-    )
-    use_tflite_model: bool = _flag(False, "older name of the flag above")
-    num_tflite_interpreters_per_pool: int = _flag(
-        1, "concurrent calls per TFLite model"
-    )
     tensorflow_session_parallelism: int = _flag(0, "both of the following")
     tensorflow_intra_op_parallelism: int = _flag(0, "threads of one operation; 0: auto")
     tensorflow_inter_op_parallelism: int = _flag(0, "operations at once; 0: auto")

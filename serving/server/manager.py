@@ -166,9 +166,8 @@ class Manager:
         """Changes the models served; returns when new ones are available.
 
         Raises:
-            ServingError: FAILED_PRECONDITION for a label, INVALID_ARGUMENT for a changed
-                platform: then nothing has changed. UNKNOWN if a new model cannot be
-                loaded. UNAVAILABLE if the server stops.
+            ServingError: FAILED_PRECONDITION for a label: then nothing has changed.
+                UNKNOWN if a new model cannot be loaded. UNAVAILABLE if the server stops.
         """
         self._set_models(models)
         if self._stopped.is_set():
@@ -287,12 +286,6 @@ class Manager:
         """Texts and rules of server_core.cc."""
         for name, model in models.items():
             before = self._models.get(name)
-            if before and before.platform != model.platform:
-                raise invalid(
-                    f"Illegal to change a model's platform. For model {name} platform "
-                    f"was {before.platform} and new platform requested is "
-                    f"{model.platform}"
-                )
             for label, number in model.labels.items():
                 version = self._versions.get(name, {}).get(number)
                 if version and version.state == State.AVAILABLE:

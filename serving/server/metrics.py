@@ -178,7 +178,7 @@ def observe_request(
 
 
 def observe_runtime(model: str, api: str, runtime: str, seconds: float) -> None:
-    """Books a call of a model; `runtime` is "TF1", "TF2" or "TFLite"."""
+    """Books a call of a model; `runtime` is "TF1" or "TF2"."""
     _RUNTIME_LATENCY.add(model, api, runtime, values=(seconds * 1e6,))
     _GRAPH_RUNS.add()
     _GRAPH_RUN_TIME.add(amount=int(seconds * 1e6))

@@ -1,6 +1,6 @@
-"""One loaded version of a model: a SavedModel, written by TF1 or TF2, or a TFLite file.
+"""One loaded version of a model: a SavedModel, written by TF1 or TF2.
 
-A SavedModel is run as tensorflow_model_server runs it, its signatures in a session
+It is run as tensorflow_model_server runs it, its signatures in a session
 (serving/server/session.py): that takes what TF1 wrote as well as TF2, and costs less per
 call than the functions that `tf.saved_model.load` returns.
 Some SavedModels cannot be restored that way, Keras 3 layers inside a plain tf.Module
@@ -8,7 +8,7 @@ among them; tensorflow_model_server cannot serve them. Here they are, by
 `tf.saved_model.load`, with a warning.
 
 Sources: tensorflow/cc/saved_model/loader.cc; tensorflow/serving,
-servables/tensorflow/{saved_model_bundle_factory,tflite_session}.cc.
+servables/tensorflow/saved_model_bundle_factory.cc.
 """
 
 # TensorFlow's own annotations are partial: what pyright makes of them is noise.
@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -35,10 +33,8 @@ from serving.server import rank
 from serving.server.errors import ServingError, invalid
 from serving.server.session import Session
 
-TFLITE_FILE = "model.tflite"
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
-_PREDICT_METHOD = "tensorflow/serving/predict"
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +61,6 @@ class Options:
     intra_op_threads: int = 0  # 0: TensorFlow decides
     inter_op_threads: int = 0
     gpu_memory_fraction: float = 0.0
-    prefer_tflite: bool = False
-    tflite_interpreters: int = 1
 
 
 class Servable:
@@ -81,7 +75,7 @@ class Servable:
         graph: tf.compat.v1.GraphDef | None = None,
     ):
         self.signatures = dict(signatures)
-        self.runtime = runtime  # "TF1", "TF2" or "TFLite", as metrics call them
+        self.runtime = runtime  # "TF1" or "TF2", as metrics call them
         self.close = close
         self._execute = execute
         self._ranks = rank.Verifier(graph, self.signatures) if graph else None
@@ -108,7 +102,7 @@ class Servable:
         except tf.errors.OpError as error:
             raise ServingError(_code(error.error_code), error.message) from error
         except (ValueError, TypeError, RuntimeError) as error:
-            # A session that refuses a feed, and whatever TFLite has to say.
+            # What tf.saved_model.load's functions say.
             raise invalid(str(error)) from error
         return dict(zip(fetches, values, strict=True))
 
@@ -120,8 +114,6 @@ def incomplete(folder: Path) -> str | None:
     of a file shows when it is loaded.
     """
     names = set(os.listdir(folder))
-    if TFLITE_FILE in names:
-        return None
     if not names.intersection(_SAVED_MODEL_FILES):
         return f"no {_SAVED_MODEL_FILES[0]}"
     variables = folder / "variables"
@@ -140,22 +132,17 @@ def incomplete(folder: Path) -> str | None:
     return None
 
 
-def load(folder: Path, options: Options, *, lite: bool = False) -> Servable:
+def load(folder: Path, options: Options) -> Servable:
     """Loads a version.
 
     Args:
         folder: The version's folder.
         options: How.
-        lite: Of a model whose platform is tensorflow_lite.
 
     Raises:
         LoadError: It cannot be loaded.
     """
-    has_lite = (folder / TFLITE_FILE).is_file()
-    has_saved_model = any((folder / name).is_file() for name in _SAVED_MODEL_FILES)
     try:
-        if has_lite and (lite or options.prefer_tflite or not has_saved_model):
-            return _load_tflite(folder / TFLITE_FILE, options)
         return _load_saved_model(folder, options)
     except LoadError:
         raise
@@ -311,75 +298,6 @@ def _functions(folder: Path, options: Options) -> Execute:
         return [outputs[alias].numpy() for alias in fetches]
 
     return execute
-
-
-def _load_tflite(path: Path, options: Options) -> Servable:
-    """A TFLite file; calls wait for one of a few interpreters."""
-    content = path.read_bytes()
-    threads = options.intra_op_threads or None
-    pool: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for _ in range(max(options.tflite_interpreters, 1)):
-        interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-        pool.put(interpreter)
-    signatures, indices = _tflite_signatures(interpreter)
-
-    def execute(
-        signature: str, feeds: Arrays, fetches: Sequence[str]
-    ) -> list[np.ndarray]:
-        interpreter = pool.get()
-        try:
-            if not indices:
-                outputs = interpreter.get_signature_runner(signature)(**feeds)
-                return [outputs[alias] for alias in fetches]
-            for alias, array in feeds.items():
-                interpreter.resize_tensor_input(indices[alias], array.shape)
-            interpreter.allocate_tensors()
-            for alias, array in feeds.items():
-                interpreter.set_tensor(indices[alias], array)
-            interpreter.invoke()
-            return [interpreter.get_tensor(indices[alias]) for alias in fetches]
-        finally:
-            pool.put(interpreter)
-
-    return Servable(signatures, "TFLite", execute, lambda: None)
-
-
-def _tflite_signatures(
-    interpreter: Any,
-) -> tuple[dict[str, meta_graph_pb2.SignatureDef], dict[str, int]]:
-    """Signatures; and, of a file without any, the tensors' indices by alias."""
-    details = {}
-    for name in interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner(name)
-        details[name] = (runner.get_input_details(), runner.get_output_details())
-    indices: dict[str, int] = {}
-    if not details:
-        inputs = {tensor["name"]: tensor for tensor in interpreter.get_input_details()}
-        outputs = {t["name"]: t for t in interpreter.get_output_details()}
-        details["serving_default"] = (inputs, outputs)
-        indices = {name: t["index"] for name, t in (inputs | outputs).items()}
-    signatures = {}
-    for name, (inputs, outputs) in details.items():
-        definition = signatures[name] = meta_graph_pb2.SignatureDef(
-            method_name=_PREDICT_METHOD
-        )
-        for infos, tensors in (
-            (definition.inputs, inputs),
-            (definition.outputs, outputs),
-        ):
-            for alias, tensor in tensors.items():
-                infos[alias].name = tensor["name"]
-                dtype = tf.as_dtype(tensor["dtype"])
-                infos[alias].dtype = dtype.as_datatype_enum
-                shape = tensor.get("shape_signature", tensor["shape"])
-                sizes = [int(size) for size in shape]
-                if sizes:
-                    sizes[0] = -1  # the interpreter is resized, as TF Serving does
-                for size in sizes:
-                    infos[alias].tensor_shape.dim.add(size=size)
-                infos[alias].tensor_shape.SetInParent()
-    return signatures, indices
 
 
 def _code(number: int) -> grpc.StatusCode:

@@ -14,14 +14,13 @@ from tests.serving.server import processes
 
 @pytest.fixture(scope="session")
 def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of each kind, only to be read: tf2 (1 and 3), tf1, tflite, images."""
+    """A model of each kind, only to be read: tf2 (1 and 3), tf1, images."""
     from tests.serving.server import models
 
     root = tmp_path_factory.mktemp("models")
     models.write_tf2(root / "tf2" / "1")
     models.write_tf2(root / "tf2" / "3", shift=3.0)
     models.write_tf1(root / "tf1" / "1")
-    models.write_tflite(root / "tflite" / "1")
     models.write_images(root / "images" / "1")
     return root
 
@@ -39,9 +38,6 @@ def write_config(path: Path, root: Path) -> Path:
             version_labels {{ key: "future" value: 9 }}
           }}
           config {{ name: "tf1" base_path: "{root}/tf1" model_platform: "tensorflow" }}
-          config {{
-            name: "tflite" base_path: "{root}/tflite" model_platform: "tensorflow_lite"
-          }}
           config {{
             name: "images" base_path: "{root}/images" model_platform: "tensorflow"
           }}

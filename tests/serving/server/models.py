@@ -6,7 +6,7 @@ the versions of a model can be told apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -137,21 +137,6 @@ def write_tf1(folder: Path, *, factor: float = 0.5, shift: float = 2.0) -> Path:
     return folder
 
 
-def write_tflite(folder: Path, *, factor: float = 0.5, shift: float = 2.0) -> Path:
-    """half_plus_two as model.tflite."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 1], name="x")])
-    def predict(x):
-        return {"y": factor * x + shift}
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [predict.get_concrete_function()], tf.Module()
-    )
-    folder.mkdir(parents=True)
-    (folder / "model.tflite").write_bytes(converter.convert())
-    return folder
-
-
 class Images(tf.Module):
     """A convolution, for what goes wrong with images."""
 
@@ -243,10 +228,3 @@ def examples(values: Sequence[float]) -> list[tf.train.Example]:
         )
         for value in values
     ]
-
-
-WRITERS: dict[str, Callable[..., Path]] = {
-    "tf2": write_tf2,
-    "tf1": write_tf1,
-    "tflite": write_tflite,
-}

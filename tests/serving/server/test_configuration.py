@@ -34,7 +34,7 @@ PLATFORM = 'model_platform: "tensorflow" '
 
 def test_a_model_with_nothing_special_serves_its_latest_version():
     model = one(GOOD + PLATFORM)
-    assert (model.name, model.base_path, model.platform) == ("m", "/m", "tensorflow")
+    assert (model.name, model.base_path) == ("m", "/m")
     assert model.wanted([3, 1, 2]) == [3]
     assert model.wanted([]) == []
     assert model.labels == {}
@@ -61,7 +61,6 @@ def test_labels_logging_and_the_old_name_of_the_platform():
         GOOD + 'model_type: TENSORFLOW version_labels { key: "a" value: 4 } '
         "logging_config { sampling_config { sampling_rate: 0.25 } }"
     )
-    assert model.platform == "tensorflow"
     assert model.labels == {"a": 4}
     assert model.sampling_rate == 0.25
 
@@ -71,7 +70,7 @@ def test_labels_logging_and_the_old_name_of_the_platform():
     [
         (GOOD, "Illegal setting neither ModelServerConfig::model_type"),
         (GOOD + PLATFORM + "model_type: TENSORFLOW", "Illegal setting both"),
-        (GOOD + 'model_platform: "caffe"', "only tensorflow and tensorflow_lite"),
+        (GOOD + 'model_platform: "tensorflow_lite"', "only tensorflow is served"),
         (GOOD + "model_type: OTHER", "choice 2 not supported"),
         ('base_path: "/m" ' + PLATFORM, "no name"),
         ('name: "m" ' + PLATFORM, "no base_path"),

@@ -104,6 +104,7 @@ def test_it_listens_to_this_machine_only_unless_told():
         (["--batching_parameters_file=f", BASE], "without --enable_batching"),
         (["--platform_config_file=f", BASE], "--platform_config_file is not supported"),
         (["--use_alts_credentials", BASE], "use --ssl_config_file"),
+        (["--prefer_tflite_model", BASE], "TFLite models are not served, export a"),
         (["--web_page", BASE], "need --rest_api_port"),
         (["--request_log_sampling_rate=2", BASE], "between 0 and 1"),
         (["--grpc_socket_path=" + "x" * 120, BASE], "107 bytes"),

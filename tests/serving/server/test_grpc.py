@@ -118,25 +118,6 @@ def test_tf1_models_have_their_variables_and_tables(client):
     assert tf.make_ndarray(answer.outputs["label"]).tolist() == [[b"zero"], [b"one"]]
 
 
-def test_tflite_models_take_any_batch(client):
-    for rows in (1, 3, 2):
-        request = predict_request("tflite", x=np.ones((rows, 1), np.float32))
-        answer = client.predict.Predict(request, timeout=SECONDS)
-        assert tf.make_ndarray(answer.outputs["y"]).tolist() == [[2.5]] * rows
-
-
-def test_tflite_file_is_preferred_only_if_asked(start, tmp_path):
-    models.write_tf2(tmp_path / "m" / "1", shift=2.0)
-    models.write_tflite(tmp_path / "l", shift=7.0)
-    (tmp_path / "l" / "model.tflite").rename(tmp_path / "m" / "1" / "model.tflite")
-    for prefer, runtime in ((False, "TF2"), (True, "TFLite")):
-        server = start(model_base_path=str(tmp_path / "m"), prefer_tflite_model=prefer)
-        with server.service.manager.use(
-            predict_request("default").model_spec
-        ) as version:
-            assert version.servable.runtime == runtime
-
-
 def test_strings_and_scalars(client):
     request = predict_request("tf2", "strings", text=[b"", b"\xff\0\xff", b"abc"])
     answer = client.predict.Predict(request, timeout=SECONDS)

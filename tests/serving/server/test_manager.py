@@ -412,15 +412,6 @@ def test_labels_follow_the_rules(manage, made, tmp_path):
     manager.reload(labelled(stable=3))
 
 
-def test_models_keep_their_platform(manage, made, tmp_path):
-    add(made, tmp_path, 1)
-    manager = manage()
-    manager.start({"m": model(tmp_path)})
-    with pytest.raises(ServingError, match="Illegal to change a model's platform"):
-        manager.reload({"m": model(tmp_path, platform="tensorflow_lite")})
-    assert served(manager) == [1]
-
-
 def test_a_reload_with_a_bad_model_keeps_the_good_ones(manage, made, tmp_path):
     add(made, tmp_path / "good", 1)
     add(made, tmp_path / "bad", 1)

@@ -342,7 +342,7 @@ def _payloads(
         return
     for name in files:
         where = os.path.join(path, name)
-        with _opened(where) as file:
+        with opened(where) as file:
             payload = file.read(MAX_FILE_BYTES + 1)
         if len(payload) > MAX_FILE_BYTES:
             raise DataError(
@@ -418,7 +418,7 @@ def _wanted(member: tarfile.TarInfo, path: str) -> bool:
 @contextlib.contextmanager
 def _tar(path: str) -> Iterator[tuple[tarfile.TarFile, Any]]:
     """Opens a tar stream, compressed or not; damage of any kind becomes a DataError."""
-    with _opened(path) as file:
+    with opened(path) as file:
         head = file.read(2)
         file.seek(0)
         source = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
@@ -504,7 +504,7 @@ def _official_counts(layout: Layout) -> dict[str, int]:
 
 def _sha256(path: str) -> str:
     digest = hashlib.sha256()
-    with _opened(path) as file:
+    with opened(path) as file:
         while block := file.read(1024**2):
             digest.update(block)
     return digest.hexdigest()
@@ -541,7 +541,8 @@ def _nearby(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """Opens a file here or in an object store; what fails becomes a DataError."""
     remote = layouts.is_remote(path)
     with (
         _readable(path),

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,20 @@ from trainer.features import DATASETS, IMAGE_BYTES, IMAGE_SHAPE, TEST, TRAIN
 # Over scikit-learn's 1,797 images (uint8 [n, 8, 8], 0 to 16) and labels (uint8 [n]).
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 _NO_NETWORK_SECONDS = 5.0
+# What a prepared folder's features.json may name: tensorflow-datasets imports whatever
+# module stands there (core/features/feature.py, cls_from_name, 4.9.10).
+_FEATURES = {
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "class_label_feature.ClassLabel",
+        "text_feature.Text",
+    )
+}
+_MOST_FEATURES_BYTES = 100_000
+# The first 24 bytes of a PNG file of 32 x 32 pixels (PNG specification, 5.2 and 11.2.1).
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 32, 32)
 _progress = logging.getLogger("pipeline.progress")
 
 
@@ -258,6 +273,7 @@ def _plan_tfds(data: DataConfig) -> Plan:
 
 
 def _read_tfds(folder: str, dataset: str, split: str) -> Iterator[Records]:
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     where = f"{folder}, {split}"
@@ -265,14 +281,20 @@ def _read_tfds(folder: str, dataset: str, split: str) -> Iterator[Records]:
     start = 0
     try:
         # The folder alone is read: neither the data set's code nor the network.
+        _check_features(folder)
         builder: Any = tfds.builder_from_directory(folder)
         expected = builder.info.splits[split].num_examples
         options = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        batches = builder.as_dataset(
+        examples = builder.as_dataset(
             split=split,
-            batch_size=archives.CHUNK_RECORDS,
             shuffle_files=False,
             read_config=options,
+            decoders={"image": tfds.decode.SkipDecoding()},
+        )
+        batches = (
+            examples.map(_decode_image, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(archives.CHUNK_RECORDS)
+            .prefetch(1)
         )
         for batch in tfds.as_numpy(batches):
             records = _from_tfds(batch, entry, where, start)
@@ -290,6 +312,46 @@ def _read_tfds(folder: str, dataset: str, split: str) -> Iterator[Records]:
             f"{where}: {start:,} records instead of {expected:,}; remove that folder "
             "and let it be prepared again"
         )
+
+
+def _check_features(folder: str) -> None:
+    """Refuses a features.json that names other classes than CIFAR's features have."""
+    path = f"{folder}/features.json"
+    with archives.opened(path) as file:
+        text = file.read(_MOST_FEATURES_BYTES + 1)
+    if len(text) > _MOST_FEATURES_BYTES:
+        raise ValueError(f"features.json has more than {_MOST_FEATURES_BYTES:,} bytes")
+    pending = [json.loads(text)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        if not isinstance(value, dict):
+            continue
+        pending += value.values()
+        for key in ("pythonClassName", "python_class_name", "type"):
+            if key in value and value[key] not in _FEATURES:
+                raise ValueError(
+                    f"features.json names {value[key]!r:.100}, no feature of CIFAR"
+                )
+        # Features can stand there as text, too; CIFAR's never do.
+        if isinstance(value.get("content"), str) or (
+            {"jsonFeature", "json_feature"} & value.keys()
+        ):
+            raise ValueError("features.json holds features as text, which are not read")
+
+
+def _decode_image(example: Any) -> Any:
+    """Decodes the image of an example, once its head promises 32 x 32 pixels."""
+    import tensorflow as tf
+
+    head = tf.strings.substr(example["image"], 0, len(_PNG_HEAD))
+    # Its data is what the error shows: the text, and not the bytes of the image.
+    promised = tf.debugging.Assert(
+        tf.equal(head, _PNG_HEAD), ["an image is no PNG file of 32 x 32 pixels"]
+    )
+    with tf.control_dependencies([promised]):
+        return example | {"image": tf.io.decode_png(example["image"], channels=3)}
 
 
 def _from_tfds(batch: Any, entry: Any, where: str, first: int) -> Records:

@@ -1,8 +1,10 @@
 import functools
 import hashlib
 import http.server
+import io
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from components.example_gen import choice, identity
@@ -286,6 +289,64 @@ def test_unreadable_description_is_one_line(tmp_path, prepared):
     (root / "cifar10/3.0.2/features.json").write_text("{")
     with pytest.raises(DataError, match="remove that folder"):
         ingest(tmp_path / "out", name="cifar10", tfds_dir=str(root))
+
+
+NAME = "pythonClassName"
+IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(IMAGE, "planted.Image"),
+        lambda text: text.replace(NAME, "python_class_name").replace(
+            IMAGE, "planted.X"
+        ),
+        lambda _: json.dumps({"type": "planted.X", "content": {"features": {}}}),
+        lambda text: json.dumps(
+            {
+                NAME: json.loads(text)[NAME],
+                "jsonFeature": {"json": '{"type": "planted.X"}'},
+            }
+        ),
+        lambda text: "[" * 50_000 + text,
+        lambda text: text + " " * 10**6,
+    ],
+    ids=["class", "other spelling", "older form", "as text", "deep", "large"],
+)
+def test_a_description_names_nothing_to_import(tmp_path, monkeypatch, prepared, change):
+    root = tmp_path / "tfds"
+    shutil.copytree(prepared[0], root)
+    file = root / "cifar10/3.0.2/features.json"
+    changed = change(file.read_text())
+    assert changed != file.read_text()
+    file.write_text(changed)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match="remove that folder"):
+        ingest(tmp_path / "out", name="cifar10", tfds_dir=str(root))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_picture_larger_than_promised_is_not_decoded(tmp_path, prepared):
+    import tensorflow as tf
+
+    root = tmp_path / "tfds"
+    shutil.copytree(prepared[0], root)
+    (file,) = root.glob("cifar10/3.0.2/cifar10-test.*")
+    records = [bytes(r) for r in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()]
+    example = tf.train.Example.FromString(records[-1])
+    bomb = io.BytesIO()
+    PIL.Image.new("L", (12_000, 12_000)).save(bomb, "PNG")  # 432 MB as RGB
+    example.features.feature["image"].bytes_list.value[0] = bomb.getvalue()
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in [*records[:-1], example.SerializeToString()]:
+            writer.write(record)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="no PNG file of 32 x 32"):
+        ingest(tmp_path / "out", name="cifar10", tfds_dir=str(root))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 200_000  # KiB
 
 
 def run_pipeline(root, data):

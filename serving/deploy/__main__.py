@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from serving.deploy.generate import Choices, generate
+from serving.deploy.choices import GPU_IMAGE, IMAGE, Choices
+from serving.deploy.generate import generate
 from serving.deploy.outputs import DeployError, read_outputs
 
 PROGRAM = "python -m serving.deploy"
@@ -62,14 +63,18 @@ def _parser() -> argparse.ArgumentParser:
         default=default.versions,
         help="follow each push, or stay with the pushed version and the one before",
     )
-    add("--image", default=default.image, help="default %(default)s")
+    add("--image", default="", help=f"default {IMAGE}, with --gpus {GPU_IMAGE}")
     add(
         "--storage",
         default=default.storage,
-        help="URI of the models' folders, for KServe (default %(default)s)",
+        help="URI of the models' folders: a volume claim, gs:// or s3:// "
+        "(default %(default)s)",
     )
     add("--cpus", type=int, default=default.cpus, help="of a replica")
-    add("--memory", default=default.memory, help="of a replica (default %(default)s)")
+    add(
+        "--gpus", type=int, help="of a replica (default: 1 if --image is made for GPUs)"
+    )
+    add("--memory", help="of a replica (default: by number and size of the models)")
     add("--min_replicas", type=int, default=default.min_replicas)
     add("--max_replicas", type=int, default=default.max_replicas)
     return parser

@@ -6,60 +6,21 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from serving.deploy import configuration
-from serving.deploy.configuration import Versions
+from serving.deploy.choices import SYNC_IMAGE, Choices
+from serving.deploy.memory import needed
 from serving.deploy.outputs import DeployError, PublishedModel
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = Path(__file__).parent / "scripts"
 RECORD = "deploy.json"  # says what was generated from what, and that a folder is ours
 _SUFFIX = ".jinja"
-_PART = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*"  # between two slashes of an image's name
-_TAG, _DIGEST = r":\w[\w.-]{0,127}", "@sha256:[0-9a-f]{64}"
-_IMAGE = re.compile(
-    # registry:port/name:tag@digest
-    rf"([A-Za-z0-9.-]+(:\d+)?/)?{_PART}(/{_PART})*({_TAG}({_DIGEST})?|{_DIGEST})",
-    re.ASCII,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What the outputs of a run do not say."""
-
-    versions: Versions = "latest"
-    image: str = "tensorflow/serving:2.19.1"
-    storage: str = "pvc://models"  # where KServe finds the models' folders
-    cpus: int = 2  # of a replica
-    memory: str = "2Gi"  # of a replica
-    min_replicas: int = 2
-    max_replicas: int = 10
-
-    def __post_init__(self) -> None:
-        if not _IMAGE.fullmatch(self.image):
-            raise DeployError(
-                f"--image={self.image}: an image's name with a tag or a digest is needed, "
-                f"such as {Choices.image}"
-            )
-        if not re.fullmatch(r"[a-z0-9]+://[\w./-]+", self.storage, re.ASCII):
-            raise DeployError(
-                f"--storage={self.storage}: a URI is needed, such as pvc://models or "
-                "gs://bucket/models"
-            )
-        if not re.fullmatch(r"[1-9][0-9]*(Mi|Gi)", self.memory):
-            raise DeployError(f"--memory={self.memory}: write it as 512Mi or 2Gi")
-        if not 1 <= self.cpus <= 1024:
-            raise DeployError(f"--cpus={self.cpus} must be 1 to 1024")
-        if not 1 <= self.min_replicas <= self.max_replicas <= 10_000:
-            raise DeployError(
-                f"--min_replicas={self.min_replicas} and --max_replicas="
-                f"{self.max_replicas} must be 1 to 10,000, the first not above the second"
-            )
+_REST_PORT = 8501
 
 
 def generate(
@@ -85,6 +46,7 @@ def generate(
             f"{folder}: is not empty and was not made by this command; choose another"
         )
     files = render(models, choices)
+    stale = _made_before(folder) - files.keys()
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +54,22 @@ def generate(
         partial = path.with_name(f".{path.name}.part")
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
+    for name in stale:  # kubectl apply -f FOLDER would apply them too
+        (folder / name).unlink(missing_ok=True)
     return sorted(folder / name for name in files)
+
+
+def _made_before(folder: Path) -> set[str]:
+    """What the record of an earlier call lists; a damaged record lists nothing."""
+    try:
+        files = json.loads((folder / RECORD).read_bytes())["files"]
+        return {
+            name
+            for name in files
+            if not Path(name).is_absolute() and ".." not in Path(name).parts
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]:
@@ -109,13 +86,29 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
         ),
         "batching.config": configuration.batching_config(models, threads=choices.cpus),
         "monitoring.config": configuration.monitoring_config(),
+        "ready.sh": _script("ready.sh"),
     }
+    if choices.bucket:
+        configs["sync.sh"] = _script("sync.sh")
     names = [model.name for model in models]
+    memory = choices.memory or needed(models, choices.versions)
+    alone = {
+        model.name: choices.memory or needed([model], choices.versions)
+        for model in models
+    }
     values = {
         "choices": choices,
+        "bucket": choices.bucket,
+        "claim": choices.claim,
+        "sync_image": SYNC_IMAGE,
         "models": models,
         "model": names[0],
         "app": f"{_slug(names[0])}-serving",
+        "memory": memory,
+        "limits": _limits(memory, choices),
+        "memory_of": alone,
+        "limits_of": {name: _limits(each, choices) for name, each in alone.items()},
+        "ready": ["bash", "/config/ready.sh", str(_REST_PORT), *names],
         "models_folder": str(models[0].folder.parent),
         "configs": configs,
         "arguments": _arguments(choices),
@@ -125,6 +118,7 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
     files |= _templates(values)
     record = {
         "image": choices.image,
+        "memory": memory,
         "models": {
             model.name: (
                 configuration.pinned_versions(model)
@@ -136,6 +130,16 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
         "files": sorted(files),
     }
     return files | {RECORD: json.dumps(record, indent=2) + "\n"}
+
+
+def _script(name: str) -> str:
+    return (SCRIPTS / name).read_text(encoding="ascii")
+
+
+def _limits(memory: str, choices: Choices) -> dict[str, str]:
+    """Of a container. GPUs are requested by their limit."""
+    gpus = {"nvidia.com/gpu": str(choices.gpus)} if choices.gpus else {}
+    return {"memory": memory, **gpus}
 
 
 def _templates(values: Mapping[str, Any]) -> dict[str, str]:
@@ -157,14 +161,14 @@ def _templates(values: Mapping[str, Any]) -> dict[str, str]:
                 if name.endswith(_SUFFIX)
                 else path.read_text(encoding="utf-8")
             )
-    return found
+    return {name: text for name, text in found.items() if text.strip()}
 
 
 def _arguments(choices: Choices) -> list[str]:
     """tensorflow_model_server's flags, the same under Compose and Kubernetes."""
     flags = {
         "port": 8500,
-        "rest_api_port": 8501,
+        "rest_api_port": _REST_PORT,
         "model_config_file": "/config/models.config",
         "model_config_file_poll_wait_seconds": 30,
         "file_system_poll_wait_seconds": 5,
@@ -173,6 +177,10 @@ def _arguments(choices: Choices) -> list[str]:
         "batching_parameters_file": "/config/batching.config",
         "rest_api_timeout_in_ms": 30_000,
         "tensorflow_intra_op_parallelism": choices.cpus,
+        # A client asks for the pods' addresses again when a connection ends; otherwise
+        # pods that were added later would get no calls (grpc/grpc, issue 12295).
+        "grpc_channel_arguments": "grpc.max_connection_age_ms=300000,"
+        "grpc.max_connection_age_grace_ms=60000",
     }
     if choices.versions == "pinned":
         # Otherwise labels are refused until their versions have been loaded.

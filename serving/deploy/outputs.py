@@ -32,6 +32,7 @@ class PublishedModel:
     versions: tuple[int, ...]  # ascending
     pushed: int | None  # by the run that wrote report.json
     batching: str | None  # batching parameters stored with the newest version
+    size: int  # bytes of the newest version's files
 
 
 def read_outputs(output_root: str | os.PathLike[str]) -> tuple[PublishedModel, ...]:
@@ -64,6 +65,7 @@ def read_outputs(output_root: str | os.PathLike[str]) -> tuple[PublishedModel, .
                 versions,
                 pushed if pushed in versions else None,
                 _batching(folder / str(versions[-1])),
+                _size(folder / str(versions[-1])),
             )
         )
     if not models:
@@ -103,6 +105,10 @@ def _pushed(report: Path) -> int | None:
         raise DeployError(
             f"{report}: pushed.version={version!r} is no version"
         ) from None
+
+
+def _size(version: Path) -> int:
+    return sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
 
 
 def _batching(version: Path) -> str | None:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from serving.client import images
 from serving.deploy import configuration, generate
 from serving.deploy.__main__ import main
-from serving.deploy.generate import Choices
+from serving.deploy.choices import GPU_IMAGE, IMAGE, Choices
 from serving.deploy.outputs import DeployError, PublishedModel, read_outputs
 from serving.server import metrics
 from tests.serving.deploy.test_outputs import publish, report
@@ -44,6 +44,7 @@ def model(name: str = "cifar", *versions: int, **changes) -> PublishedModel:
         "pushed": None,
         "batching": BATCHING,
         "folder": Path("/srv/serving") / name,
+        "size": 3_000_000,
     }
     return PublishedModel(name=name, versions=versions or (5, 7), **values | changes)
 
@@ -73,6 +74,7 @@ VARIANTS = [
         "image": "registry.test:5000/team/serving@sha256:" + "0" * 64,
         "storage": "gs://b/m",
     },
+    {"gpus": 2, "storage": "s3://b"},
 ]
 
 
@@ -83,9 +85,10 @@ def test_kubernetes_takes_the_manifests(version: str, variant: dict):
     found = documents(files, "kubernetes/")
     for document in found:
         kubernetes_validate.validate(document, version, strict=True)
+    storage = "ServiceAccount" if "storage" in variant else "PersistentVolumeClaim"
     assert {document["kind"] for document in found} == {
         "ConfigMap", "Deployment", "Service", "HorizontalPodAutoscaler",
-        "PodDisruptionBudget", "NetworkPolicy", "PersistentVolumeClaim",
+        "PodDisruptionBudget", "NetworkPolicy", storage,
     }  # fmt: skip
 
 
@@ -109,7 +112,9 @@ def test_pods_are_locked_down_and_probed():
         "capabilities": {"drop": ["ALL"]},
     }
     assert {"requests", "limits"} == set(container["resources"])
-    assert container["readinessProbe"]["httpGet"]["path"] == "/v1/models/cifar"
+    assert container["readinessProbe"]["exec"]["command"] == [
+        "bash", "/config/ready.sh", "8501", "cifar",
+    ]  # fmt: skip
     assert "livenessProbe" in container and "startupProbe" in container
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts["/models"]["readOnly"] and mounts["/config"]["readOnly"]
@@ -155,8 +160,11 @@ def test_nobody_but_clients_and_prometheus_gets_in_and_nothing_out():
 def test_config_map_holds_the_configuration_files_byte_for_byte():
     files = rendered()
     data = kind(files, "ConfigMap")["data"]
-    for name in ("models.config", "batching.config", "monitoring.config"):
-        assert data[name] == files[f"tensorflow_serving/{name}"]
+    assert data.keys() == {
+        "models.config", "batching.config", "monitoring.config", "ready.sh",
+    }  # fmt: skip
+    for name, text in data.items():
+        assert text == files[f"tensorflow_serving/{name}"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -230,6 +238,7 @@ _PREDICTOR = {
         "minReplicas": {"type": "integer", "minimum": 0},
         "maxReplicas": {"type": "integer", "minimum": 1},
         "timeout": {"type": "integer", "minimum": 1},
+        "tolerations": {"type": "array"},
         "model": {
             "type": "object",
             "required": ["modelFormat", "storageUri"],
@@ -245,6 +254,7 @@ _PREDICTOR = {
                 "image": {"type": "string", "minLength": 1},
                 "storageUri": {"type": "string", "pattern": r"^[a-z0-9]+://.+"},
                 "resources": {"type": "object"},
+                "readinessProbe": {"type": "object"},
                 "securityContext": {"type": "object"},
             },
         },
@@ -292,9 +302,17 @@ def test_kserve_has_a_service_for_each_model(variant: dict):
             "image": served["image"],
             "resources": served["resources"],
             "securityContext": served["securityContext"],
+            "readinessProbe": served["readinessProbe"],
+        }
+        # kserve/kserve, config/runtimes/kserve-tensorflow-serving.yaml: the arguments
+        # --model_name={{.Name}} and --rest_api_port=8080.
+        assert served["readinessProbe"]["httpGet"] == {
+            "path": f"/v1/models/{document['metadata']['name']}/metadata",
+            "port": 8080,
         }
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}
-        pod["spec"] = {"containers": [container]}
+        tolerations = document["spec"]["predictor"].get("tolerations", [])
+        pod["spec"] = {"containers": [container], "tolerations": tolerations}
         kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)
 
 
@@ -353,8 +371,161 @@ def test_an_image_that_floats_or_is_none_is_refused(image: str):
         Choices(image=image)
     assert str(error.value) == (
         f"--image={image}: an image's name with a tag or a digest is needed, such as "
-        "tensorflow/serving:2.19.1"
+        "tensorflow/serving:2.20.0"
     )
+
+
+# Memory.
+
+
+def memories(files: dict[str, str]) -> tuple[int, int, list[int]]:
+    """MiB for Compose, for Kubernetes and for each service of KServe."""
+    compose = yaml.safe_load(files["compose.yaml"])["services"]["tensorflow_serving"]
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    services = [
+        document["spec"]["predictor"]["model"]
+        for document in documents(files, "kserve/")
+    ]
+    found = []
+    for place in (pod["containers"][0], *services):
+        resources = place["resources"]
+        assert resources["requests"]["memory"] == resources["limits"]["memory"]
+        found.append(int(resources["limits"]["memory"].removesuffix("Mi")))
+    return int(compose["mem_limit"].removesuffix("m")), found[0], found[1:]
+
+
+def test_memory_follows_the_models_number_and_size():
+    """What the embedded server took, docs/deploy.md: MiB, with the versions loaded."""
+    sizes = {
+        3_132_787: {2: 1095, 4: 1199, 8: 1404},
+        14_934_062: {2: 1295, 4: 1456},
+        84_934_499: {2: 1468, 4: 1785},
+    }
+    for size, measured in sizes.items():
+        for loaded, taken in measured.items():
+            # Half of them are served, the others take over.
+            models = [model(f"m{i}", size=size) for i in range(loaded // 2)]
+            compose, pod, services = memories(rendered(*models))
+            assert taken <= compose == pod <= 1.5 * taken, (size, loaded)
+            assert services == [memories(rendered(models[0]))[0]] * len(models)
+    latest, _, _ = memories(rendered(model(size=100 << 20)))
+    pinned, _, _ = memories(rendered(model(size=100 << 20), versions="pinned"))
+    assert pinned - latest >= 256  # "previous" is served, too
+    assert memories(rendered(model(size=100 << 20), memory="700Mi")) == (
+        700,
+        700,
+        [700],
+    )
+
+
+# GPUs.
+
+
+@pytest.mark.parametrize(
+    ("choices", "image", "gpus"),
+    [
+        ({}, IMAGE, 0),
+        ({"gpus": 0}, IMAGE, 0),
+        ({"gpus": 2}, GPU_IMAGE, 2),
+        ({"image": "tensorflow/serving:2.19.1-gpu"}, "tensorflow/serving:2.19.1-gpu", 1),
+        ({"image": "tensorflow/serving:latest-gpu", "gpus": 4},
+         "tensorflow/serving:latest-gpu", 4),
+        ({"image": "r.test/team/serving-gpu:1"}, "r.test/team/serving-gpu:1", 1),
+        ({"image": "gpu.test/team/serving:1"}, "gpu.test/team/serving:1", 0),
+        ({"image": "gpu.test/team/serving:1", "gpus": 1}, "gpu.test/team/serving:1", 1),
+        ({"image": "tensorflow/serving" + DIGEST, "gpus": 1},
+         "tensorflow/serving" + DIGEST, 1),
+    ],
+)  # fmt: skip
+def test_gpus_and_image_go_together_everywhere(choices, image, gpus):
+    files = rendered(**choices)
+    compose = yaml.safe_load(files["compose.yaml"])["services"]["tensorflow_serving"]
+    deployment = kind(files, "Deployment")["spec"]
+    pod = deployment["template"]["spec"]
+    (service,) = documents(files, "kserve/")
+    predictor = service["spec"]["predictor"]
+    container = pod["containers"][0]
+    assert (
+        compose["image"] == container["image"] == predictor["model"]["image"] == image
+    )
+    for place in (container, predictor["model"]):
+        # Kubernetes, "Schedule GPUs": only in the limits, which are the requests too.
+        assert place["resources"]["limits"].get("nvidia.com/gpu") == (
+            str(gpus) if gpus else None
+        )
+        assert "nvidia.com/gpu" not in place["resources"]["requests"]
+    taint = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod.get("tolerations", []) == (taint if gpus else [])
+    assert predictor.get("tolerations", []) == (taint if gpus else [])
+    # A replica more needs a GPU more: without one to spare the update would never end.
+    assert deployment["strategy"]["rollingUpdate"] == (
+        {"maxSurge": 0, "maxUnavailable": 1}
+        if gpus
+        else {"maxSurge": 1, "maxUnavailable": 0}
+    )
+    # Docker, "Run Docker Compose services with GPU access".
+    devices = [{"driver": "nvidia", "count": gpus, "capabilities": ["gpu"]}]
+    reserved = {"resources": {"reservations": {"devices": devices}}}
+    assert compose.get("deploy") == (reserved if gpus else None)
+
+
+# Models in a bucket.
+
+
+@pytest.mark.parametrize(
+    ("storage", "type_", "folder"),
+    [("gs://b/serving/", "gcs", "b/serving"), ("s3://b", "s3", "b")],
+)
+def test_models_in_a_bucket_are_copied_by_a_sidecar(storage, type_, folder):
+    files = rendered(model(), model("other"), storage=storage)
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    (sync,) = pod["initContainers"]
+    # Kubernetes, "Sidecar Containers": started, and probed, before the containers.
+    assert sync["restartPolicy"] == "Always" and "startupProbe" in sync
+    assert sync["command"] + sync["args"] == [
+        "sh", "/config/sync.sh", folder, "/models", "cifar", "other",
+    ]  # fmt: skip
+    env = {entry["name"]: entry["value"] for entry in sync["env"]}
+    assert env["RCLONE_CONFIG_BUCKET_TYPE"] == type_
+    assert re.search(r":\d[\w.]+$", sync["image"]), "a fixed version"
+    # Without a request of each container the autoscaler computes nothing.
+    assert sync["resources"]["requests"]["cpu"]
+    assert sync["securityContext"]["readOnlyRootFilesystem"] is True
+    assert kind(files, "ConfigMap")["data"]["sync.sh"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert "emptyDir" in volumes["models"]
+    account = kind(files, "ServiceAccount")["metadata"]["name"]
+    assert pod["serviceAccountName"] == account
+    (rule,) = kind(files, "NetworkPolicy")["spec"]["egress"]
+    assert {443, 53} <= {port["port"] for port in rule["ports"]}
+    (first, second) = documents(files, "kserve/")
+    assert first["spec"]["predictor"]["model"]["storageUri"] == (
+        f"{storage.rstrip('/')}/cifar"
+    )
+
+
+@pytest.mark.parametrize(
+    ("storage", "claim", "path"),
+    [
+        ("pvc://models", "models", None),
+        ("pvc://shared/cifar/serving/", "shared", "cifar/serving"),
+        ("hdfs://host/models", "models", None),  # KServe alone knows it
+    ],
+)
+def test_models_on_a_claim_are_mounted(storage, claim, path):
+    files = rendered(storage=storage)
+    pod = kind(files, "Deployment")["spec"]["template"]["spec"]
+    assert "initContainers" not in pod and "serviceAccountName" not in pod
+    volume = pod["volumes"][0]["persistentVolumeClaim"]
+    assert volume == {"claimName": claim, "readOnly": True}
+    assert kind(files, "PersistentVolumeClaim")["metadata"]["name"] == claim
+    (mount,) = [
+        mount
+        for mount in pod["containers"][0]["volumeMounts"]
+        if mount["name"] == "models"
+    ]
+    assert mount.get("subPath") == path
+    assert kind(files, "NetworkPolicy")["spec"]["egress"] == []
 
 
 # Stopping.
@@ -585,6 +756,15 @@ def test_the_command_writes_the_folder_and_may_do_so_again(output, tmp_path, cap
     record = json.loads((target / "deploy.json").read_text())
     assert record["models"] == {"cifar": {"stable": 7, "previous": 5}}
     assert (target / "mine.txt").read_text() == "kept"
+    # `kubectl apply -f` would apply what the other storage needed.
+    claim = target / "kubernetes" / "volume_claim.yaml"
+    account = target / "kubernetes" / "service_account.yaml"
+    assert claim.exists() and not account.exists()
+    assert main([*arguments, "--storage", "gs://b"]) == 0
+    assert account.exists() and not claim.exists()
+    assert main([*arguments, "--versions", "pinned"]) == 0
+    assert claim.exists() and not account.exists()
+    assert (target / "mine.txt").read_text() == "kept"
     compose = yaml.safe_load((target / "compose.yaml").read_text())
     volumes = compose["services"]["tensorflow_serving"]["volumes"]
     assert volumes[0]["source"] == str(output / "serving")
@@ -601,6 +781,9 @@ def test_the_command_writes_the_folder_and_may_do_so_again(output, tmp_path, cap
         (["--storage", "bucket"], "--storage=bucket"),
         (["--memory", "2G"], "--memory=2G"),
         (["--cpus", "0"], "--cpus=0"),
+        (["--gpus", "65"], "--gpus=65"),
+        (["--gpus", "0", "--image", GPU_IMAGE], f"--gpus=0: {GPU_IMAGE} is made for"),
+        (["--gpus", "1", "--image", IMAGE], f"--gpus=1: {IMAGE} cannot use a GPU"),
         (["--min_replicas", "9", "--max_replicas", "3"], "not above"),
     ],
 )
@@ -648,8 +831,7 @@ def test_any_model_name_gives_valid_manifests(name: str):
         storage = document["spec"]["predictor"]["model"]["storageUri"]
         assert storage == f"pvc://models/{name}"
     pod = kind(files, "Deployment")["spec"]["template"]["spec"]
-    probe = pod["containers"][0]["readinessProbe"]["httpGet"]["path"]
-    assert probe == f"/v1/models/{name}"
+    assert pod["containers"][0]["readinessProbe"]["exec"]["command"][-1] == name
     compose = yaml.safe_load(files["compose.yaml"])
     assert re.fullmatch(r"[a-z][-a-z0-9]*", compose["name"])
 

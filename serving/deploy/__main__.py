@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--versions",
         choices=("latest", "pinned"),
         default=default.versions,
-        help="follow each push, or stay with the pushed version and the one before",
+        help="follow each push, or stay with the version in service and the one before",
     )
     add("--image", default="", help=f"default {IMAGE}, with --gpus {GPU_IMAGE}")
     add(

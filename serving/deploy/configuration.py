@@ -36,7 +36,7 @@ def models_config(
     Args:
         models: What to serve.
         base: Folder in which the server sees the models' folders.
-        versions: "latest" follows each push; "pinned" serves the pushed version as
+        versions: "latest" follows each push; "pinned" serves the version in service as
             "stable" and the one before it as "previous", until the file is made again.
     """
     entries = []
@@ -62,10 +62,9 @@ def models_config(
 
 
 def pinned_versions(model: PublishedModel) -> dict[str, int]:
-    """The versions to serve by label: what was pushed last, and the one before."""
-    stable = model.pushed or model.versions[-1]
-    earlier = [version for version in model.versions if version < stable]
-    return {STABLE: stable} | ({PREVIOUS: earlier[-1]} if earlier else {})
+    """The versions to serve by label: the one in service, and the one before."""
+    labels = (STABLE, PREVIOUS)
+    return dict(zip(labels, reversed(model.versions), strict=False))
 
 
 def monitoring_config() -> str:

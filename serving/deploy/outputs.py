@@ -1,17 +1,16 @@
 """What a run left behind, as far as a server needs it.
 
-In: `output_root` with `serving/<model>/<version>/` and `report/report.json`. Out: one
-frozen value per model. Nothing of TensorFlow is loaded.
+In: `output_root` with `serving/<model>/<version>/`. Out: one frozen value per model. The
+highest version is in service, as for TensorFlow Serving: a push and a rollback both add a
+higher one. Nothing of TensorFlow is loaded.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 # TensorFlow Serving takes any text; these are safe in paths, URLs, YAML and text protos.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -29,14 +28,13 @@ class PublishedModel:
 
     name: str
     folder: Path  # absolute; its children are the versions
-    versions: tuple[int, ...]  # ascending
-    pushed: int | None  # by the run that wrote report.json
+    versions: tuple[int, ...]  # ascending; the last one is in service
     batching: str | None  # batching parameters stored with the newest version
     size: int  # bytes of the newest version's files
 
 
 def read_outputs(output_root: str | os.PathLike[str]) -> tuple[PublishedModel, ...]:
-    """The models of an output folder, by name; the one last pushed comes first.
+    """The models of an output folder, the one published last first.
 
     Raises:
         DeployError: There is none, or a name that other tools would refuse.
@@ -47,7 +45,6 @@ def read_outputs(output_root: str | os.PathLike[str]) -> tuple[PublishedModel, .
         raise DeployError(
             f"{base}: there is no such folder, so no published model; `make run` makes one"
         )
-    pushed = _pushed(root / "report" / "report.json")
     models = []
     for folder in sorted(base.iterdir()):
         versions = _versions(folder) if folder.is_dir() else ()
@@ -63,14 +60,13 @@ def read_outputs(output_root: str | os.PathLike[str]) -> tuple[PublishedModel, .
                 folder.name,
                 folder,
                 versions,
-                pushed if pushed in versions else None,
                 _batching(folder / str(versions[-1])),
                 _size(folder / str(versions[-1])),
             )
         )
     if not models:
         raise DeployError(f"{base}: no version of any model is published in it")
-    return tuple(sorted(models, key=lambda model: (model.pushed is None, model.name)))
+    return tuple(sorted(models, key=lambda model: (-model.versions[-1], model.name)))
 
 
 def _versions(folder: Path) -> tuple[int, ...]:
@@ -84,27 +80,6 @@ def _versions(folder: Path) -> tuple[int, ...]:
         and (entry / "saved_model.pb").is_file()
     )
     return tuple(sorted(version for version in found if version <= _HIGHEST_VERSION))
-
-
-def _pushed(report: Path) -> int | None:
-    """The version that the last run pushed; None without a report or a push."""
-    try:
-        content: Any = json.loads(report.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DeployError(f"{report}: cannot be read ({error})") from None
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != 1:
-        raise DeployError(f"{report}: schema is {schema!r}, this program knows 1")
-    pushed = content.get("pushed") or {}
-    version = pushed.get("version") if isinstance(pushed, dict) else None
-    try:
-        return None if version is None else int(version)
-    except (TypeError, ValueError):
-        raise DeployError(
-            f"{report}: pushed.version={version!r} is no version"
-        ) from None
 
 
 def _size(version: Path) -> int:

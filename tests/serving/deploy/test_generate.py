@@ -29,7 +29,7 @@ from serving.deploy.__main__ import main
 from serving.deploy.choices import GPU_IMAGE, IMAGE, Choices
 from serving.deploy.outputs import DeployError, PublishedModel, read_outputs
 from serving.server import metrics
-from tests.serving.deploy.test_outputs import publish, report
+from tests.serving.deploy.test_outputs import publish
 
 KUBERNETES = ["1.30", "1.33", "1.36"]
 BATCHING = """\
@@ -41,7 +41,6 @@ allowed_batch_sizes: 64
 
 def model(name: str = "cifar", *versions: int, **changes) -> PublishedModel:
     values = {
-        "pushed": None,
         "batching": BATCHING,
         "folder": Path("/srv/serving") / name,
         "size": 3_000_000,
@@ -644,7 +643,7 @@ def test_model_configuration_is_read_by_tensorflow_servings_class(versions):
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
-    models = (model("cifar", 5, 7, 9, pushed=7), model("Other_2.x", 1))
+    models = (model("cifar", 5, 7, 9), model("Other_2.x", 1))
     text = configuration.models_config(models, base="/models/", versions=versions)
     parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     first, second = parsed.model_config_list.config
@@ -656,8 +655,8 @@ def test_model_configuration_is_read_by_tensorflow_servings_class(versions):
         assert policy.latest.num_versions == 1
         assert not first.version_labels
     else:
-        assert list(policy.specific.versions) == [7, 5]
-        assert dict(first.version_labels) == {"stable": 7, "previous": 5}
+        assert list(policy.specific.versions) == [9, 7]
+        assert dict(first.version_labels) == {"stable": 9, "previous": 7}
         assert dict(second.version_labels) == {"stable": 1}
         assert list(second.model_version_policy.specific.versions) == [1]
 
@@ -736,7 +735,6 @@ def test_monitoring_configuration_turns_prometheus_on():
 def output(tmp_path: Path) -> Path:
     root = tmp_path / "output"
     publish(root, "cifar", 5, 7, batching=BATCHING)
-    report(root, pushed={"version": 7, "path": "x"})
     return root
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,6 @@ def publish(root: Path, model: str, *versions: int | str, batching: str = "") ->
             (folder / "batching_params.pbtxt").write_text(batching)
 
 
-def report(root: Path, **content) -> None:
-    (root / "report").mkdir(exist_ok=True)
-    (root / "report" / "report.json").write_text(json.dumps({"schema": 1} | content))
-
-
 def test_versions_are_those_that_tensorflow_serving_sees(tmp_path: Path):
     publish(tmp_path, "cifar", 10, 9, 100, 2**63, "007", ".publishing-1-ab", "+3")
     half = tmp_path / "serving" / "cifar" / "200"
@@ -34,23 +28,15 @@ def test_versions_are_those_that_tensorflow_serving_sees(tmp_path: Path):
     (model,) = read_outputs(tmp_path)
     assert model.versions == (7, 9, 10, 100)
     assert model.folder == tmp_path / "serving" / "cifar"
-    assert model.pushed is None and model.batching is None
+    assert model.batching is None
 
 
-def test_the_pushed_model_comes_first(tmp_path: Path):
+def test_the_model_published_last_comes_first(tmp_path: Path):
     publish(tmp_path, "a", 5)
     publish(tmp_path, "b", 7, 8, batching="max_batch_size { value: 4 }\n")
-    report(tmp_path, pushed={"version": 7, "path": "somewhere"})
-    first, second = read_outputs(tmp_path)
-    assert (first.name, first.pushed, second.name, second.pushed) == ("b", 7, "a", None)
-    assert first.batching == "max_batch_size { value: 4 }\n"
-
-
-@pytest.mark.parametrize("pushed", [None, {}, {"version": None}, {"version": 6}])
-def test_a_run_need_not_have_pushed(tmp_path: Path, pushed):
-    publish(tmp_path, "cifar", 5)
-    report(tmp_path, pushed=pushed)
-    assert read_outputs(tmp_path)[0].pushed is None
+    publish(tmp_path, "c", 5)
+    assert [model.name for model in read_outputs(tmp_path)] == ["b", "a", "c"]
+    assert read_outputs(tmp_path)[0].batching == "max_batch_size { value: 4 }\n"
 
 
 @pytest.mark.parametrize(
@@ -61,19 +47,6 @@ def test_a_run_need_not_have_pushed(tmp_path: Path, pushed):
         (lambda root: publish(root, "a b", 1), "letters, digits"),
         (lambda root: publish(root, 'x"; evil', 1), "letters, digits"),
         (lambda root: publish(root, "x" * 64, 1), "at most 63"),
-        (lambda root: (publish(root, "a", 1), report(root, schema=2)), "schema is 2"),
-        (
-            lambda root: (publish(root, "a", 1), report(root, pushed={"version": "x"})),
-            "pushed.version='x'",
-        ),
-        (
-            lambda root: (
-                publish(root, "a", 1),
-                report(root),
-                (root / "report" / "report.json").write_text("{"),
-            ),
-            "report.json: cannot be read",
-        ),
     ],
 )
 def test_what_cannot_be_deployed_is_refused(tmp_path: Path, change, words):

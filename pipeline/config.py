@@ -2,8 +2,8 @@
 
 `RunConfig` is what a person chooses: defaults, then a preset, then overrides
 (`--runtime_parameter train.epochs=3`). The same JSON travels to every component, locally
-and on Vertex AI; functions take the section that they need. This file is a leaf: it
-imports the standard library only, so that a wrong value is refused in milliseconds.
+and on Vertex AI; functions take the section that they need. Only the standard library
+stands behind this file, so that a wrong value is refused in milliseconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from pipeline import paths
+
 T = TypeVar("T")
+Problem = Callable[[str], str | None]
 
 
 class ConfigError(ValueError):
@@ -26,10 +29,21 @@ class ConfigError(ValueError):
 
 
 def _setting(
-    default: Any, help: str, *, low: float = -math.inf, high: float = math.inf
+    default: Any,
+    help: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    problem: Problem | None = None,
 ) -> Any:
-    """A dataclass field with the sentence and the closed range a person is shown."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
+    """A dataclass field with the sentence and the closed range a person is shown.
+
+    `problem`: what is wrong with a text, as a rule; None if nothing is.
+    """
+    return field(
+        default=default,
+        metadata={"help": help, "low": low, "high": high, "problem": problem},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +57,15 @@ class DataConfig:
     path: str | None = _setting(
         None,
         "folder or .tar.gz in the official binary or python layout (else tensorflow-datasets)",
+        problem=paths.text_problem,
     )
     allow_unverified: bool = _setting(
         False, "accept files under data.path whose checksum is not the published one"
     )
     tfds_dir: str | None = _setting(
-        None, "tensorflow-datasets folder (default: $TFDS_DATA_DIR)"
+        None,
+        "tensorflow-datasets folder (default: $TFDS_DATA_DIR)",
+        problem=paths.pattern_problem,
     )
     label: Literal["fine", "coarse"] = _setting(
         "fine", "cifar100 only: 100 fine or 20 coarse classes"
@@ -277,7 +294,9 @@ class ServingConfig:
 
     model_name: str = _setting("cifar", "name under which TF Serving finds the model")
     base_directory: str | None = _setting(
-        None, "folder of model folders (default: <output_root>/serving)"
+        None,
+        "folder of model folders (default: <output_root>/serving)",
+        problem=paths.pattern_problem,
     )
     push: Literal["directory", "registry", "endpoint"] = _setting(
         "directory",
@@ -359,7 +378,11 @@ class RunConfig:
     pipeline_name: str = _setting(
         "cifar-resnet", "lower case, digits, dashes (Vertex AI's rule)"
     )
-    output_root: str = _setting("output", "folder for everything that a run writes")
+    output_root: str = _setting(
+        "output",
+        "folder for everything that a run writes",
+        problem=paths.pattern_problem,
+    )
     enable_cache: bool = _setting(
         True, "reuse what an earlier run made of the same inputs"
     )
@@ -392,6 +415,7 @@ class FieldInfo:
     help: str
     low: float
     high: float
+    problem: Problem | None
 
     @property
     def rule(self) -> str:
@@ -518,7 +542,7 @@ def _unknown(name: str, known: typing.Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"{name}: there is no such configuration field; {hint}"
+    return f"{paths.shown(name)}: there is no such configuration field; {hint}"
 
 
 def _rule(annotation: Any, low: float, high: float) -> str:
@@ -556,7 +580,7 @@ def _checked(info: FieldInfo, value: Any) -> Any:
     """Converts text to the field's type and checks the range."""
 
     def refuse() -> ConfigError:
-        return ConfigError(f"{info.name}={value}: must be {info.rule}")
+        return ConfigError(f"{info.name}={paths.shown(value)}: must be {info.rule}")
 
     kind = _without_none(info.annotation)
     if typing.get_origin(kind) is Literal and value in typing.get_args(kind):
@@ -589,4 +613,6 @@ def _checked(info: FieldInfo, value: Any) -> Any:
         return number
     if not isinstance(value, str) or not value.strip():
         raise refuse()
+    if info.problem is not None and (problem := info.problem(value)) is not None:
+        raise ConfigError(f"{info.name}={paths.shown(value)}: {problem}")
     return value

@@ -16,6 +16,7 @@ from typing import Literal
 
 from components.example_gen import choice
 from components.serving_canary import server
+from pipeline import paths
 from pipeline.config import (
     ConfigError,
     RunConfig,
@@ -214,6 +215,8 @@ def _check_local(config: RunConfig) -> None:
                 f"{field}={value}: a local run publishes to local folders and keeps its "
                 "metadata in a file there; give a local folder, or run on Vertex AI"
             )
+        if (problem := paths.length_problem(value)) is not None:
+            raise ConfigError(f"{field}={value}: {problem}")
     if config.serving.push != "directory":
         raise ConfigError(
             f"serving.push={config.serving.push}: a local run has no Model Registry; "

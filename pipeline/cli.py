@@ -11,19 +11,24 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
-from pipeline import history
+from pipeline import database, history, space
 from pipeline.config import ConfigError, RunConfig, parse_assignment
 from pipeline.exclusive import FolderInUse, exclusive
+from pipeline.failures import root_message
 from pipeline.resolve import Resolved, resolve
 from pipeline.vertex import commands as vertex
 from pipeline.vertex.place import VertexError
 
 USAGE_ERROR, RUN_FAILED, INTERRUPTED = 2, 1, 130
+NOBODY_READS = 128 + signal.SIGPIPE
+# Their messages are one line for a person.
+KNOWN = (ConfigError, DataError, FolderInUse, VertexError, history.HistoryError)
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -35,24 +40,42 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
     Returns:
         Exit status: 0 done, 1 the run failed (on Vertex AI: as seen with --wait), 2 the
-        command cannot be carried out, 130 interrupted, 143 terminated.
+        command cannot be carried out, 130 interrupted, 141 nobody reads what it prints,
+        143 terminated.
     """
-    parser = _parser()
-    options = parser.parse_args(list(arguments) or ["run"])
     try:
-        return options.command(options, environment)
-    except (
-        ConfigError,
-        DataError,
-        FolderInUse,
-        VertexError,
-        history.HistoryError,
-    ) as error:
+        try:
+            options = _parser().parse_args(list(arguments) or ["run"])
+            return options.command(options, environment)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        _silence()
+        return NOBODY_READS
+    except KNOWN as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return USAGE_ERROR
+    except OSError as error:
+        _silence()
+        print(f"error: {_sentence(error)}", file=sys.stderr)  # noqa: T201
         return USAGE_ERROR
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+
+
+def _silence() -> None:
+    """Drops what standard output did not take: it would fail again at the exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(error: OSError) -> str:
+    """What the system refused, and of which file."""
+    files = [str(file) for file in (error.filename, error.filename2) if file]
+    return ": ".join([*files, error.strerror or str(error)])
 
 
 def for_tfx(environment: Mapping[str, str]) -> None:
@@ -60,7 +83,10 @@ def for_tfx(environment: Mapping[str, str]) -> None:
     from pipeline.dag import create_pipeline
     from pipeline.local import LocalRunner
 
-    resolved = resolve([], environment, os.getcwd())
+    try:
+        resolved = resolve([], environment, os.getcwd())
+    except KNOWN as error:
+        sys.exit(f"error: {error}")
     runner = LocalRunner(_Silent())
     runner.run(create_pipeline(resolved.config, resolved.fingerprint))
 
@@ -125,6 +151,7 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             )
 
     from rich.console import Console
+    from rich.text import Text
 
     from pipeline import console
 
@@ -136,54 +163,57 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         "logs",
         time.strftime("%Y%m%d-%H%M%S.log", time.gmtime(began)),
     )
-    os.makedirs(os.path.dirname(log), exist_ok=True)
     signal.signal(signal.SIGTERM, _raise_exit)
     # The lock comes first: a second run is told at once, not after TensorFlow has loaded.
-    with exclusive(config.output_root), console.captured_output(log) as screen:
-        out = Console(file=screen, highlight=False)
-        _print_heading(out, resolved, log)
-        try:
-            return _run_pipeline(out, resolved, began, log)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            out.print("stopped; the same command goes on from here", style="yellow")
-            return int(stop.code or 0) if isinstance(stop, SystemExit) else INTERRUPTED
+    with exclusive(config.output_root):
+        database.check(config.output_root)
+        warning = space.check(config)
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        with console.captured_output(log) as screen:
+            out = Console(file=screen, highlight=False)
+            try:
+                _print_heading(out, resolved, log)
+                if warning:
+                    message = f"warning: {warning}"
+                    out.print(Text(message, style="yellow"), soft_wrap=True)
+                _run_pipeline(out, resolved, began)
+                return 0
+            except Exception as error:  # noqa: BLE001 - the whole chain is in the log
+                traceback.print_exc()
+                message = f"error: {root_message(error)}"
+                out.print(Text(message, style="red"), soft_wrap=True)
+                out.print(Text(f"log:   {log}"), soft_wrap=True)
+                return RUN_FAILED
+            except (KeyboardInterrupt, SystemExit) as stop:
+                if out.quiet:  # so Rich says that nobody reads
+                    return NOBODY_READS
+                out.print("stopped; the same command goes on from here", style="yellow")
+                return (
+                    int(stop.code or 0) if isinstance(stop, SystemExit) else INTERRUPTED
+                )
 
 
-def _run_pipeline(out: Any, resolved: Resolved, began: float, log: str) -> int:
-    from rich.text import Text
-
+def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
     from pipeline import console
-
-    def fail(message: str) -> int:
-        out.print(Text(f"error: {message}", style="red"), soft_wrap=True)
-        out.print(Text(f"log:   {log}"), soft_wrap=True)
-        return RUN_FAILED
 
     config = resolved.config
     with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
         display.start("loading TensorFlow and TFX")
         from pipeline import local
         from pipeline.dag import create_pipeline
-        from trainer.strategy import StrategyError, prepare_devices
+        from trainer.strategy import prepare_devices
 
-        try:
-            prepare_devices(config.train)
-        except StrategyError as error:
-            return fail(str(error))
+        prepare_devices(config.train)
         pipeline = create_pipeline(config, resolved.fingerprint)
         display.end("done")
         runner = local.LocalRunner(display)
-        try:
-            runner.run(pipeline)
-        except local.ComponentFailed as error:
-            return fail(str(error))
+        runner.run(pipeline)
         display.start("Report")
         page, report = _write_report(
             config, str(runner.run_id), resolved.data_reason, began
         )
         display.end("done")
     _print_verdict(out, report, page)
-    return 0
 
 
 def _write_report(
@@ -191,17 +221,13 @@ def _write_report(
 ) -> tuple[str, dict[str, Any]]:
     from pipeline.report import collect, render
 
-    database = _database(config)
+    metadata = database.path(config.output_root)
     facts = collect.run_facts(
         configuration.to_dict(config), data_reason, began, time.time() - began
     )
-    collect.record_run(database, run_id, facts)
-    report = collect.collect(database, run_id)
+    collect.record_run(metadata, run_id, facts)
+    report = collect.collect(metadata, run_id)
     return render.write(report, _report_directory(config)), report
-
-
-def _database(config: RunConfig) -> str:
-    return os.path.join(config.output_root, "metadata.sqlite")
 
 
 def _report_directory(config: RunConfig) -> str:
@@ -281,16 +307,17 @@ def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             f"with `gcloud storage cp {root}/report/report.html .`"
         )
     resolved = resolve(options.runtime_parameter, environment, os.getcwd())
+    database.check(resolved.config.output_root)
     from pipeline.report import collect, render
 
-    database = _database(resolved.config)
-    run_id = collect.latest_run(database)
+    metadata = database.path(resolved.config.output_root)
+    run_id = collect.latest_run(metadata)
     if run_id is None:
         raise ConfigError(
             f"output_root={resolved.config.output_root}: no finished run is recorded "
             "there; run the pipeline first"
         )
-    report = collect.collect(database, run_id)
+    report = collect.collect(metadata, run_id)
     print(render.write(report, _report_directory(resolved.config)))  # noqa: T201
     return 0
 

@@ -47,9 +47,11 @@ def captured_output(log_path: str) -> Iterator[IO[str]]:
         os.dup2(log, 2)
         yield screen
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with contextlib.suppress(BrokenPipeError):
+        # The log's disk may be full, and whoever read the screen may be gone.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        with contextlib.suppress(OSError):
             screen.close()
         os.dup2(saved[0], 1)
         os.dup2(saved[1], 2)

@@ -33,6 +33,7 @@ from components.pushed_model import (
     ROLLBACK_OF,
     VERSION,
 )
+from pipeline import database
 from pipeline.config import RunConfig, override, parse_assignment
 from pipeline.exclusive import exclusive
 from pipeline.resolve import output_root
@@ -85,7 +86,7 @@ class Places:
     @property
     def database(self) -> str:
         """ML Metadata's SQLite file."""
-        return os.path.join(self.output_root, "metadata.sqlite")
+        return database.path(self.output_root)
 
 
 # --- Commands ------------------------------------------------------------------------
@@ -147,10 +148,7 @@ def _rollback(options: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 
 def _print(text: str) -> None:
-    try:
-        print(text, flush=True)  # noqa: T201
-    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    print(text)  # noqa: T201
 
 
 # --- What there is -------------------------------------------------------------------
@@ -335,6 +333,7 @@ def refuse_in_service(history: Sequence[Published], chosen: Published) -> None:
 
 
 def _check_database(where: Places) -> None:
+    database.check(where.output_root)
     if not os.path.isfile(where.database):
         raise HistoryError(
             f"output_root={where.output_root}: no metadata is there, so nothing was "

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 import shutil
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from components import pushed_model
+from pipeline.failures import root_message
 
 _States = metadata_store_pb2.Execution
 
@@ -113,29 +113,6 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                     )
                 cached = execution.last_known_state == _States.CACHED
             self._display.end("cached" if cached else "done")
-
-
-_OWN_PACKAGES = ("components", "pipeline", "trainer")
-
-
-def root_message(error: BaseException) -> str:
-    """What a person needs of an error: the first cause, without what wraps it.
-
-    Beam, TFX and TensorFlow raise errors of errors; the whole chain is in the log.
-    """
-    while True:
-        hidden = None if error.__suppress_context__ else error.__context__
-        cause = error.__cause__ or hidden
-        if cause is None:
-            break
-        error = cause
-    text = re.sub(r"\s*\[while running '[^']*'\]", "", str(error)).strip()
-    if type(error).__module__.split(".")[0] in _OWN_PACKAGES:
-        return text
-    # TensorFlow puts tracebacks into messages; the last line says what happened.
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    name = type(error).__name__
-    return f"{name}: {lines[-1].removeprefix(name + ': ')}" if lines else name
 
 
 def _sweep_interrupted(store: Any, pipeline_root: str) -> None:

@@ -110,8 +110,12 @@ def dumps(job: Json) -> str:
 
 
 def write(job: Json, path: str) -> None:
-    """Writes a compiled job, whole or not at all."""
+    """Writes a compiled job, whole or not at all; into a pipe or device as it is."""
     target = Path(path)
+    if target.exists() and not target.is_file():
+        target.write_text(dumps(job), encoding="utf-8")
+        return
+    target = target.resolve()  # a link stays one
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:

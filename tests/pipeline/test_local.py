@@ -1,4 +1,4 @@
-"""The local runner's own additions: locks, sweeping, messages."""
+"""The local runner's own additions: sweeping what is left or gone."""
 
 import os
 
@@ -71,27 +71,3 @@ def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
     _forget_missing_pushes(store)
     assert (tmp_path / "there-artifact").exists()
     assert not (tmp_path / "gone-artifact").exists()
-
-
-def test_messages_are_the_first_cause_without_wrapping():
-    from components.example_gen.layout import DataError
-    from pipeline.local import root_message
-
-    def chain(cause, *wrappers):
-        try:
-            raise cause
-        except BaseException as error:
-            for wrapper in wrappers:
-                try:
-                    raise wrapper from error
-                except BaseException as wrapped:
-                    error = wrapped
-            return error
-
-    ours = DataError("file x, record 3: wrong; do y [while running 'Read']")
-    assert root_message(chain(ours, RuntimeError("a"), ValueError("b"))) == (
-        "file x, record 3: wrong; do y"
-    )
-    deep = TypeError("in user code:\n\n  File ...\n    TypeError: no such argument\n")
-    assert root_message(deep) == "TypeError: no such argument"
-    assert root_message(KeyError()) == "KeyError"

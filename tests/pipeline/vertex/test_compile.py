@@ -457,3 +457,18 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         write({"a": object()}, str(path))
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_pipe_is_written_to_and_a_link_stays_one(tmp_path):
+    from pipeline.vertex.compile import write
+
+    reader, writer = os.pipe()
+    write({"a": 1}, f"/dev/fd/{writer}")
+    os.close(writer)
+    with open(reader, encoding="utf-8") as file:
+        assert json.load(file) == {"a": 1}
+    link = tmp_path / "link.json"
+    link.symlink_to("spec.json")
+    write({"a": 2}, str(link))
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "spec.json").read_text()) == {"a": 2}

@@ -227,11 +227,7 @@ def _write_report(
     )
     collect.record_run(metadata, run_id, facts)
     report = collect.collect(metadata, run_id)
-    return render.write(report, _report_directory(config)), report
-
-
-def _report_directory(config: RunConfig) -> str:
-    return os.path.join(config.output_root, "report")
+    return render.write(report, os.path.join(config.output_root, "report")), report
 
 
 def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
@@ -262,7 +258,6 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
     out.print()
     out.print(table)
     out.print()
-    pushed = report["pushed"]
     lines = {
         "verdict": decision["reason"],
         **(
@@ -270,13 +265,35 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
             if decision["blocked_by"]
             else {}
         ),
-        "pushed": (
-            f"version {pushed['version']}, {pushed['path']}" if pushed else "nothing"
-        ),
+        **_published_lines(report),
         "report": page,
         "took": clock(report["run"]["seconds"]),
     }
     print_lines(out, lines)
+
+
+def _published_lines(report: dict[str, Any]) -> dict[str, str]:
+    """What this run published, and what is in service if that is something else."""
+    pushed, serving = report["pushed"], report["in_service"]
+    cached = any(
+        row["id"] == "AtomicPusher" and row["cached"] for row in report["components"]
+    )
+    if not pushed:
+        lines = {"pushed": "nothing"}
+    elif cached:
+        lines = {
+            "pushed": f"nothing new; version {pushed['version']} was pushed by an "
+            "earlier run"
+        }
+    else:
+        lines = {"pushed": f"version {pushed['version']}, {pushed['path']}"}
+        if serving and serving["version"] == pushed["version"]:
+            return lines
+    if serving:
+        of = serving["rollback_of"]
+        by = f", a rollback to {of}" if of else ""
+        lines["serving"] = f"version {serving['version']}{by}, {serving['path']}"
+    return lines
 
 
 def _raise_exit(number: int, _: object) -> None:
@@ -308,17 +325,15 @@ def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         )
     resolved = resolve(options.runtime_parameter, environment, os.getcwd())
     database.check(resolved.config.output_root)
-    from pipeline.report import collect, render
+    from pipeline.report import collect
 
-    metadata = database.path(resolved.config.output_root)
-    run_id = collect.latest_run(metadata)
-    if run_id is None:
+    page = collect.write_again(resolved.config.output_root)
+    if page is None:
         raise ConfigError(
             f"output_root={resolved.config.output_root}: no finished run is recorded "
             "there; run the pipeline first"
         )
-    report = collect.collect(metadata, run_id)
-    print(render.write(report, _report_directory(resolved.config)))  # noqa: T201
+    print(page)  # noqa: T201
     return 0
 
 

@@ -144,7 +144,22 @@ def _rollback(options: argparse.Namespace, _: Mapping[str, str]) -> int:
         from pipeline import cloud_history
 
         _print(cloud_history.AFTER_ROLLBACK)
+    elif os.path.isfile(os.path.join(where.output_root, "report", "report.json")):
+        _write_report_again(where)
     return 0
+
+
+def _write_report_again(where: Places) -> None:
+    """The last run's report says what is in service; TensorFlow's import takes a while."""
+    from pipeline.report import collect
+
+    try:
+        _print(f"report    {collect.write_again(where.output_root)}")
+    except Exception as error:  # noqa: BLE001 - the rollback is done, whatever is missing
+        _print(
+            f"the report still says what was in service before ({error}); "
+            "`pipeline.py report` writes it again"
+        )
 
 
 def _print(text: str) -> None:
@@ -171,6 +186,16 @@ def places(assignments: Sequence[str], directory: str) -> Places:
     config = override(
         config, {"output_root": output_root(config, overrides, directory)}
     )
+    return places_of(config, directory)
+
+
+def places_of(config: RunConfig, directory: str) -> Places:
+    """The folders of a configuration whose `output_root` is absolute.
+
+    Args:
+        config: As a run resolves it.
+        directory: Where a relative `serving.base_directory` starts.
+    """
     destination = f"{config.serving_root}/{config.serving.model_name}"
     if "://" not in destination:
         destination = os.path.abspath(os.path.join(directory, destination))
@@ -192,6 +217,23 @@ def read(where: Places) -> list[Published]:
 
         return cloud_history.read(where)
     return _Store(where).published()
+
+
+def in_service(where: Places) -> dict[str, Any] | None:
+    """What is in service in a run's serving folder, for everyone who has to say it.
+
+    Returns:
+        Of `Published` what a program needs; None: nothing was published there, or nothing
+        of that is left.
+
+    Raises:
+        HistoryError: There is no metadata.
+    """
+    for each in read(where):
+        if each.in_service and each.path.rpartition("/")[0] == where.destination:
+            names = ("version", "path", "network", "pushed", "by", "rollback_of")
+            return {name: getattr(each, name) for name in names}
+    return None
 
 
 def as_text(history: Sequence[Published]) -> str:
@@ -394,19 +436,22 @@ class _Store:
             if artifact.type == pushed_model.TYPE_NAME
             and pushed_model.number(artifact, PUSHED)
         ]
-        pushes.sort(key=lambda artifact: artifact.id, reverse=True)
-        there = [
-            pushed_model.folder_is_there(pushed_model.text(artifact, DESTINATION))
-            for artifact in pushes
-        ]
-        newest: dict[str, int] = {}  # by folder, the one in service
-        for artifact, exists in zip(pushes, there, strict=True):
-            if exists:
-                folder = os.path.dirname(pushed_model.text(artifact, DESTINATION))
-                newest.setdefault(folder, artifact.id)
+        pushes.sort(key=lambda artifact: artifact.id)
+        there: dict[int, bool] = {}
+        folders: dict[str, list[int]] = {}
+        for artifact in pushes:
+            path = pushed_model.text(artifact, DESTINATION)
+            there[artifact.id] = pushed_model.folder_is_there(path)
+            folders.setdefault(os.path.dirname(path), []).append(artifact.id)
+        serving = {
+            numbers[index]
+            for numbers in folders.values()
+            if (index := pushed_model.in_service([there[n] for n in numbers]))
+            is not None
+        }
         return [
-            self._describe(artifact, exists, artifact.id in newest.values())
-            for artifact, exists in zip(pushes, there, strict=True)
+            self._describe(artifact, there[artifact.id], artifact.id in serving)
+            for artifact in reversed(pushes)
         ]
 
     def _describe(self, artifact: Any, exists: bool, in_service: bool) -> Published:

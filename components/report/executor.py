@@ -15,6 +15,8 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from components import pushed_model
+from pipeline import history
+from pipeline.config import RunConfig, from_json
 from pipeline.report import build, render
 from pipeline.report.parts import PARTS, RUN_FILE
 from pipeline.vertex.parameters import FIRST
@@ -103,7 +105,20 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
             for node in dict.fromkeys(nodes)
         ],
         artifacts=found,
+        in_service=_in_service(facts["config"]),
     )
+
+
+def _in_service(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the ledger names; None as well where it cannot be read."""
+    where = history.places_of(from_json(RunConfig, json.dumps(config)), "/")
+    if not where.remote:
+        return None
+    try:
+        return history.in_service(where)
+    except history.HistoryError:
+        logging.exception("The report cannot say what is in service")
+        return None
 
 
 def _write(texts: Mapping[str, str], folder: str) -> None:

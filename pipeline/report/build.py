@@ -71,6 +71,9 @@ class Run:
     # Rows of report.json's "components"; None for what the engine does not tell.
     components: Sequence[Mapping[str, Any]]
     artifacts: Sequence[Artifact]  # in the order in which they were made
+    # What is in service when the report is written, see pipeline/history.py: a rollback,
+    # or a later run, may have replaced what this run pushed.
+    in_service: Mapping[str, Any] | None = None
 
 
 def build(run: Run) -> Report:
@@ -136,6 +139,7 @@ def build(run: Run) -> Report:
         },
         "canary": canary,
         "pushed": _pushed(found["pushed_model"], found.get("registered")),
+        "in_service": run.in_service and dict(run.in_service),
         "published": {
             role: published.lookup(config["data"]["name"], config[role]["network"])
             if config["data"]["label"] == "fine"

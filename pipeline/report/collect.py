@@ -1,7 +1,7 @@
 """Which artifacts belong to a run, as ML Metadata tells; the report is built from them.
 
-In: the metadata store of a local run. Out: the dictionary of build.py. On Vertex AI there
-is no such store: components/report is given the artifacts.
+In: the metadata store of a local run. Out: the dictionary of build.py, or its files. On
+Vertex AI there is no such store: components/report is given the artifacts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.report import build
+from pipeline import database as metadata_file
+from pipeline import history
+from pipeline.config import RunConfig, override
+from pipeline.report import build, render
 from pipeline.report.facts import run_facts
 
-__all__ = ["collect", "find", "latest_run", "record_run", "run_facts"]
+__all__ = ["collect", "find", "latest_run", "record_run", "run_facts", "write_again"]
 
 _FACTS_PROPERTY = "run_facts"
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
@@ -68,6 +71,20 @@ def collect(database: str, run_id: str) -> build.Report:
     return build.build(find(database, run_id))
 
 
+def write_again(output_root: str) -> str | None:
+    """Writes the last finished run's report once more.
+
+    Returns:
+        Path of report.html; None if no run has come to its end.
+    """
+    metadata = metadata_file.path(output_root)
+    run_id = latest_run(metadata)
+    if run_id is None:
+        return None
+    report = collect(metadata, run_id)
+    return render.write(report, os.path.join(output_root, "report"))
+
+
 def find(database: str, run_id: str) -> build.Run:
     """What belongs to a finished run; nothing but the metadata is read."""
     store = _open(database)
@@ -84,7 +101,28 @@ def find(database: str, run_id: str) -> build.Run:
         components.append(_row(node, execution, kinds[execution.type_id]))
         artifacts += _outputs(store, node, execution.id)
     facts = json.loads(context.custom_properties[_FACTS_PROPERTY].string_value)
-    return build.Run(id=run_id, facts=facts, components=components, artifacts=artifacts)
+    return build.Run(
+        id=run_id,
+        facts=facts,
+        components=components,
+        artifacts=artifacts,
+        in_service=_in_service(facts["config"], os.path.dirname(database)),
+    )
+
+
+def _in_service(config: Mapping[str, Any], output_root: str) -> dict[str, Any] | None:
+    """What is in service now where the run published to."""
+    serving = config["serving"]
+    run = override(
+        RunConfig(),
+        {
+            "output_root": output_root,  # the folder may have been moved since the run
+            "pipeline_name": config["pipeline_name"],
+            "serving.base_directory": serving["base_directory"],
+            "serving.model_name": serving["model_name"],
+        },
+    )
+    return history.in_service(history.places_of(run, os.getcwd()))
 
 
 def _open(database: str) -> metadata_store.MetadataStore:

@@ -125,7 +125,7 @@ def test_the_report_has_the_promised_form(first, output):
     assert report["schema"] == 1
     assert set(report) == {
         "schema", "run", "data", "models", "difference", "decision", "pushed",
-        "components", "canary", "published", "comparison",
+        "components", "canary", "published", "comparison", "in_service",
     }  # fmt: skip
     counts = report["data"]["counts"]
     assert counts["train"] + counts["eval"] == 1437
@@ -152,6 +152,7 @@ def test_the_report_has_the_promised_form(first, output):
     pair = report["comparison"]["eval"]["pairs"]["candidate_minus_baseline"]
     assert pair["difference"] == pytest.approx(errors["candidate"] - errors["baseline"])
     assert report["pushed"]["version"] == versions(output)[-1]
+    assert report["in_service"]["version"] == versions(output)[-1]
 
 
 def test_the_page_is_self_contained(first, output):
@@ -244,6 +245,7 @@ def test_a_second_run_reuses_everything(first, output):
     assert all(c["cached"] for c in report_of(output)["components"])
     assert second.output.count("↺") == NODES - RESOLVERS
     assert versions(output) == before
+    assert f"version {before[-1]} was pushed by an earlier run" in second.output
     assert seconds < 40
 
 

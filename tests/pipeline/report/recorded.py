@@ -114,7 +114,8 @@ def record(
     if served:
         roles["in_service"] = "resnet20"
         write_json(root / "pushed/assets.extra/run.json", training("resnet20"))
-        place = {"pushed": 1, "pushed_version": "7", "pushed_destination": "/away/7"}
+        path = str(root / "serving/cifar/7")
+        place = {"pushed": 1, "pushed_version": "7", "pushed_destination": path}
         store.execute(
             "ModelInService", ("pushed", "PushedModel", root / "pushed", place)
         )

@@ -148,6 +148,7 @@ def report(winner: str | None = "candidate", **changes) -> dict:
         },
         "canary": CANARY,
         "pushed": {"version": 7, "path": "/x/7"} if winner else None,
+        "in_service": None,
         "published": {"baseline": None, "candidate": {"error": 0.0546, "source": "He"}},
         "comparison": {"eval": comparison(error), "test": comparison(error)},
         "components": [

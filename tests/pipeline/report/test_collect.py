@@ -1,0 +1,93 @@
+"""What is in service is said alike by everything that says it."""
+
+import json
+
+import pytest
+
+from pipeline import cli
+from tests.pipeline.report import recorded
+
+pytestmark = pytest.mark.tf
+
+SAVED_MODEL = b"\x08\x01"  # saved_model_schema_version: 1
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A run that pushed version 8 while version 7 was in service."""
+    root = tmp_path / "output"
+    recorded.record(root, served=True)
+    for folder in ("serving/cifar/7", "serving/cifar/8", "pushed", "new"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / "saved_model.pb").write_bytes(SAVED_MODEL)
+    return root
+
+
+def run(root, *command: str) -> None:
+    where = ["--runtime_parameter", f"output_root={root}"]
+    assert cli.main([*command, *where], {}) == 0
+
+
+def said_by_everything(root, capsys) -> dict[str, int]:
+    """The version in service: place -> what it says."""
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2
+
+    from components.model_in_service import strategy
+    from serving.deploy.__main__ import main as deploy
+
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(root / "metadata.sqlite")
+    store = metadata_store.MetadataStore(config)
+    next_run = strategy.in_service(strategy.pushes(store, f"{root}/serving/cifar"), [])
+    capsys.readouterr()
+    run(root, "models", "list", "--json")
+    listed = json.loads(capsys.readouterr().out)
+    arguments = ["--output_root", str(root), "--versions", "pinned"]
+    assert deploy(arguments) == 0
+    pinned = json.loads((root / "deploy/deploy.json").read_text())["models"]["cifar"]
+    report = json.loads((root / "report/report.json").read_text())
+    (current,) = [each["version"] for each in listed if each["in_service"]]
+    return {
+        "next run": int(next_run.custom_properties["pushed_version"].string_value),
+        "models list": current,
+        "deploy": pinned["stable"],
+        "report": report["in_service"]["version"],
+    }
+
+
+def test_after_a_rollback_all_say_the_same(root, capsys):
+    run(root, "report", "--runtime_parameter", "data.name=digits")
+    assert set(said_by_everything(root, capsys).values()) == {8}
+    run(root, "models", "rollback", "7")
+    told = capsys.readouterr().out
+    assert str(root / "report/report.html") in told
+    said = said_by_everything(root, capsys)
+    (version,) = set(said.values())
+    assert version > 8
+    report = json.loads((root / "report/report.json").read_text())
+    assert report["pushed"] == {"version": 8, "path": str(root / "serving/cifar/8")}
+    serving = report["in_service"]
+    assert serving["path"] == str(root / f"serving/cifar/{version}")
+    assert (serving["by"], serving["rollback_of"]) == ("rollback", 7)
+    page = (root / "report/report.html").read_text()
+    assert f"In service is now version <b>{version}</b>, a rollback to 7" in page
+    # The same run once more, all from the cache.
+    for row in report["components"]:
+        row["cached"] = True
+    assert cli._published_lines(report) == {
+        "pushed": "nothing new; version 8 was pushed by an earlier run",
+        "serving": f"version {version}, a rollback to 7, {serving['path']}",
+    }
+
+
+def test_a_rollback_is_done_even_if_the_report_cannot_be_written(root, capsys):
+    run(root, "report", "--runtime_parameter", "data.name=digits")
+    (root / "report/report.json").write_text("{}")
+    for path in root.rglob("decision.json"):
+        path.unlink()
+    run(root, "models", "rollback", "7")
+    told = capsys.readouterr().out
+    assert "version 7 is published again as version" in told
+    assert "`pipeline.py report` writes it again" in told
+    assert (root / "report/report.json").read_text() == "{}"

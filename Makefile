@@ -1,25 +1,42 @@
 # Every target first makes sure that .venv is complete (milliseconds when it is).
-# Options travel in ARGS:  make run ARGS="--runtime_parameter data.name=digits"
+# Options travel in ARGS, and configuration also by itself:
+#   make run data.name=digits train.epochs=3
+#   make run ARGS="--engine vertex --runtime_parameter data.name=digits"
 PYTHON ?= python3
 PROJECT_PYTHON = .venv/bin/python
+
+# Make takes `data.name=digits` as a variable of its own. Its own are in capitals, so the
+# others are configuration: handed on where that is taken, refused elsewhere.
+LETTERS = a% b% c% d% e% f% g% h% i% j% k% l% m% n% o% p% q% r% s% t% u% v% w% x% y% z%
+WORDS := $(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word))))
+GIVEN := $(foreach name,$(sort $(filter $(LETTERS),$(WORDS))),$(if $(filter command,$(origin $(name))),$(name)))
+OVERRIDES = $(foreach name,$(GIVEN),'$(subst ','\'',$(name)=$($(name)))')
+ifneq ($(GIVEN),)
+OTHERS := $(filter-out setup run report models,$(or $(MAKECMDGOALS),help))
+ifneq ($(OTHERS),)
+$(error make $(firstword $(OTHERS)) takes no $(firstword $(GIVEN))=...: configuration \
+goes to make run, report and models; options of other programs go into ARGS, as in \
+make serve ARGS=--web_page)
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check format lint types lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
 
 setup: ## build .venv, or do nothing if it is current
 	@$(PYTHON) scripts/setup.py
 
-run: setup ## train, compare and publish (preset quick, data auto)
-	@$(PROJECT_PYTHON) pipeline.py run $(ARGS)
+run: setup ## train, compare and publish (preset quick, data auto; `make run preset=smoke` is quickest)
+	@$(PROJECT_PYTHON) pipeline.py run $(ARGS) $(OVERRIDES)
 
 report: setup ## write the last run's report again
-	@$(PROJECT_PYTHON) pipeline.py report $(ARGS)
+	@$(PROJECT_PYTHON) pipeline.py report $(ARGS) $(OVERRIDES)
 
 models: setup ## published versions with their verdicts (ARGS="rollback VERSION" publishes one again)
-	@$(PROJECT_PYTHON) pipeline.py models $(or $(ARGS),list)
+	@$(PROJECT_PYTHON) pipeline.py models $(ARGS) $(OVERRIDES)
 
 serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--web_page for a page)
 	@$(PROJECT_PYTHON) -m serving.server --port=8500 --rest_api_port=8501 \

@@ -7,7 +7,9 @@ what concerns Vertex AI.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import signal
 import sys
 import time
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Runs one command.
 
     Args:
-        arguments: Command line without the program's name; none means `run`.
+        arguments: Command line without the program's name; without a command, `run`.
         environment: The process's environment variables.
 
     Returns:
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     try:
         try:
-            options = _parser().parse_args(list(arguments) or ["run"])
+            options = _parse(arguments)
             return options.command(options, environment)
         finally:
             sys.stdout.flush()
@@ -97,6 +99,43 @@ class _Silent:
     def end(self, state: str, note: str = "") -> None: ...
 
 
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line, in which `name=value` is short for --runtime_parameter."""
+    words: list[str] = []
+    for word in arguments:
+        name = re.match(r"[a-z][a-z_.]*(?==)", word)
+        known = name and ("." in name[0] or name[0] in configuration.leaves())
+        # What follows --runtime_parameter, however abbreviated, is its value.
+        if known and not (words and words[-1].startswith("--runtime")):
+            words.append("--runtime_parameter")
+        words.append(word)
+    if not words or words[0].startswith("--runtime"):
+        words = ["run", *words]
+    if words[0] == "models" and (len(words) == 1 or words[1].startswith("--runtime")):
+        words.insert(1, "list")
+    parser = _parser()
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {_remedy(unknown)}")
+    return options
+
+
+def _remedy(unknown: Sequence[str]) -> str:
+    """How the fields that such arguments mean are given."""
+    words = [part for word in unknown for part in word.split("=", 1)]
+    name = words[0].lstrip("-").replace("-", "_")
+    value = words[1] if len(words) > 1 and not words[1].startswith("-") else "..."
+    fields = list(configuration.leaves())
+    meant = [each for each in fields if f".{each}".endswith(f".{name}")]
+    meant = meant or difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
+    if not meant:
+        return (
+            "configuration fields are given as name=value, such as train.epochs=3; "
+            "`pipeline.py config` lists them"
+        )
+    return "write " + " or ".join(f"{each}={value}" for each in meant)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pipeline.py",
@@ -104,25 +143,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run the whole pipeline (the default)")
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=help, description=help)
+        _add_overrides(parser)
+        return parser
+
+    run = add("run", "run the whole pipeline (the default)")
     run.add_argument(
         "--engine",
         choices=["local", "vertex"],
         default="local",
         help="this machine (the default), or Vertex AI: the same as submit",
     )
-    _add_overrides(run)
     for_vertex = run.add_argument_group("with --engine vertex")
     vertex.add_place(for_vertex)
     vertex.add_submission(for_vertex)
     run.set_defaults(command=_run)
 
-    report = commands.add_parser("report", help="write the last run's report again")
-    _add_overrides(report)
+    report = add("report", "write the last run's report again")
     report.set_defaults(command=_report)
 
-    show = commands.add_parser("config", help="list all configuration fields")
-    _add_overrides(show)
+    show = add(
+        "config",
+        "list all configuration fields: meaning, present value, allowed values",
+    )
     show.set_defaults(command=_show_config)
 
     history.add_parser(commands, _add_overrides)
@@ -137,7 +181,8 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="override a configuration field, e.g. train.epochs=3 (repeatable)",
+        help="override a configuration field, e.g. train.epochs=3 (repeatable); "
+        "NAME=VALUE alone does the same",
     )
 
 

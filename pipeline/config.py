@@ -374,7 +374,11 @@ class VertexConfig:
 class RunConfig:
     """Everything a run depends on."""
 
-    preset: str = _setting("quick", "row of pipeline/presets.py that is applied first")
+    preset: str = _setting(
+        "quick",
+        "what is applied first: smoke (a minute), quick (minutes), resnet164 or "
+        "resnet1001 (the papers' networks, for accelerators)",
+    )
     pipeline_name: str = _setting(
         "cifar-resnet", "lower case, digits, dashes (Vertex AI's rule)"
     )

@@ -96,21 +96,27 @@ def add_parser(
     commands: Any, add_overrides: Callable[[argparse.ArgumentParser], None]
 ) -> None:
     """Adds `models list`, `models show` and `models rollback` to the command line."""
-    models = commands.add_parser(
-        "models", help="list published versions, show one, publish an earlier one again"
+
+    def add(group: Any, name: str, help: str) -> argparse.ArgumentParser:
+        return group.add_parser(name, help=help, description=help)
+
+    models = add(
+        commands,
+        "models",
+        "list published versions, show one, publish an earlier one again",
     )
     actions = models.add_subparsers(required=True, metavar="ACTION")
 
-    listing = actions.add_parser("list", help="all published versions, newest first")
+    listing = add(actions, "list", "all published versions, newest first (the default)")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.set_defaults(command=_list)
 
-    show = actions.add_parser("show", help="one version with its whole lineage, JSON")
+    show = add(actions, "show", "one version with its whole lineage, JSON")
     show.add_argument("version", type=int, metavar="VERSION")
     show.set_defaults(command=_show)
 
-    rollback = actions.add_parser(
-        "rollback", help="publish an earlier version again, as a new one"
+    rollback = add(
+        actions, "rollback", "publish an earlier version again, as a new one"
     )
     rollback.add_argument("version", type=int, metavar="VERSION")
     rollback.set_defaults(command=_rollback)

@@ -83,7 +83,8 @@ def add_parsers(
     cancel = add(commands, "cancel", _cancel, "stop a run on Vertex AI")
     cancel.add_argument("run", metavar="RUN", help="its id")
 
-    schedule = commands.add_parser("schedule", help="start runs on Vertex AI regularly")
+    meaning = "start runs on Vertex AI regularly"
+    schedule = commands.add_parser("schedule", help=meaning, description=meaning)
     actions = schedule.add_subparsers(required=True, metavar="ACTION")
     create = add(
         actions, "create", _schedule_create, "start a run at set times", whole=True

@@ -1,0 +1,173 @@
+"""What a person types: make's targets, short forms, and Pythons that lack something."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli, presets
+from pipeline.config import RunConfig, leaves
+
+PROJECT = Path(__file__).parents[2]
+
+
+def parsed(*words: str) -> list[str]:
+    return cli._parse(words).runtime_parameter
+
+
+@pytest.mark.parametrize(
+    ("words", "assignments"),
+    [
+        ([], []),
+        (["run", "train.epochs=3"], ["train.epochs=3"]),
+        (["train.epochs=3", "preset=smoke"], ["train.epochs=3", "preset=smoke"]),
+        (["--runtime_parameter", "a=1"], ["a=1"]),
+        # Later ones win, so the order must stay.
+        (
+            ["run", "preset=a", "--runtime_parameter", "preset=b", "preset=c"],
+            ["preset=a", "preset=b", "preset=c"],
+        ),
+        (
+            ["run", "--runtime_parameter=preset=b", "--engine", "local", "data.x=1=2"],
+            ["preset=b", "data.x=1=2"],
+        ),
+        (["models"], []),
+        (["models", "output_root=/x"], ["output_root=/x"]),
+        (["models", "rollback", "7", "output_root=/x"], ["output_root=/x"]),
+        (["status", "output_root=gs://b/x"], ["output_root=gs://b/x"]),
+    ],
+)
+def test_assignments_may_stand_alone(words, assignments):
+    assert parsed(*words) == assignments
+
+
+def test_other_values_with_an_equals_sign_stay_what_they_are():
+    options = cli._parse(["schedule", "create", "--cron", "0 3 * * 1", "--name", "a=b"])
+    assert (options.name, options.runtime_parameter) == ("a=b", [])
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["--epochs", "3"], "write train.epochs=3"),
+        (["--epochs=3"], "write train.epochs=3"),
+        (["--train.epochs", "3"], "write train.epochs=3"),
+        (["--global-batch-size=3"], "write train.global_batch_size=3"),
+        (["--network", "x"], "write baseline.network=x or candidate.network=x"),
+        (["--preset", "smoke"], "write preset=smoke"),
+        (["preste=smoke"], "write preset=smoke"),
+        (["--flip"], "write train.flip=..."),
+        (["--nonsense"], "name=value, such as train.epochs=3; `pipeline.py config`"),
+        (["smoke"], "name=value, such as train.epochs=3; `pipeline.py config`"),
+    ],
+)
+def test_what_is_not_understood_has_a_remedy(words, remedy, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed("run", *words)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert f"unrecognized arguments: {' '.join(words)}; " in told
+    assert remedy in told
+
+
+@pytest.mark.parametrize("command", ["run", "report", "config", "models", "schedule"])
+def test_each_command_says_what_it_does(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"], {})
+    listed = " ".join(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"], {})
+    first, *paragraphs = capsys.readouterr().out.split("\n\n")
+    assert first.startswith("usage: ")
+    assert f"{command} {' '.join(paragraphs[0].split())}" in listed
+
+
+def test_the_presets_are_listed_with_the_configuration():
+    help = leaves(RunConfig)["preset"].help
+    assert all(name in help for name in presets.PRESETS)
+
+
+def make(*words: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    return subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", *words],
+        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def handed_on(*words: str) -> list[str]:
+    """The arguments that make's last command gives to Python, as the shell reads them."""
+    done = make(*words)
+    assert done.returncode == 0, done.stderr
+    command = done.stdout.splitlines()[-1].removeprefix(".venv/bin/python pipeline.py")
+    tell = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    told = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -c '{tell}' {command}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(told.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run"], ["run"]),
+        (["run", "train.epochs=3"], ["run", "train.epochs=3"]),
+        (["preset=smoke", "run"], ["run", "preset=smoke"]),
+        (["setup", "report", "output_root=/x"], ["report", "output_root=/x"]),
+        (["models"], ["models"]),
+        (["models", "output_root=/x"], ["models", "output_root=/x"]),
+        (["models", "ARGS=rollback 3"], ["models", "rollback", "3"]),
+        (
+            ["run", "data.path=/a b/it's;$$(c) #", "ARGS=--engine local"],
+            ["run", "--engine", "local", "data.path=/a b/it's;$(c) #"],
+        ),
+    ],
+)
+def test_make_hands_configuration_on(words, expected):
+    assert handed_on(*words) == expected
+
+
+@pytest.mark.parametrize(
+    "words", [["serve", "port=9000"], ["data.name=x"], ["run", "test", "data.name=x"]]
+)
+def test_make_refuses_what_it_would_ignore(words):
+    done = make(*words)
+    assert done.returncode == 2
+    assert "configuration goes to make run, report and models" in done.stderr
+    assert "Makefile" in done.stderr and done.stdout == ""
+
+
+def test_makes_own_variables_are_no_configuration():
+    assert handed_on("run", "PYTHON=/usr/bin/python3", "SHELL=/bin/sh") == ["run"]
+
+
+def test_the_list_of_targets_is_aligned():
+    lines = subprocess.run(
+        ["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert {"run", "serve", "bench-verdict"} <= set(names)
+    starts = {len(line) - len(line[len(name) :].lstrip()) for line, name in zip(
+        lines, names, strict=True)}  # fmt: skip
+    assert len(starts) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "config", "models"])
+def test_a_python_without_the_packages_is_one_line(command, tmp_path):
+    venv.create(tmp_path / "bare", with_pip=False)
+    (tmp_path / "metadata.sqlite").touch()
+    done = subprocess.run(
+        [tmp_path / "bare/bin/python", PROJECT / "pipeline.py", command,
+         f"output_root={tmp_path}", "data.name=digits"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'bare/bin/python'} lacks a package (")
+    assert line.endswith("or `make run`, which sets it up first")
+    assert str(PROJECT / ".venv/bin/python") in line

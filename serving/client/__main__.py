@@ -42,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         sys.stderr.write(f"{PROGRAM}: {error.filename or 'output'}: {error.strerror}\n")
         return 2
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"{PROGRAM}: {sys.executable} lacks a package ({error}); use the project's "
+            ".venv/bin/python, or pip install ./serving/client\n"
+        )
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130

@@ -38,7 +38,14 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A thread that is woken up waits for the interpreter's lock this long at most.
     sys.setswitchinterval(0.0005)
-    from serving.server import application
+    try:
+        from serving.server import application
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"Failed to start server. Error: {sys.executable} lacks a package ({error}); "
+            "use .venv/bin/python, or `make serve`\n"
+        )
+        return 1
 
     # TensorFlow's modules stay. Left out of collections, these stop all requests for
     # some milliseconds instead of a quarter of a second, which a change of version is

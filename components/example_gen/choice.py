@@ -176,18 +176,35 @@ def _dataset_at(path: str) -> tuple[str, str]:
         if os.path.basename(path.rstrip("/")).startswith((stem, layout.folder)):
             return layout.dataset, f"data.path={path} is named like it"
     if not layouts.is_remote(path) and os.path.isdir(path):
-        listing = layouts.list_folders(path)
-        for dataset in ("cifar10", "cifar100"):
-            try:
-                folder, _ = layouts.find_folder(path, dataset, listing)
-            except DataError:
-                continue
-            return dataset, f"its files are in {folder}"
-    elif not layouts.is_remote(path) and not os.path.exists(path):
+        return _dataset_in(path)
+    if not layouts.is_remote(path) and not os.path.exists(path):
         raise DataError(_no_such_path(path))
     raise DataError(
         f"data.path={path}: cannot tell which data set this is; set data.name=cifar10 "
         "or data.name=cifar100"
+    )
+
+
+def _dataset_in(path: str) -> tuple[str, str]:
+    """The data set of a local folder, or the one refusal that no data.name would change."""
+    listing = layouts.list_folders(path)
+    refusals: dict[str, DataError] = {}
+    for dataset in ("cifar10", "cifar100"):
+        try:
+            folder, _ = layouts.find_folder(path, dataset, listing)
+        except DataError as refusal:
+            refusals[dataset] = refusal
+        else:
+            return dataset, f"its files are in {folder}"
+    present = {name for names in listing.values() for name in names}
+    for layout in layouts.LAYOUTS:
+        if present.intersection(layout.files):  # some are missing; it says which
+            raise refusals[layout.dataset]
+    firsts = ", ".join(layout.files[0] for layout in layouts.LAYOUTS)
+    raise DataError(
+        f"data.path={path}: cannot tell which data set this is: no file of CIFAR-10 or "
+        f"CIFAR-100 ({firsts}, ...) lies there, and other images are not read; set "
+        "data.path to the published archive or its folder, or leave it out"
     )
 
 

@@ -92,6 +92,30 @@ def test_auto_refuses_an_unknown_path(tmp_path):
         choice.resolve_auto(None, path=str(tmp_path / "missing"))
 
 
+@pytest.mark.parametrize("name", ["auto", "cifar10", "cifar100"])
+def test_a_folder_of_pictures_is_refused_once(tmp_path, name):
+    """What the refusal asks for must not lead to another refusal."""
+    (tmp_path / "cat").mkdir()
+    for path in ("0.png", "cat/1.png"):
+        (tmp_path / path).write_bytes(b"\x89PNG")
+    with pytest.raises(DataError) as refusal:
+        if name == "auto":
+            choice.resolve_auto(None, path=str(tmp_path))
+        choice.fingerprint(DataConfig(name=name, path=str(tmp_path)))
+    assert "set data.path to the" in str(refusal.value)
+    assert "data.name=" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("encoding", ["binary", "python"])
+def test_auto_says_what_is_missing_of_a_data_set(tmp_path, dataset, encoding):
+    official.write_folder(tmp_path / "x", official.files(dataset, encoding))
+    missing = sorted((tmp_path / "x").rglob("*test*"))[0]
+    missing.unlink()
+    with pytest.raises(DataError, match=f"{missing.name} missing"):
+        choice.resolve_auto(None, path=str(tmp_path / "x"))
+
+
 def damage_info(folder):
     (folder / "dataset_info.json").write_text("{")
 

@@ -195,7 +195,6 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
                 f"--{name}: goes with --engine vertex; add that, or leave it out"
             )
 
-    from rich.console import Console
     from rich.text import Text
 
     from pipeline import console
@@ -215,7 +214,7 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         warning = space.check(config)
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with console.captured_output(log) as screen:
-            out = Console(file=screen, highlight=False)
+            out = console.console_on(screen)
             try:
                 _print_heading(out, resolved, log)
                 if warning:
@@ -283,10 +282,10 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
 
     decision = report["decision"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("network", no_wrap=True)
-    table.add_column("role", no_wrap=True)
+    table.add_column("network", overflow="fold")
+    table.add_column("role")
     for heading in ("eval error", "95 % interval", "test error", "training"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     for role, model in report["models"].items():
         if model is None:
             continue
@@ -314,7 +313,9 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
         "report": page,
         "took": clock(report["run"]["seconds"]),
     }
-    print_lines(out, lines)
+    print_lines(out, lines, prose=("verdict", "blocked"))
+    for sentence in report["data"]["warnings"]:
+        print_lines(out, {"warning": sentence}, prose=("warning",), style="yellow")
 
 
 def _published_lines(report: dict[str, Any]) -> dict[str, str]:
@@ -357,7 +358,7 @@ def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
         "output": config.output_root,
         "log": log,
     }
-    print_lines(out, lines)
+    print_lines(out, lines, prose=("data",))
 
 
 def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:

@@ -12,9 +12,10 @@ import contextlib
 import logging
 import os
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
@@ -25,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 PROGRESS_LOGGER = "pipeline.progress"
+_NAMES = 9  # columns of the names in `print_lines`
 _PLAIN_SECONDS = 10.0  # between progress lines where nothing can be redrawn
 
 _MARKS = {"done": ("✓", "green"), "cached": ("↺", "cyan"), "failed": ("✗", "red")}
@@ -59,10 +61,52 @@ def captured_output(log_path: str) -> Iterator[IO[str]]:
             os.close(descriptor)
 
 
-def print_lines(out: Console, lines: Mapping[str, str]) -> None:
-    """Prints names and values; not wrapped: paths can be copied, a reason stays one line."""
+def console_on(stream: IO[str]) -> Console:
+    """What to print with; colours by NO_COLOR, FORCE_COLOR and TERM as rich reads them.
+
+    In a file nothing can be redrawn, coloured or not, and no line need be cut.
+    """
+    terminal = stream.isatty()
+    return Console(
+        file=stream,
+        highlight=False,
+        force_interactive=None if terminal else False,
+        width=None if terminal else 1000,
+    )
+
+
+def print_lines(
+    out: Console,
+    lines: Mapping[str, str],
+    *,
+    prose: Collection[str] = (),
+    style: str = "",
+) -> None:
+    """Prints names and values, each on one line, so that paths can be copied.
+
+    Args:
+        out: Where to.
+        lines: Name -> value.
+        prose: Names whose values are sentences: where people look (on a terminal) these
+            are wrapped between words; a file keeps one line, so that it can be searched.
+        style: Of the values.
+    """
     for name, value in lines.items():
-        out.print(Text.assemble((f"{name:<9} ", "bold"), value), soft_wrap=True)
+        if name in prose and out.is_interactive:
+            value = _wrapped(value, out.width)
+        text = Text.assemble((f"{name:<{_NAMES}} ", "bold"), (value, style))
+        out.print(text, soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Words below each other, beside a name; "1.4 %" is one word, and so is a path."""
+    rows = textwrap.wrap(
+        text.replace(" %", "\u00a0%"),
+        width=max(width - _NAMES - 1, 20),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return ("\n" + " " * (_NAMES + 1)).join(rows).replace("\u00a0", " ")
 
 
 class RunDisplay(logging.Handler):
@@ -97,13 +141,13 @@ class RunDisplay(logging.Handler):
         logger = logging.getLogger(PROGRESS_LOGGER)
         logger.addHandler(self)
         logger.setLevel(logging.INFO)
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger(PROGRESS_LOGGER).removeHandler(self)
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.stop()
 
     def start(self, name: str) -> None:
@@ -121,7 +165,7 @@ class RunDisplay(logging.Handler):
         line = Text.assemble(
             (f"  {mark} ", colour),
             (f"{name:<{self._width}}", "bold"),
-            f" {clock(seconds):>8}",
+            f" {clock(seconds):>9}",
             (f"  {note}" if note else "", "dim"),
         )
         self._console.print(line, soft_wrap=True)
@@ -133,6 +177,7 @@ class RunDisplay(logging.Handler):
         with self._guard:
             if progress is None:
                 message = record.getMessage()
+                style = "yellow" if record.levelno >= logging.WARNING else "dim"
             else:
                 if (
                     self._progress is None
@@ -141,11 +186,15 @@ class RunDisplay(logging.Handler):
                 ):
                     self._progress_began, self._first_done = now, progress["done"]
                 self._progress = progress
-                if self._console.is_terminal or now - self._plain_at < _PLAIN_SECONDS:
+                if (
+                    self._console.is_interactive
+                    or now - self._plain_at < _PLAIN_SECONDS
+                ):
                     return
                 self._plain_at = now
                 message = f"{self._name}: {self._describe(progress, now)}"
-        self._console.print(Text(f"    {message}", style="dim"), soft_wrap=True)
+                style = "dim"
+        self._console.print(Text(f"    {message}", style=style), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         with self._guard:
@@ -156,7 +205,7 @@ class RunDisplay(logging.Handler):
             cells: list[RenderableType] = [
                 Spinner("dots", style="yellow"),
                 Text(f"{self._name:<{self._width}}", style="bold"),
-                Text(f"{clock(now - self._began):>8}"),
+                Text(f"{clock(now - self._began):>9}"),
             ]
             if self._progress is not None:
                 done, total = self._progress["done"], self._progress["total"]
@@ -184,9 +233,9 @@ class RunDisplay(logging.Handler):
 
 
 def clock(seconds: float) -> str:
-    """A duration as a person reads it: 3.2 s, 1:05, 2:03:00."""
+    """A duration with its unit: "3.2 s", "1:05 min", "2:03:00 h"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"

@@ -36,24 +36,37 @@ PREDICTED_LABEL = "label"
 CLASS_NAME = "class_name"
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-_CIFAR100_FINE = """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
-    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach
-    couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster
-    house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
-    pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road
-    rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-    sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip
-    turtle wardrobe whale willow_tree wolf woman worm
-"""
-_CIFAR100_COARSE = """
-    aquatic_mammals fish flowers food_containers fruit_and_vegetables
-    household_electrical_devices household_furniture insects large_carnivores
-    large_man-made_outdoor_things large_natural_outdoor_scenes
-    large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles
-    small_mammals trees vehicles_1 vehicles_2
-"""
+# Super-class -> its classes, as the authors publish them
+# (https://www.cs.toronto.edu/~kriz/cifar.html). Labels are places in the alphabet, of
+# super-classes and of classes.
+_CIFAR100 = {
+    "aquatic_mammals": "beaver dolphin otter seal whale",
+    "fish": "aquarium_fish flatfish ray shark trout",
+    "flowers": "orchid poppy rose sunflower tulip",
+    "food_containers": "bottle bowl can cup plate",
+    "fruit_and_vegetables": "apple mushroom orange pear sweet_pepper",
+    "household_electrical_devices": "clock keyboard lamp telephone television",
+    "household_furniture": "bed chair couch table wardrobe",
+    "insects": "bee beetle butterfly caterpillar cockroach",
+    "large_carnivores": "bear leopard lion tiger wolf",
+    "large_man-made_outdoor_things": "bridge castle house road skyscraper",
+    "large_natural_outdoor_scenes": "cloud forest mountain plain sea",
+    "large_omnivores_and_herbivores": "camel cattle chimpanzee elephant kangaroo",
+    "medium_mammals": "fox porcupine possum raccoon skunk",
+    "non-insect_invertebrates": "crab lobster snail spider worm",
+    "people": "baby boy girl man woman",
+    "reptiles": "crocodile dinosaur lizard snake turtle",
+    "small_mammals": "hamster mouse rabbit shrew squirrel",
+    "trees": "maple_tree oak_tree palm_tree pine_tree willow_tree",
+    "vehicles_1": "bicycle bus motorcycle pickup_truck train",
+    "vehicles_2": "lawn_mower rocket streetcar tank tractor",
+}
+_CIFAR100_COARSE_OF = {
+    name: coarse
+    for coarse, names in enumerate(_CIFAR100.values())
+    for name in names.split()
+}
+_CIFAR100_FINE = sorted(_CIFAR100_COARSE_OF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +78,7 @@ class Dataset:
     train_examples: int  # before the eval split is carved out of them
     test_examples: int
     coarse_class_names: tuple[str, ...] = ()
+    superclasses: tuple[int, ...] = ()  # label -> coarse label
 
 
 DATASETS = {
@@ -76,8 +90,9 @@ DATASETS = {
     ),
     "cifar100": Dataset(
         title="CIFAR-100",
-        class_names=tuple(_CIFAR100_FINE.split()),
-        coarse_class_names=tuple(_CIFAR100_COARSE.split()),
+        class_names=tuple(_CIFAR100_FINE),
+        coarse_class_names=tuple(_CIFAR100),
+        superclasses=tuple(_CIFAR100_COARSE_OF[name] for name in _CIFAR100_FINE),
         train_examples=50_000,
         test_examples=10_000,
     ),

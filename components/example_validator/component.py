@@ -52,7 +52,8 @@ class BlockingExampleValidator(base_component.BaseComponent):
 
     `outputs`:
       - `anomalies`: as upstream's; SchemaDiff.pb also holds the measured distances
-        (`drift_skew_info`), and the custom property `distances` lists them.
+        (`drift_skew_info`), and the custom property `distances` lists them. The
+        property `consistency` counts repeated images and contradictory labels.
       - `accepted_statistics`, with `invariants` only: statistics of labels and image
         numbers per split. They exist only for data that were accepted, and are what a
         later run is compared with.

@@ -3,11 +3,15 @@
 First, TFX's own comparison of statistics and schema. Then, if the flow states invariants,
 labels and image numbers are measured from the examples and compared: each split with the
 same one of the last accepted run (drift), eval and test with train (skew). Anything wrong
-stops the flow.
+stops the flow. Images that stand in the data twice and labels that contradict each other
+are counted and told (consistency.py).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,6 +29,7 @@ from tfx.utils import io_utils, json_utils, writer_utils
 from components.dataset_schema import text
 from components.example_validator import (
     accepted_records,
+    consistency,
     image_statistics,
     invariants,
 )
@@ -49,6 +54,7 @@ DISTANCES = "distances"  # of `anomalies`: list of objects, see `_record`
 EMPTY = "empty"
 
 _BATCH = 1000
+_progress = logging.getLogger("pipeline.progress")
 
 # Split, and how far one of its features is from that of the reference.
 _Found = tuple[str, invariants.Distance]
@@ -92,14 +98,14 @@ class Executor(upstream.Executor):
         if input_dict.get(INVARIANTS):
             folder = exec_properties.get(RECORDS)
             excluded = json_utils.loads(exec_properties.get(EXCLUDE_SPLITS) or "[]")
-            found = _compare(input_dict, output_dict, excluded)
+            found, counted = _compare(input_dict, output_dict, excluded)
             lines = [_sentence(split, d) for split, d in found if d.violated]
             if lines:
                 raise AnomalyError(
                     "the data are not what they were, or their splits differ:\n"
                     + "\n".join(f"  {line}" for line in lines)
                 )
-            _publish(result, output_dict, found)
+            _publish(result, output_dict, found, counted)
             if folder:
                 (accepted,) = output_dict[ACCEPTED]
                 accepted_records.write(folder, _record_of(accepted))
@@ -124,8 +130,12 @@ def _compare(
     input_dict: dict[str, list[types.Artifact]],
     output_dict: dict[str, list[types.Artifact]],
     excluded: list[str],
-) -> list[_Found]:
-    """Measures the splits, writes `accepted_statistics`, compares."""
+) -> tuple[list[_Found], dict[str, Any]]:
+    """Measures the splits, writes `accepted_statistics`, compares.
+
+    Returns:
+        What differs, and what `consistency.examine` counts.
+    """
     examples = artifact_utils.get_single_instance(input_dict[EXAMPLES])
     accepted = artifact_utils.get_single_instance(output_dict[ACCEPTED])
     rules = artifact_utils.get_single_uri(input_dict[INVARIANTS])
@@ -137,9 +147,10 @@ def _compare(
     accepted.set_string_custom_property(EXAMPLES_URI, examples.uri)
     accepted.set_string_custom_property(INVARIANTS_URI, rules)
     ours: dict[str, statistics_pb2.DatasetFeatureStatisticsList] = {}
+    contents: dict[str, consistency.Contents] = {}
     for split in splits:
         folder = artifact_utils.get_split_uri([examples], split)
-        ours[split] = measure_split(folder, schema)
+        ours[split], contents[split] = measure_split(folder, schema)
         target = artifact_utils.get_split_uri([accepted], split)
         io_utils.write_bytes_file(
             os.path.join(target, stats_artifact_utils.BINARY_PB_BASENAME),
@@ -151,7 +162,12 @@ def _compare(
         if not artifact.get_int_custom_property(EMPTY)
         for split in artifact_utils.decode_split_names(artifact.split_names)
     }
-    return compare_splits(ours, previous, schema)
+    known = features.DATASETS.get(examples.get_string_custom_property(NAME))
+    counted = consistency.examine(contents, known.superclasses if known else ())
+    sizes = {split: len(part.labels) for split, part in contents.items()}
+    for sentence in consistency.warnings(counted, sizes):
+        _progress.warning("warning: %s", sentence)
+    return compare_splits(ours, previous, schema), counted
 
 
 def compare_splits(
@@ -188,8 +204,8 @@ def compare_splits(
 
 def measure_split(
     folder: str, schema: schema_pb2.Schema
-) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Statistics of the image numbers and of the class names of one split.
+) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, consistency.Contents]:
+    """Statistics of the image numbers and of the class names of one split, and contents.
 
     Args:
         folder: Of TFRecords of ingested tf.Examples, valid, at least one.
@@ -202,14 +218,26 @@ def measure_split(
         if feature.HasField("string_domain")
     }
     columns: dict[str, list[np.ndarray]] = {}
+    labels: dict[str, list[np.ndarray]] = {name: [] for name in classes}
+    digests: list[bytes] = []
     for batch in _batches(folder, list(classes)):
-        pixels = np.frombuffer(b"".join(batch.pop(features.IMAGE)), np.uint8)
+        images = batch.pop(features.IMAGE)
+        digests += [hashlib.sha256(image).digest() for image in images]
+        pixels = np.frombuffer(b"".join(images), np.uint8)
         part = image_statistics.measure(pixels.reshape(-1, *features.IMAGE_SHAPE))
         part |= {name: classes[name][batch[name]] for name in classes}
         for name, values in part.items():
             columns.setdefault(name, []).append(values)
-    return image_statistics.statistics(
-        {name: np.concatenate(parts) for name, parts in columns.items()}
+        for name, parts in labels.items():
+            parts.append(batch[name])
+    joined = {name: np.concatenate(parts) for name, parts in labels.items()}
+    return (
+        image_statistics.statistics(
+            {name: np.concatenate(parts) for name, parts in columns.items()}
+        ),
+        consistency.Contents(
+            digests, joined[features.LABEL], joined.get(features.COARSE_LABEL)
+        ),
     )
 
 
@@ -252,11 +280,15 @@ def _sentence(split: str, distance: invariants.Distance) -> str:
 
 
 def _publish(
-    result: Any, output_dict: dict[str, list[types.Artifact]], found: list[_Found]
+    result: Any,
+    output_dict: dict[str, list[types.Artifact]],
+    found: list[_Found],
+    counted: dict[str, Any],
 ) -> None:
-    """Writes the distances where people and the report find them."""
+    """Writes distances and counts where people and the report find them."""
     (anomalies,) = output_dict[ANOMALIES]
     anomalies.set_json_value_custom_property(DISTANCES, [_record(*f) for f in found])
+    anomalies.set_string_custom_property(consistency.PROPERTY, json.dumps(counted))
     for split in artifact_utils.decode_split_names(anomalies.split_names):
         path = os.path.join(
             artifact_utils.get_split_uri([anomalies], split), upstream.DEFAULT_FILE_NAME

@@ -25,6 +25,7 @@ from PIL import Image
 from components import pushed_model
 from components.evaluator.executor import COMPARISON_FILE, PREDICTIONS_FILE
 from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
+from components.example_validator import consistency
 from components.model_chooser import choice
 from components.model_chooser.executor import DECISION_FILE
 from components.serving_canary.executor import CANARY_FILE
@@ -122,7 +123,7 @@ def build(run: Run) -> Report:
             "commit": facts["commit"],
             "versions": facts["versions"],
         },
-        "data": _data(examples, facts["data_reason"]),
+        "data": _data(examples, found.get("anomalies"), facts["data_reason"]),
         "models": {
             role: _model(
                 {split: part["models"][role] for split, part in comparisons.items()},
@@ -172,14 +173,25 @@ def build(run: Run) -> Report:
     }
 
 
-def _data(examples: Artifact, reason: str) -> dict[str, Any]:
+def _data(
+    examples: Artifact, anomalies: Artifact | None, reason: str
+) -> dict[str, Any]:
+    """The source, and what ExampleValidator counted, with words for what matters of it.
+
+    `consistency` is None if the data were accepted before such things were counted.
+    """
     properties = examples.properties
+    counts = json.loads(properties["counts"])
+    counted = anomalies.properties.get(consistency.PROPERTY) if anomalies else None
+    found = json.loads(counted) if counted else None
     return {
         **{key: properties[key] for key in ("name", "source")},
         "verified": bool(properties["verified"]),
         "verification": properties["verification"],
         "reason": reason,
-        "counts": json.loads(properties["counts"]),
+        "counts": counts,
+        "consistency": found,
+        "warnings": consistency.warnings(found, counts) if found else [],
     }
 
 

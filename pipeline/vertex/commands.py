@@ -570,12 +570,10 @@ def _run_id(place: Place, given: str) -> str:
 @contextlib.contextmanager
 def _screen() -> Iterator[Console]:
     """A console on the real stdout; what libraries print is dropped."""
-    from rich.console import Console
-
-    from pipeline.console import captured_output
+    from pipeline.console import captured_output, console_on
 
     with captured_output(os.devnull) as stream:
-        yield Console(file=stream, highlight=False)
+        yield console_on(stream)
 
 
 @contextlib.contextmanager

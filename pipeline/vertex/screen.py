@@ -97,7 +97,7 @@ def task_line(task: Task, width: int) -> Text:
     return Text.assemble(
         (f"  {mark} ", colour),
         (f"{task.name:<{width}}", "bold"),
-        f" {took:>8}",
+        f" {took:>9}",
         (f"  {task.note}" if task.note else "", "dim"),
     )
 
@@ -122,12 +122,12 @@ class Follower:
         )
 
     def __enter__(self) -> Follower:
-        if self._out.is_terminal:
+        if self._out.is_interactive:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._out.is_terminal:
+        if self._out.is_interactive:
             self._live.stop()
 
     def update(self, job: Any, now: datetime.datetime) -> None:
@@ -141,7 +141,7 @@ class Follower:
             self._known[task.name] = task.state
             if task.state in _ENDED_TASKS:
                 self._out.print(task_line(task, self._width), soft_wrap=True)
-            elif task.state == "RUNNING" and not self._out.is_terminal:
+            elif task.state == "RUNNING" and not self._out.is_interactive:
                 # Nothing can be redrawn, and a training takes hours.
                 self._out.print(Text(f"    {task.name}: running", style="dim"))
 
@@ -156,7 +156,7 @@ class Follower:
                 Text(" "),
                 Spinner("dots", style="yellow"),
                 Text(f"{task.name:<{self._width}}", style="bold"),
-                Text(f"{took:>8}"),
+                Text(f"{took:>9}"),
                 Text(task.note, style="dim"),
             )
         return Group(rows)

@@ -1,10 +1,16 @@
 """The display: what is written where nothing can be redrawn, and where noise goes."""
 
+import contextlib
+import fcntl
 import io
 import logging
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 from rich.console import Console
@@ -49,7 +55,7 @@ def test_plain_output_shows_long_work_now_and_then(monkeypatch):
     shown = [line for line in stream.getvalue().splitlines() if "Trainer:" in line]
     assert len(shown) == 3  # after 10, 20 and 30 s
     assert shown[0].split("Trainer: ")[1] == (
-        "steps 10/100  loss 0.500  accuracy 0.250  1,234 images/s  1:30 left"
+        "steps 10/100  loss 0.500  accuracy 0.250  1,234 images/s  1:30 min left"
     )
 
 
@@ -66,6 +72,88 @@ def test_a_terminal_shows_the_running_component():
     assert "━" in stream.getvalue()
 
 
+def on_terminal(shown, **environment):
+    """What code that prints to `out` writes to a terminal of 80 columns."""
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    code = (
+        "import sys; from pipeline import console\n"
+        f"out = console.console_on(sys.stdout)\n{shown}"
+    )
+    kept = {k: os.environ[k] for k in ("PATH", "PYTHONPATH") if k in os.environ}
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=writer,
+        check=True,
+        env={"TERM": "xterm-256color", **kept, **environment},
+    )
+    os.close(writer)
+    text = b""
+    with contextlib.suppress(
+        OSError
+    ):  # Linux's way to say that the other end is closed
+        while part := os.read(reader, 4096):
+            text += part
+    os.close(reader)
+    return text.decode().replace("\r\n", "\n")
+
+
+VERDICT = (
+    "resnet20 makes 1.4 % errors on 288 eval images, preact_resnet20 3.1 %; the lower "
+    "error wins, although the difference may be chance (p = 0.125, paired)"
+)
+SHOWN = (
+    f"console.print_lines(out, {{'verdict': {VERDICT!r}}}, prose=('verdict',))\n"
+    f"console.print_lines(out, {{'report': '/{'long/' * 30}x y'}}, style='yellow')"
+)
+
+
+def test_a_terminal_gets_sentences_between_words_and_paths_in_one_piece():
+    text = re.sub("\x1b\\[[0-9;]*m", "", on_terminal(SHOWN))
+    *verdict, report, end = text.split("\n")
+    assert (report, end) == (f"report    /{'long/' * 30}x y", "")
+    assert max(map(len, verdict)) <= 80
+    assert all(line.startswith(" " * 10) for line in verdict[1:])
+    assert len(verdict) == 3
+    assert not any(line.endswith(("1.4", "3.1")) for line in verdict)
+    assert " ".join(line[10:] for line in verdict) == VERDICT
+
+
+def test_colours_only_where_they_are_wanted():
+    assert "\x1b[33m" in on_terminal(SHOWN)
+    assert "\x1b[33m" not in on_terminal(SHOWN, NO_COLOR="1")
+    stream = io.StringIO()
+    out = console.console_on(stream)
+    exec(SHOWN, {"console": console, "out": out})
+    assert stream.getvalue() == (f"verdict   {VERDICT}\nreport    /{'long/' * 30}x y\n")
+
+
+def test_a_coloured_file_is_not_redrawn(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    with console.RunDisplay(console.console_on(stream), width=10) as display:
+        display.start("Trainer")
+        progress(10)
+        display._live.refresh()
+        display.end("done")
+    text = stream.getvalue()
+    assert "\x1b[" in text
+    assert not re.search("\x1b\\[[0-9?]*[A-HJKhl]", text)  # cursor, erase, modes
+    assert re.sub("\x1b\\[[0-9;]*m", "", text).splitlines()[-1].split()[:2] == [
+        "✓", "Trainer"
+    ]  # fmt: skip
+
+
+def test_warnings_stand_out(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    with console.RunDisplay(console.console_on(stream), width=10) as display:
+        display.start("Validator")
+        logging.getLogger(console.PROGRESS_LOGGER).warning("%d images", 7)
+        display.end("done")
+    assert "\x1b[33m    7 images" in stream.getvalue()
+
+
 def test_messages_without_numbers_are_lines():
     stream = io.StringIO()
     with console.RunDisplay(Console(file=stream, width=120), width=10) as display:
@@ -77,7 +165,13 @@ def test_messages_without_numbers_are_lines():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0.0 s"), (3.21, "3.2 s"), (59.9, "59.9 s"), (60, "1:00"), (7384, "2:03:04")],
+    [
+        (0, "0.0 s"),
+        (3.21, "3.2 s"),
+        (59.9, "59.9 s"),
+        (60, "1:00 min"),
+        (7384, "2:03:04 h"),
+    ],
 )
 def test_durations(seconds, text):
     assert console.clock(seconds) == text

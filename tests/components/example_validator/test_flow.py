@@ -31,7 +31,7 @@ COUNTS = {"train": 600, "eval": 200, "test": 200}
 def images_and_labels(split: str, data: str) -> tuple[np.ndarray, np.ndarray]:
     """`data`: "honest", "again" (the same source, other images), or what is wrong."""
     count = COUNTS[split]
-    dice = np.random.default_rng([count, len(split), data == "again"])
+    dice = np.random.default_rng([*split.encode(), data == "again"])
     level = dice.normal(120, 25, (count, 1, 1, 1))
     spread = dice.uniform(10, 40, (count, 1, 1, 1))
     images = level + spread * dice.standard_normal((count, 32, 32, 3))
@@ -44,6 +44,10 @@ def images_and_labels(split: str, data: str) -> tuple[np.ndarray, np.ndarray]:
         images, labels = images[labels != 7], labels[labels != 7]
     if data == "dark test" and split == "test":
         images -= 40
+    if data == "leaked" and split == "test":
+        kept, theirs = images_and_labels("train", data)
+        images[:50], labels[:50] = kept[:50], theirs[:50]
+        images[60:80], labels[60:80] = images[50], [labels[50]] * 19 + [9 - labels[50]]
     return np.clip(np.rint(images), 0, 255).astype(np.uint8), labels
 
 
@@ -141,6 +145,13 @@ def distances(root: Path) -> list[dict]:
     made = standard_artifacts.ExampleAnomalies()
     made.set_mlmd_artifact(newest)
     return made.get_json_value_custom_property("distances")
+
+
+def counted(root: Path) -> dict:
+    newest = max(
+        store(root).get_artifacts_by_type("ExampleAnomalies"), key=lambda a: a.id
+    )
+    return json.loads(newest.custom_properties["consistency"].string_value)
 
 
 def newest_folder(root: Path, output: str) -> Path:
@@ -245,6 +256,19 @@ def test_what_was_measured_is_on_disk_in_tfdv_form(tmp_path):
             assert len(info.drift_measurements) == 1
             assert len(info.skew_measurements) == (split != "train")
         assert len(anomalies.drift_skew_info) == 7
+
+
+def test_images_that_stand_in_two_places_are_counted_and_told(tmp_path, caplog):
+    with caplog.at_level("WARNING", "pipeline.progress"):
+        flow(tmp_path, "cifar10", "leaked", skew_labels=None, skew_images=None)
+    assert counted(tmp_path) == {
+        "test_in_train": 50, "test_in_eval": 0, "superclass_conflicts": 0,
+        "copies": {"train": 0, "eval": 0, "test": 20}, "label_conflicts": 21,
+    }  # fmt: skip
+    told = [r.getMessage() for r in caplog.records if r.name == "pipeline.progress"]
+    assert [line.partition(" images ")[0] for line in told] == [
+        "warning: 50 of 200 test", "warning: 20 of 200 test", "warning: 21 of 1,000"
+    ]  # fmt: skip
 
 
 def test_a_deleted_folder_is_no_earlier_run(tmp_path):

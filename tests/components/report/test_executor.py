@@ -87,6 +87,7 @@ def test_both_ways_say_the_same_of_a_first_run(make, vertex):
     assert (report, page) == read(folders["copy"])
     assert_same(report, local)
     assert report["data"]["verified"] is True
+    assert report["data"]["warnings"] == []
     assert report["pushed"]["version"] == 8
     assert report["models"]["in_service"] is None
     assert "Nothing was in service before" in page
@@ -96,13 +97,17 @@ def test_both_ways_say_the_same_of_a_first_run(make, vertex):
 
 
 def test_both_ways_say_the_same_with_a_model_in_service(make, vertex):
-    local, found = make(served=True)
+    local, found = make(served=True, leaked=3)
     metadata, folders = vertex(found)
     assert metadata["problem"] == ""
     report, page = read(folders["copy"])
     assert_same(report, local)
     assert report["models"]["in_service"]["parameters"] == 75_290
     assert "It replaces resnet20 (30.0\u00a0%)" in page
+    assert report["data"]["consistency"]["test_in_train"] == 3
+    (warning,) = report["data"]["warnings"]
+    assert warning.startswith("3 of 20 test images stand in the training data as well")
+    assert warning in page
     assert_same_page(page, local)
 
 

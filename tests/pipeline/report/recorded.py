@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluator import measures
+from components.example_validator import consistency
 from components.model_chooser import choice
 from pipeline import config as configuration
 from pipeline.config import RunConfig, override
@@ -74,7 +75,12 @@ class Store:
 
 
 def record(
-    root: Path, *, served: bool = False, refused: str = "", policy: str = "best"
+    root: Path,
+    *,
+    served: bool = False,
+    refused: str = "",
+    policy: str = "best",
+    leaked: int = 0,
 ) -> tuple[str, str]:
     """Makes a run of digits in which the candidate errs less than the baseline.
 
@@ -83,6 +89,7 @@ def record(
         served: Whether a model is in service; it errs more than both.
         refused: The canary's reason to refuse the winner.
         policy: With "superior" the difference is too small to be beyond doubt.
+        leaked: How many test images stand in train as well.
 
     Returns:
         Database and run id.
@@ -102,6 +109,19 @@ def record(
     ids = {s: write_split(root / "examples", s, labels[s], generator) for s in COUNTS}
     store.execute(
         "CifarExampleGen", ("examples", "Examples", root / "examples", properties)
+    )
+    counted = {
+        "test_in_train": leaked, "test_in_eval": 0, "label_conflicts": 0,
+        "copies": dict.fromkeys(COUNTS, 0), "superclass_conflicts": 0,
+    }  # fmt: skip
+    store.execute(
+        "ExampleValidator",
+        (
+            "anomalies",
+            "ExampleAnomalies",
+            root / "anomalies",
+            {consistency.PROPERTY: json.dumps(counted)},
+        ),
     )
     roles = {"baseline": "resnet8", "candidate": "preact_resnet8"}
     for role, network in roles.items():

@@ -125,6 +125,8 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             "verification": "nobody looked",
             "reason": "a test",
             "counts": {"train": 30, "eval": 10, "test": 10},
+            "consistency": None,
+            "warnings": [],
         },
         "models": {
             "baseline": model("resnet20", 0.2),

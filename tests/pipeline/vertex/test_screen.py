@@ -86,20 +86,20 @@ def test_each_task_gets_one_line_when_it_ends():
     assert last is STORY[-1]
     assert text.splitlines() == [
         "    RunConfiguration: running",
-        "  ✓ RunConfiguration       1:00",
-        "  ↺ CifarExampleGen       1.0 s",
+        "  ✓ RunConfiguration    1:00 min",
+        "  ↺ CifarExampleGen        1.0 s",
         "    CandidateTrainer: running",
-        "  ✗ CandidateTrainer    2:00:00  exit status 1 see",
-        "  ○ BaselineTrainer              not started",
-        "  ○ Evaluator                    not started",
+        "  ✗ CandidateTrainer   2:00:00 h  exit status 1 see",
+        "  ○ BaselineTrainer               not started",
+        "  ○ Evaluator                     not started",
     ]
 
 
 def test_on_a_terminal_the_same_lines_stay():
     _, text, _ = followed(terminal=True)
     for line in (
-        "  ✓ RunConfiguration       1:00",
-        "  ✗ CandidateTrainer    2:00:00  exit status 1 see",
+        "  ✓ RunConfiguration    1:00 min",
+        "  ✗ CandidateTrainer   2:00:00 h  exit status 1 see",
     ):
         assert line in text
     assert ": running" not in text
@@ -117,7 +117,7 @@ def test_a_run_in_lines():
         "run": "cifar-1",
         "state": "FAILED",
         "started": screen.when(BEGAN),
-        "took": "2:01:05",
+        "took": "2:01:05 h",
         "error": "tasks failed: [CandidateTrainer]",
         "console": "https://console",
     }

@@ -103,7 +103,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads a command line, in which `name=value` is short for --runtime_parameter."""
     words: list[str] = []
     for word in arguments:
-        name = re.match(r"[a-z][a-z_.]*(?==)", word)
+        name = re.match(r"[a-z][a-z0-9_.]*(?==)", word)
         known = name and ("." in name[0] or name[0] in configuration.leaves())
         # What follows --runtime_parameter, however abbreviated, is its value.
         if known and not (words and words[-1].startswith("--runtime")):

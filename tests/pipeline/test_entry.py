@@ -45,6 +45,11 @@ def test_assignments_may_stand_alone(words, assignments):
     assert parsed(*words) == assignments
 
 
+def test_every_field_may_stand_alone():
+    words = [f"{name}=x" for name in leaves()]
+    assert parsed(*words) == words
+
+
 def test_other_values_with_an_equals_sign_stay_what_they_are():
     options = cli._parse(["schedule", "create", "--cron", "0 3 * * 1", "--name", "a=b"])
     assert (options.name, options.runtime_parameter) == ("a=b", [])

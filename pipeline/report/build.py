@@ -158,7 +158,23 @@ def build(run: Run) -> Report:
                 role: trainings[role]["history"] for role in choice.CONTENDERS
             },
             "class_counts": _class_counts(examples.uri, label_key, len(classes)),
-            "samples": _samples(examples.uri, label_key, len(classes)),
+            "samples": _samples(
+                examples.uri,
+                features.TRAIN,
+                label_key,
+                len(classes),
+                _SAMPLES_PER_CLASS,
+            ),
+            # Files of their own, which a person can send to a server.
+            "pictures": {
+                name: row[0]
+                for name, row in zip(
+                    classes,
+                    _samples(examples.uri, features.TEST, label_key, len(classes), 1),
+                    strict=False,
+                )
+                if row
+            },
             "disagreements": _disagreements(
                 found["evaluation"].uri, examples.uri, classes
             ),
@@ -343,18 +359,20 @@ def _class_counts(uri: str, label_key: str, classes: int) -> dict[str, list[int]
     return counts
 
 
-def _samples(uri: str, label_key: str, classes: int) -> list[list[str]]:
-    """The first training images of the first classes, as PNG data URIs, a row a class."""
+def _samples(
+    uri: str, split: str, label_key: str, classes: int, most: int
+) -> list[list[str]]:
+    """The first images of the first classes, as PNG data URIs, a row a class."""
     shown = min(classes, _MOST_SAMPLE_CLASSES)
     rows: list[list[str]] = [[] for _ in range(shown)]
-    for batch in _split_dataset(uri, features.TRAIN, [features.IMAGE, label_key]):
+    for batch in _split_dataset(uri, split, [features.IMAGE, label_key]):
         pairs = zip(
             batch[features.IMAGE].numpy(), batch[label_key].numpy(), strict=True
         )
         for pixels, label in pairs:
-            if label < shown and len(rows[label]) < _SAMPLES_PER_CLASS:
+            if label < shown and len(rows[label]) < most:
                 rows[label].append(_png_uri(pixels))
-        if all(len(row) == _SAMPLES_PER_CLASS for row in rows):
+        if all(len(row) == most for row in rows):
             break
     return rows
 

@@ -1,13 +1,15 @@
-"""The report as files: report.json (schema 1) and report.html, one self-contained page.
+"""The report as files: report.json (schema 1), report.html and pictures to try.
 
 Plain dictionaries in (collect.py), files out. Loads neither TensorFlow nor TFX.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,10 +32,11 @@ TITLES = {
 
 
 PAGE_FILE, DATA_FILE = "report.html", "report.json"
+PICTURES = "images"  # folder with a test image of each class, to try a server with
 
 
 def write(report: Mapping[str, Any], directory: str) -> str:
-    """Writes both files; each appears whole or not at all.
+    """Writes both files and the pictures; each appears whole or not at all.
 
     Args:
         report: As `build.build` returns it.
@@ -43,9 +46,14 @@ def write(report: Mapping[str, Any], directory: str) -> str:
         Path of report.html.
     """
     texts = files(report)
-    os.makedirs(directory, exist_ok=True)
+    pictures = os.path.join(directory, PICTURES)
+    shutil.rmtree(pictures, ignore_errors=True)  # perhaps another data set's
+    os.makedirs(pictures)
+    for name, uri in report["page"]["pictures"].items():
+        content = base64.b64decode(uri.partition(",")[2])
+        _write_whole(os.path.join(pictures, f"{name}.png"), content)
     for name, text in texts.items():
-        _write_whole(os.path.join(directory, name), text)
+        _write_whole(os.path.join(directory, name), text.encode())
     return os.path.join(directory, PAGE_FILE)
 
 
@@ -211,11 +219,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _write_whole(path: str, text: str) -> None:
+def _write_whole(path: str, content: bytes) -> None:
     descriptor, aside = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".report-")
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
         os.chmod(aside, 0o644)
         os.replace(aside, path)
     except BaseException:

@@ -24,8 +24,7 @@ def root(tmp_path):
 
 
 def run(root, *command: str) -> None:
-    where = ["--runtime_parameter", f"output_root={root}"]
-    assert cli.main([*command, *where], {}) == 0
+    assert cli.main([*command, f"output_root={root}"], {}) == 0
 
 
 def said_by_everything(root, capsys) -> dict[str, int]:
@@ -57,7 +56,7 @@ def said_by_everything(root, capsys) -> dict[str, int]:
 
 
 def test_after_a_rollback_all_say_the_same(root, capsys):
-    run(root, "report", "--runtime_parameter", "data.name=digits")
+    run(root, "report", "data.name=digits")
     assert set(said_by_everything(root, capsys).values()) == {8}
     run(root, "models", "rollback", "7")
     told = capsys.readouterr().out
@@ -82,7 +81,7 @@ def test_after_a_rollback_all_say_the_same(root, capsys):
 
 
 def test_a_rollback_is_done_even_if_the_report_cannot_be_written(root, capsys):
-    run(root, "report", "--runtime_parameter", "data.name=digits")
+    run(root, "report", "data.name=digits")
     (root / "report/report.json").write_text("{}")
     for path in root.rglob("decision.json"):
         path.unlink()
@@ -91,3 +90,24 @@ def test_a_rollback_is_done_even_if_the_report_cannot_be_written(root, capsys):
     assert "version 7 is published again as version" in told
     assert "`pipeline.py report` writes it again" in told
     assert (root / "report/report.json").read_text() == "{}"
+
+
+def test_the_pictures_are_test_images(root):
+    from PIL import Image
+
+    from pipeline.report import build
+    from trainer import features
+
+    run(root, "report", "data.name=digits")
+    (examples,) = root.rglob("Split-test")
+    stored = {}
+    keys = [features.IMAGE, features.LABEL]
+    for batch in build._split_dataset(str(examples.parent), features.TEST, keys):
+        pixels = batch[features.IMAGE].numpy()
+        stored |= dict(zip(pixels, batch[features.LABEL].numpy(), strict=True))
+    pictures = list((root / "report/images").iterdir())
+    assert len(pictures) == len(set(stored.values())) == 10
+    for path in pictures:
+        with Image.open(path) as image:
+            assert (image.size, image.mode) == ((32, 32), "RGB")
+            assert stored[image.tobytes()] == int(path.stem)

@@ -168,6 +168,7 @@ def report(winner: str | None = "candidate", **changes) -> dict:
                 "test": [3, 3, 4],
             },
             "samples": [["data:image/png;base64,AAAA"]] * 3,
+            "pictures": {"cat": "data:image/png;base64,AAAA"},
             "disagreements": [
                 {
                     "picture": "data:image/png;base64,AAAA",
@@ -331,19 +332,29 @@ def test_json_has_no_page_and_no_nan(tmp_path):
     assert values["models"]["candidate"]["eval"]["error"] == 0.1
     assert path == str(tmp_path / "report/report.html")
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == [
+        "images",
         "report.html",
         "report.json",
     ]
 
 
+def test_the_pictures_are_those_of_the_last_data_set(tmp_path):
+    made = report()
+    render.write(made, str(tmp_path))
+    assert (tmp_path / "images/cat.png").read_bytes() == b"\0\0\0"  # AAAA
+    made["page"]["pictures"] = {"7": made["page"]["pictures"]["cat"]}
+    render.write(made, str(tmp_path))
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["7.png"]
+
+
 def test_a_failing_page_leaves_the_old_one(tmp_path):
     render.write(report(), str(tmp_path))
-    before = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    before = {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")}
     broken = report(schema=2)
     del broken["page"]["histories"]
     with pytest.raises(KeyError, match="histories"):
         render.write(broken, str(tmp_path))
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")} == before
 
 
 def test_figures_are_valid_xml_with_unique_identifiers():

@@ -135,7 +135,20 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
     threading.Thread(
         target=lambda: (stop.wait(), manager.stop()), name="stop", daemon=True
     ).start()
-    manager.start(models)
+    stopping = threading.Event()
+    if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+        # Before the start: what is wrong with the file can be corrected while it waits.
+        configuration.watch_models(
+            flags.model_config_file,
+            flags.model_config_file_poll_wait_seconds,
+            manager.begin,
+            stopping,
+        )
+    try:
+        manager.start(models)
+    except ServingError:
+        stopping.set()
+        raise
     health = _health(flags)
     server = Server(
         service,
@@ -150,16 +163,13 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
             },
         ),
         health=health,
+        stopping=stopping,
         recorder=options.recorder,
     )
     _open_ports(server, flags, tls.credentials() if tls else None)
     server.grpc_server.start()
     if flags.rest_api_port:
         _start_rest(server, flags, metrics_path)
-    if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
-        threading.Thread(
-            target=_poll_configuration, args=(server, flags), name="config", daemon=True
-        ).start()
     return server
 
 
@@ -320,16 +330,3 @@ def _recorder(flags: Flags) -> Any:
         flags.request_log_sampling_rate,
         flags.request_log_max_bytes,
     )
-
-
-def _poll_configuration(server: Server, flags: Flags) -> None:
-    """Reads the models' file again and again; what is wrong with it changes nothing."""
-    said = ""
-    while not server.stopping.wait(flags.model_config_file_poll_wait_seconds):
-        try:
-            server.service.manager.reload(configuration.load_models(flags))
-            said = ""
-        except (ConfigurationError, ServingError) as error:
-            if str(error) != said:
-                said = str(error)
-                _log.error("the model configuration is kept as it was: %s", said)

@@ -8,9 +8,11 @@ config/ssl_config.proto, config/monitoring_config.proto).
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,15 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.server import protos
 from serving.server.batching import BatchingParameters
-from serving.server.errors import ServingError, invalid
+from serving.server.errors import ServingError, failed_precondition, invalid
 from serving.server.flags import Flags
 
 _PLATFORM = "tensorflow"
 METRICS_PATH = "/monitoring/prometheus/metrics"
+_SECONDS_UNCHANGED = 0.5
+_LONGEST_REASON = 300  # it quotes the line
+
+_log = logging.getLogger(__name__)
 
 _MESSAGES = protos.declare(
     {
@@ -67,6 +73,11 @@ class Model:
     versions: frozenset[int] = frozenset()  # of "specific"
     labels: Mapping[str, int]
     sampling_rate: float | None = None  # of logging_config
+
+    @property
+    def source(self) -> object:
+        """What decides which versions are loaded, and from where."""
+        return self.base_path, self.policy, self.num_versions, self.versions
 
     def wanted(self, present: Iterable[int]) -> list[int]:
         """Those versions that the policy serves, ascending."""
@@ -129,13 +140,68 @@ def load_models(flags: Flags) -> dict[str, Model]:
             base_path = os.path.abspath(base_path)
         model = Model(name=flags.model_name, base_path=base_path, labels={})
         return {flags.model_name: model}
-    config = _read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
+    path = flags.model_config_file
+    config = _parse(_text(path), path, model_server_config_pb2.ModelServerConfig())
+    if config.WhichOneof("config") is None:
+        _log.warning("%s: Taking no action for empty config.", path)
+        return {}
     try:
         return models(config)
     except ServingError as error:
-        raise ConfigurationError(
-            f"{flags.model_config_file}: {error.message}"
-        ) from error
+        raise ConfigurationError(f"{path}: {error.message}") from error
+
+
+def watch_models(
+    path: str,
+    seconds: float,
+    begin: Callable[[dict[str, Model]], object],
+    stopping: threading.Event,
+) -> None:
+    """Reads a models' file again and again; what is wrong with it changes nothing.
+
+    Args:
+        path: Text file of a ModelServerConfig; or a link, which may be changed.
+        seconds: How often. A text that is new has to be the same for half a second first:
+            the first half of one may be a good configuration, too.
+        begin: Puts models in force, without waiting for them; may raise a ServingError.
+        stopping: Ends it.
+    """
+
+    def read() -> dict[str, Model]:
+        nonlocal seen
+        text = _text(path)
+        while text != seen and not stopping.wait(min(seconds, _SECONDS_UNCHANGED)):
+            seen, text = text, _text(path)
+        config = _parse(text, path, model_server_config_pb2.ModelServerConfig())
+        if config.WhichOneof("config") is None:
+            raise failed_precondition(
+                f"{path} is empty. Cannot transition to requested config. It is only "
+                "legal to transition from one ModelConfigList to another."
+            )
+        return models(config)
+
+    def watch() -> None:
+        said = ""
+        while not stopping.wait(seconds):
+            try:
+                begin(read())
+                now = ""
+            except ConfigurationError as error:
+                now = f"Failed to read ModelServerConfig file: {error}"
+            except ServingError as error:
+                now = (
+                    "PollFilesystemAndReloadConfig failed to ReloadConfig: "
+                    f"{error.message}"
+                )
+            except Exception:  # the next look may succeed; the thread must live
+                _log.exception("reading %s failed", path)
+                continue
+            if now and now != said and not stopping.is_set():
+                _log.error("%s; the models stay as they are", now)
+            said = now
+
+    seen = ""
+    threading.Thread(target=watch, name="config", daemon=True).start()
 
 
 def load_batching(path: str) -> BatchingParameters:
@@ -302,19 +368,33 @@ def _read(path: str, message: Any) -> Any:
     """Parses a text format file.
 
     Raises:
-        ConfigurationError: With the line, but never the text: it may hold a key.
+        ConfigurationError: It cannot be read or used.
     """
+    return _parse(_text(path), path, message)
+
+
+def _text(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"{path} cannot be read: {reason}") from None
+
+
+def _parse(text: str, path: str, message: Any) -> Any:
+    """Texts of tensorflow/serving's server.cc and of protobuf's text_format.cc.
+
+    Raises:
+        ConfigurationError: With the place, and the reason unless that may quote a key.
+    """
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
-        line = error.GetLine()
+        name = message.DESCRIPTOR.name
+        reason = f"{error.GetLine()}:{error.GetColumn()}"
+        if name != "SSLConfig":
+            reason = str(error).replace(f"{reason} :", f"{reason}:")[:_LONGEST_REASON]
         raise ConfigurationError(
-            f"Invalid protobuf file: '{path}'"
-            + (f", line {line}" if line else "")
-            + f": not a {message.DESCRIPTOR.name} in text format"
+            f"Invalid protobuf file: '{path}': Error parsing text-format "
+            f"tensorflow.serving.{name}: {reason}"
         ) from None

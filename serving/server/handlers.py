@@ -11,6 +11,7 @@ model_servers/{get_model_status_impl,server_core}.cc, tensorflow/cc/saved_model/
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ _PREDICT = "tensorflow/serving/predict"
 
 Signature = meta_graph_pb2.SignatureDef
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -70,7 +73,7 @@ class Call:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise ServingError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                "The deadline passed before the model ran",
+                "The deadline passed before it was done",
             )
         if self.cancelled():
             raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone")
@@ -255,17 +258,20 @@ class Service:
         is a program, and this port may be open to many; so here the folder has to be one
         of those given at start, or below one of them or of --reload_roots.
         """
-        del call
-        if request.config.WhichOneof("config") != "model_config_list":
-            raise invalid(
-                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
-                "Only ModelConfigList is currently supported"
-            )
-        models = configuration.models(request.config)
-        for model in models.values():
-            self._check_root(model)
-        # A thread besides the workers: loading may need those for its warm-up.
-        await in_thread(self.manager.reload, models)
+        try:
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise invalid(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                    "Only ModelConfigList is currently supported"
+                )
+            models = configuration.models(request.config)
+            for model in models.values():
+                self._check_root(model)
+            # A thread besides the workers: loading may need those for its warm-up.
+            await in_thread(self.manager.reload, models, call.check)
+        except ServingError as error:
+            _log.error("ReloadConfig failed: %s", error.message)
+            raise
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response

@@ -6,6 +6,12 @@ As with tensorflow_model_server's availability-preserving policy, a version goes
 when another one that is wanted is available, or when none is wanted; and a request that
 has begun keeps its version alive to its end. Nothing here writes to a model's folder.
 
+A change of the configuration is checked first; what cannot work changes nothing. Then the
+new models load beside the old ones, and those left out go when the load has ended. A change
+that is given up on the way, by its caller or for a later one, leaves all as it was.
+(tensorflow_model_server drops the old ones at once, and until the new ones are there it
+takes no other change, server_core.cc, ReloadConfig.)
+
 Sources: tensorflow/serving, sources/storage_path/file_system_storage_path_source.cc,
 core/availability_preserving_policy.h, core/aspired_versions_manager.cc,
 model_servers/server_core.cc.
@@ -20,7 +26,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
@@ -41,6 +47,8 @@ from serving.server.savedmodel import Servable
 
 _HIGHEST_VERSION = 2**63 - 1
 _MOST_REMEMBERED = 100  # versions per model that have ended, for their status
+_CHECK_SECONDS = 0.1  # how often the one that waits for a change asks if it should
+_REMIND_SECONDS = 30.0  # between two lines about what a start waits for
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +124,16 @@ class Policy:
     any_label: bool = False
 
 
+@dataclasses.dataclass(eq=False)
+class Change:
+    """A configuration on its way into force. Fields change under the manager's lock."""
+
+    models: Mapping[str, Model]
+    added: tuple[str, ...] = ()  # what it waits for
+    ended: bool = False
+    error: ServingError | None = None
+
+
 class Manager:
     """The models of one server.
 
@@ -128,11 +146,11 @@ class Manager:
         self._load = load
         self._policy = policy
         self._changed = threading.Condition()  # guards everything below
-        self._models: dict[str, Model] = {}
+        self._models: Mapping[str, Model] = {}  # by the last change that has ended well
+        self._change: Change | None = None  # the one under way
         self._versions: dict[str, dict[int, Version]] = {}
         self._latest: dict[str, Version] = {}  # the one that a bare name means
-        self._complaints: dict[str, str] = {}  # last thing said of a folder
-        self._reloading = threading.Lock()
+        self._complaints: dict[tuple[str, Path], str] = {}  # last said of a folder
         self._polling = threading.Lock()
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(max(policy.load_threads, 1), "load")
@@ -141,17 +159,39 @@ class Manager:
     def start(self, models: Mapping[str, Model]) -> None:
         """Loads the models; returns when each has a version to serve.
 
+        Models that have none yet are waited for. A change that comes meanwhile counts.
+
         Raises:
             ServingError: A model cannot be served.
         """
-        self._set_models(models)
+        with self._changed:
+            self._check_change(models)
+            self._models = dict(models)
+        if self._policy.poll_seconds >= 0:
+            self.poll()
         if self._policy.poll_seconds > 0:
             self._poller.start()
+        with self._changed:
+            remind = time.monotonic() + _REMIND_SECONDS
+            while not self._stopped.is_set():
+                waiting = [name for name in self._wanted() if not self._settled(name)]
+                if not waiting:
+                    break
+                if time.monotonic() >= remind:
+                    remind += _REMIND_SECONDS
+                    _log.warning(
+                        "still waiting for a version of %s", ", ".join(waiting)
+                    )
+                self._changed.wait(_REMIND_SECONDS)
+            error = self._failure(self._wanted())
+        if error:
+            raise error
 
     def stop(self) -> None:
         """Ends polling and loading."""
         self._stopped.set()
         with self._changed:
+            self._end_change(_stopping())
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -162,39 +202,148 @@ class Manager:
         for version in versions:
             version.refuse()
 
-    def reload(self, models: Mapping[str, Model]) -> None:
+    def reload(
+        self, models: Mapping[str, Model], check: Callable[[], object] = lambda: None
+    ) -> None:
         """Changes the models served; returns when new ones are available.
 
-        Raises:
-            ServingError: FAILED_PRECONDITION for a label: then nothing has changed.
-                UNKNOWN if a new model cannot be loaded. UNAVAILABLE if the server stops.
-        """
-        self._set_models(models)
-        if self._stopped.is_set():
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
+        Args:
+            models: By name.
+            check: Raises a ServingError when nobody waits any more: then all stays, or
+                becomes again, as it was.
 
-    def _set_models(self, models: Mapping[str, Model]) -> None:
-        with self._reloading:
+        Raises:
+            ServingError: As `begin`; UNKNOWN if a new model cannot be loaded; ABORTED if
+                a later change took this one's place.
+        """
+        change = self.begin(models, check)
+        try:
             with self._changed:
-                self._check_change(models)
-                added = [name for name in models if name not in self._models]
-                self._models = dict(models)
-            if self._policy.poll_seconds >= 0:
-                self.poll()
-            self._wait(added)
+                while not change.ended:
+                    check()
+                    self._changed.wait(_CHECK_SECONDS)
+        except ServingError as error:
+            if self._give_up_change(change):
+                raise ServingError(
+                    error.code, f"{error.message}; the models are as they were"
+                ) from None
+        if change.error:
+            raise change.error
+
+    def begin(
+        self, models: Mapping[str, Model], check: Callable[[], object] = lambda: None
+    ) -> Change:
+        """Puts a configuration on its way, in place of one that has not arrived.
+
+        Args:
+            models: By name.
+            check: See `reload`.
+
+        Raises:
+            ServingError: Nothing has changed. NOT_FOUND or INVALID_ARGUMENT: the folder of
+                a model has no version, or is not there. FAILED_PRECONDITION for a label,
+                UNAVAILABLE if the server stops.
+        """
+        with self._changed:
+            before = self._wanted()
+            if before == models:
+                return self._change or Change(models, ended=True)
+            self._check_change(models)
+        # Folders may answer slowly: not with the lock.
+        found = {
+            name: self._find_some(model)
+            for name, model in models.items()
+            if name not in before or model.source != before[name].source
+        }
+        check()
+        with self._changed:
+            if self._stopped.is_set():
+                raise _stopping()
+            self._check_change(models)
+            self._end_change(_aborted("A later configuration took its place"))
+            added = tuple(
+                name
+                for name in models
+                if name not in self._models
+                or (name in found and name not in self._latest)
+            )
+            change = self._change = Change(dict(models), added)
+            _log.info("Adding/updating models: %s", ", ".join(models) or "none")
+            self._drop_unwanted()
+            for name, versions in found.items():
+                self._aspire(models[name], versions)
+            self._arrive()
+        return change
+
+    def _give_up_change(self, change: Change) -> bool:
+        """Back to the models before it; False if it has ended already."""
+        with self._changed:
+            if change.ended:
+                return False
+            self._end_change(_aborted("The change was given up"))
+        self.poll()
+        return True
 
     def poll(self) -> None:
         """Looks at the folders once, and starts what follows from it."""
         with self._polling:
             with self._changed:
-                models = list(self._models.values())
-                gone = [name for name in self._versions if name not in self._models]
-            for name in gone:
-                self._aspire(Model(name=name, base_path="", labels={}), {})
+                models = list(self._wanted().values())
+                self._drop_unwanted()
             for model in models:
                 found = self._find(model)
                 if found is not None:
                     self._aspire(model, found)
+            with self._changed:
+                self._arrive()
+
+    # Changes of the configuration: with the lock held.
+
+    def _wanted(self) -> Mapping[str, Model]:
+        """What is to be loaded: with a change under way, also what it leaves out."""
+        return {**self._models, **self._change.models} if self._change else self._models
+
+    def _arrive(self) -> None:
+        """Puts a change in force whose new models have been loaded, or have failed."""
+        change = self._change
+        if change and all(self._settled(name) for name in change.added):
+            self._models = change.models
+            self._end_change(self._failure(change.added))
+            self._drop_unwanted()
+
+    def _end_change(self, error: ServingError | None) -> None:
+        if self._change:
+            self._change.ended, self._change.error = True, error
+            self._change = None
+            self._changed.notify_all()
+
+    def _drop_unwanted(self) -> None:
+        for name in [name for name in self._versions if name not in self._wanted()]:
+            self._set_wanted(Model(name=name, base_path="", labels={}), {})
+
+    def _settled(self, name: str) -> bool:
+        """Whether waiting for a model is over: it can be used, or all versions failed."""
+        versions = self._versions.get(name, {}).values()
+        if name in self._latest:
+            return True
+        if not versions:
+            return self._policy.poll_seconds == 0
+        return all(version.state == State.END for version in versions)
+
+    def _failure(self, names: Iterable[str]) -> ServingError | None:
+        """Of those models that have no version to serve; None if all have, or at a stop."""
+        missing = [name for name in names if name not in self._latest]
+        if not missing or self._stopped.is_set():
+            return None
+        failed = [
+            f"{{Name: {name} Version: {version.number} due to error: {version.error}}}"
+            for name in missing
+            for version in self._versions.get(name, {}).values()
+        ] or [f"{{Name: {name} has no versions}}" for name in missing]
+        return ServingError(
+            grpc.StatusCode.UNKNOWN,
+            f"{len(failed)} servable(s) did not become available: " + ", ".join(failed),
+        )
 
     @contextlib.contextmanager
     def use(self, spec: model_pb2.ModelSpec) -> Iterator[Version]:
@@ -238,7 +387,7 @@ class Manager:
     def sampling_rate(self, name: str) -> float | None:
         """Of a model's logging_config; None if it has none."""
         with self._changed:
-            model = self._models.get(name)
+            model = self._wanted().get(name)
             return model.sampling_rate if model else None
 
     def available(self) -> dict[str, list[int]]:
@@ -276,7 +425,7 @@ class Manager:
             return spec.version.value
         if choice is None:
             return None
-        model = self._models.get(spec.name)
+        model = self._wanted().get(spec.name)
         number = model.labels.get(spec.version_label) if model else None
         if number is None:
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
@@ -314,31 +463,66 @@ class Manager:
 
         None if the base folder cannot be read: that says nothing about its versions.
         """
-        base = Path(model.base_path)
         try:
-            names = os.listdir(base)
+            return self._list(model)
         except OSError as error:
             self._complain(
-                model.base_path,
-                f"Could not find base path {base} for servable {model.name}: "
+                model,
+                Path(model.base_path),
+                f"Could not find base path {model.base_path} for servable {model.name}: "
                 f"{error.strerror}",
             )
             return None
-        found: dict[int, Path] = {}
-        for name in sorted(names):
+
+    def _find_some(self, model: Model) -> dict[int, Path]:
+        """The same, for a model that is new: it must have a version.
+
+        Raises:
+            ServingError: It has none; codes and texts of the source's FailIfZeroVersions.
+        """
+        try:
+            found = self._list(model)
+        except OSError as error:
+            raise invalid(
+                f"Could not find base path {model.base_path} for servable {model.name} "
+                f"with error {error.strerror}"
+            ) from None
+        if not found:
+            raise not_found(
+                f"Unable to find a numerical version path for servable {model.name} at: "
+                f"{model.base_path}"
+            )
+        return found
+
+    def _list(self, model: Model) -> dict[int, Path]:
+        base = Path(model.base_path)
+        there: dict[int, Path] = {}
+        for name in sorted(os.listdir(base)):
             if name.isascii() and name.isdigit() and int(name) <= _HIGHEST_VERSION:
                 missing = self._missing(base / name)
                 if missing is None:
-                    found[int(name)] = base / name
+                    there[int(name)] = base / name
                 else:
-                    self._complain(str(base / name), f"not complete: {missing}")
-        if not found:
+                    self._complain(model, base / name, f"not complete: {missing}")
+        wanted = {number: there[number] for number in model.wanted(there)}
+        for number in model.versions.difference(there):
             self._complain(
-                model.base_path,
+                model,
+                base / str(number),
+                f"Version {number} of servable {model.name}, which was requested to be "
+                "served as a 'specific' version in the servable's version policy, was "
+                "not found in the file system",
+            )
+        if wanted:
+            self._complaints.pop((model.name, base), None)
+        else:
+            self._complain(
+                model,
+                base,
                 f"No versions of servable {model.name} found under base path {base}. "
                 "Did you forget to name your leaf directory as a number (eg. '/1/')?",
             )
-        return {number: found[number] for number in model.wanted(found)}
+        return wanted
 
     @staticmethod
     def _missing(folder: Path) -> str | None:
@@ -347,10 +531,10 @@ class Manager:
         except OSError as error:  # also: it is a file, or has just gone
             return error.strerror or str(error)
 
-    def _complain(self, folder: str, text: str) -> None:
+    def _complain(self, model: Model, folder: Path, text: str) -> None:
         """Logs once, until something else is to be said of the folder."""
-        if self._complaints.get(folder) != text:
-            self._complaints[folder] = text
+        if self._complaints.get((model.name, folder)) != text:
+            self._complaints[model.name, folder] = text
             _log.warning("%s: %s", folder, text)
 
     # Loading and unloading.
@@ -358,36 +542,52 @@ class Manager:
     def _aspire(self, model: Model, wanted: Mapping[int, Path]) -> None:
         """Starts loads of what is new, drops what is not wanted and can be spared."""
         with self._changed:
-            if self._stopped.is_set():
-                return
-            versions = self._versions.setdefault(model.name, {})
-            for number, folder in sorted(wanted.items(), reverse=True):
-                known = versions.get(number)
-                if known is None or self._worth_another_load(known, folder):
-                    version = versions[number] = Version(model.name, number, folder)
-                    self._pool.submit(self._bring_up, model, version)
-                else:
-                    known.unwanted = False
-                    self._retry_now(model, known)
-            serving = [v for v in versions.values() if v.state == State.AVAILABLE]
-            spared = not wanted or any(v.number in wanted for v in serving)
-            for version in serving:
-                if version.number not in wanted and spared:
-                    self._drop(version)
-            for version in versions.values():
-                if version.number in wanted:
-                    continue
-                version.fingerprint = None  # a load that fails says nothing of the next
-                if version.state < State.AVAILABLE:
-                    version.unwanted = True  # who loads it sees this
-                    if version.retry:
-                        self._give_up(version)
-            self._forget(model.name, wanted)
-            self._changed.notify_all()
+            # The configuration may have changed while the folder was read.
+            if not self._stopped.is_set() and self._wanted().get(model.name) == model:
+                self._set_wanted(model, wanted)
+
+    def _set_wanted(self, model: Model, wanted: Mapping[int, Path]) -> None:
+        """The same, with the lock held."""
+        versions = self._versions.setdefault(model.name, {})
+        for number, folder in sorted(wanted.items(), reverse=True):
+            known = versions.get(number)
+            if known is None or self._worth_another_load(known, folder):
+                if known and known.state < State.AVAILABLE:
+                    self._do_not_load(known)
+                version = Version(model.name, number, folder)
+                versions[number] = version
+                self._pool.submit(self._bring_up, model, version)
+            else:
+                known.unwanted = False
+                self._retry_now(model, known)
+        serving = [v for v in versions.values() if v.state == State.AVAILABLE]
+        spared = not wanted or any(v.number in wanted for v in serving)
+        for version in serving:
+            if version.number not in wanted and spared:
+                self._drop(version)
+        for version in versions.values():
+            if version.number in wanted:
+                continue
+            version.fingerprint = None  # a load that fails says nothing of the next
+            if version.state < State.AVAILABLE:
+                self._do_not_load(version)
+        self._forget(model.name, wanted)
+        self._changed.notify_all()
+
+    def _do_not_load(self, version: Version) -> None:
+        version.unwanted = True  # who loads it sees this
+        if version.retry:
+            self._give_up(version)
 
     @staticmethod
     def _worth_another_load(version: Version, folder: Path) -> bool:
-        """One that ended: unloaded, or failed and since then changed or been away."""
+        """One that ended: unloaded, or failed and since then changed or been away.
+
+        Or one that is not served yet, and shall come from elsewhere.
+        (One that is served stays, as in tensorflow_model_server.)
+        """
+        if version.folder != folder:
+            return version.state < State.AVAILABLE or version.state == State.END
         if version.state != State.END:
             return False
         return not version.error or version.fingerprint != _fingerprint(folder)
@@ -410,6 +610,7 @@ class Manager:
         with self._changed:
             if version.unwanted or self._stopped.is_set():
                 self._give_up(version)
+                self._arrive()
                 return
             version.state = State.LOADING
             version.fingerprint = fingerprint
@@ -431,6 +632,7 @@ class Manager:
                     self._retry_later(model, version, attempt + 1)
                 else:
                     self._give_up(version)
+                    self._arrive()
             return
         metrics.observe_load(
             str(version.folder), time.monotonic() - began, succeeded=True
@@ -442,7 +644,11 @@ class Manager:
         with self._changed:
             version.error, version.code = "", grpc.StatusCode.OK
             version.state = State.AVAILABLE
+            taken = self._versions.get(version.model, {}).get(version.number)
+            if taken is not version or version.model not in self._wanted():
+                self._drop(version)  # meanwhile the configuration has changed
             self._choose_latest(version.model)
+            self._arrive()
             self._changed.notify_all()
         if self._policy.poll_seconds >= 0:
             self.poll()  # the one it replaces can go now
@@ -510,46 +716,13 @@ class Manager:
         else:
             self._latest.pop(name, None)
 
-    def _wait(self, names: list[str]) -> None:
-        """Until each model has a version available.
 
-        Raises:
-            ServingError: UNKNOWN; all versions of a model failed, or none can come.
-        """
+def _stopping() -> ServingError:
+    return ServingError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
 
-        def settled(name: str) -> bool:
-            versions = self._versions.get(name, {}).values()
-            if name in self._latest or self._stopped.is_set():
-                return True
-            if not versions:
-                return self._policy.poll_seconds == 0
-            return all(version.state == State.END for version in versions)
 
-        with self._changed:
-            while not all(settled(name) for name in names):
-                self._changed.wait(self._policy.poll_seconds or None)
-                # The poller is not running yet when the server starts.
-                if not self._poller.is_alive() and self._policy.poll_seconds > 0:
-                    self._changed.release()
-                    try:
-                        self.poll()
-                    finally:
-                        self._changed.acquire()
-            failed = [
-                f"{{Name: {name} Version: {version.number} due to error: "
-                f"{version.error}}}"
-                for name in names
-                if name not in self._latest
-                for version in self._versions.get(name, {}).values()
-            ] or [
-                f"{{Name: {n} has no versions}}" for n in names if n not in self._latest
-            ]
-        if failed and not self._stopped.is_set():
-            raise ServingError(
-                grpc.StatusCode.UNKNOWN,
-                f"{len(failed)} servable(s) did not become available: "
-                + ", ".join(failed),
-            )
+def _aborted(text: str) -> ServingError:
+    return ServingError(grpc.StatusCode.ABORTED, text)
 
 
 def _fingerprint(folder: Path) -> object:

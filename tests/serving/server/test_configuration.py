@@ -176,7 +176,10 @@ def test_metrics_path(tmp_path):
             'server_key: "k" server_cert: "c" client_verify: true',
             "client_verify needs custom_ca",
         ),
-        ('server_key: "SECRET', "not a SSLConfig"),
+        (
+            'server_key: "SECRET',
+            "Error parsing text-format tensorflow.serving.SSLConfig: 1:13$",
+        ),
         ('server_key: "SECRET" server_cert: "c"', "server_cert must be certificates"),
     ],
 )

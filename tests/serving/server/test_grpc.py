@@ -529,6 +529,53 @@ def test_reload_adds_and_removes_models(start, tmp_path):
     assert details == "Illegal to list model b multiple times in config list"
 
 
+def test_reloads_that_are_given_up_leave_nothing(start, tmp_path):
+    """Neither a thread per call, nor a model once it could be loaded; not even one that
+    has no folder yet.
+    """
+    models.write_tf2(tmp_path / "a" / "1")
+    slow = models.write_tf2(tmp_path / "slow" / "1")
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(
+        predict_request("slow", "slow", turns=np.int64(300_000))
+    )
+    models.write_warmup(slow, [log])
+    server = start(
+        model_name="a", model_base_path=str(tmp_path / "a"), reload_roots=str(tmp_path)
+    )
+    client = connect(server.address)
+    entries = [
+        {"name": name, "base_path": f"{tmp_path}/{name}"} for name in ("a", "slow")
+    ]
+    missing = {"name": "missing", "base_path": f"{tmp_path}/missing"}
+    before = threading.active_count()
+    calls = []
+    for _ in range(20):
+        calls += [
+            client.models.HandleReloadConfigRequest.future(
+                reload_request(*entries, *more), timeout=0.05
+            )
+            for more in ((), (missing,))
+        ]
+        time.sleep(0.01)
+    assert [call.code() for call in calls].count(Code.OK) == 0
+    cancelled = client.models.HandleReloadConfigRequest.future(reload_request(*entries))
+    time.sleep(0.05)
+    cancelled.cancel()
+    # Few at a time: a thread may still have to see that its call has ended.
+    processes.wait_for(lambda: threading.active_count() <= before + 2)
+    models.write_tf2(tmp_path / "missing" / "1")
+    time.sleep(2.5)  # the folders are looked at every second
+    assert server.service.manager.available().get("a") == [1]
+    assert not server.service.manager.available().get("slow")
+    assert not server.service.manager.available().get("missing")
+    answer = client.models.HandleReloadConfigRequest(
+        reload_request(*entries), timeout=SECONDS
+    )
+    assert answer.status.error_code == 0
+    client.predict.Predict(predict_request("slow", x=x(1)), timeout=SECONDS)
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/etc", "{root}/..", "{root}/tf2/../../x", "gs://b"]
 )
@@ -991,7 +1038,7 @@ def test_reasons_for_not_starting_are_sentences(start, tmp_path, model_root, ser
     for flags, text in (
         ({"model_config_file": "/nowhere"}, "/nowhere cannot be read"),
         ({"model_config_file": str(bad)}, "Invalid protobuf file: '"),
-        ({"model_base_path": base, "ssl_config_file": str(bad)}, "not a SSLConfig"),
+        ({"model_base_path": base, "ssl_config_file": str(bad)}, "SSLConfig: 1:33"),
         (
             {
                 "model_base_path": str(tmp_path / "empty"),

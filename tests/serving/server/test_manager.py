@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import logging
 import os
 import random
 import shutil
@@ -112,6 +114,23 @@ def test_policies_choose_versions(manage, made, tmp_path, fields, expected):
     settle(manager, *expected)
     with manager.use(spec()) as version:
         assert version.number == expected[-1]
+
+
+def test_a_specific_version_that_is_absent_is_said_once(manage, made, tmp_path, caplog):
+    """Text of file_system_storage_path_source.cc, AspireSpecificVersions."""
+    add(made, tmp_path, 1)
+    manager = manage()
+    manager.start(
+        {"m": model(tmp_path, policy="specific", versions=frozenset({1, 999}))}
+    )
+    manager.poll()
+    said = [record.getMessage() for record in caplog.records if "999" in record.message]
+    assert len(said) == 1
+    assert said[0].endswith(
+        "Version 999 of servable m, which was requested to be served as a 'specific' "
+        "version in the servable's version policy, was not found in the file system"
+    )
+    assert caplog.records[0].levelno == logging.WARNING
 
 
 def test_names_that_are_no_versions_are_ignored(manage, made, tmp_path):
@@ -313,12 +332,28 @@ def test_a_start_without_any_good_version_fails(manage, tmp_path):
     )
 
 
+class Held:
+    """Loads, but of some models only when told to."""
+
+    def __init__(self, *names: str):
+        self.names = names
+        self.go = threading.Event()
+        self.loading = threading.Event()
+
+    def __call__(self, model: Model, version: Version) -> None:
+        if model.name in self.names:
+            self.loading.set()
+            assert self.go.wait(60)
+        load(model, version)
+
+
 def test_a_stop_ends_a_reload_that_waits(manage, made, tmp_path):
     """Without an OK for models that never came; one that comes later is told as well."""
     add(made, tmp_path, 1)
-    manager = manage()
+    held = Held("z")
+    manager = manage(held)
     manager.start({"m": model(tmp_path)})
-    both = {"m": model(tmp_path), "z": model(tmp_path / "nothing", name="z")}
+    both = {"m": model(tmp_path), "z": model(tmp_path, name="z")}
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(manager.reload, both)
         with pytest.raises(TimeoutError):
@@ -328,6 +363,126 @@ def test_a_stop_ends_a_reload_that_waits(manage, made, tmp_path):
             with pytest.raises(ServingError) as caught:
                 reload()
             assert caught.value.code == Code.UNAVAILABLE
+        held.go.set()
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "text"),
+    [
+        # file_system_storage_path_source.cc, PollFileSystemForServable, FailIfZeroVersions
+        (
+            {"base_path": "/nothing/here"},
+            Code.INVALID_ARGUMENT,
+            "Could not find base path /nothing/here for servable new with error ",
+        ),
+        (
+            {"base_path": "EMPTY"},
+            Code.NOT_FOUND,
+            "Unable to find a numerical version path for servable new at: EMPTY",
+        ),
+        (
+            {"policy": "specific", "versions": frozenset({999})},
+            Code.NOT_FOUND,
+            "Unable to find a numerical version path for servable new at: ",
+        ),
+    ],
+)
+def test_a_change_that_cannot_work_changes_nothing(
+    manage, made, tmp_path, fields, code, text
+):
+    """Neither now, nor when it could work after all; and the next one is not held up."""
+    add(made, tmp_path / "m", 1)
+    empty = str(tmp_path / "empty")
+    os.mkdir(empty)
+    fields = {
+        name: empty if value == "EMPTY" else value for name, value in fields.items()
+    }
+    manager = manage()
+    manager.start({"m": model(tmp_path / "m")})
+    new = model(**{"base": tmp_path / "m", "name": "new", **fields})
+    for name in ("new", "m"):
+        with pytest.raises(ServingError) as caught:
+            manager.reload({name: dataclasses.replace(new, name=name)})
+        assert caught.value.code == code
+        expected = text.replace("EMPTY", empty).replace("new", name)
+        assert caught.value.message.startswith(expected)
+        assert served(manager) == [1]
+    add(made, Path(empty), 1)
+    for _ in range(3):
+        manager.poll()
+    assert manager.available() == {"m": [1]}
+    manager.reload({"new": model(tmp_path / "m", name="new")})
+    assert manager.available()["new"] == [1]
+
+
+def test_a_change_supersedes_the_one_under_way(manage, made, tmp_path):
+    add(made, tmp_path / "a", 1)
+    add(made, tmp_path / "b", 2)
+    held = Held("slow")
+    manager = manage(held, load_threads=2)
+    manager.start({"m": model(tmp_path / "a")})
+    slow = model(tmp_path / "a", name="slow")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(manager.reload, {"slow": slow})
+        assert held.loading.wait(60)
+        assert served(manager) == [1]  # until the new one is there
+        manager.reload(
+            {"m": model(tmp_path / "a"), "b": model(tmp_path / "b", name="b")}
+        )
+        with pytest.raises(ServingError) as caught:
+            first.result(60)
+        assert caught.value.code == Code.ABORTED
+    held.go.set()
+    processes.wait_for(
+        lambda: (
+            manager.statuses(spec(name="slow"))[0][1] in (State.END, State.UNLOADING)
+        )
+    )
+    assert manager.available() == {"m": [1], "b": [2], "slow": []}
+
+
+def test_a_change_that_was_given_up_is_not_applied(manage, made, tmp_path):
+    """Its caller was told that it failed; the models it leaves out serve all the time."""
+    add(made, tmp_path, 1)
+    held = Held("new")
+    manager = manage(held, load_threads=2)
+    manager.start({"m": model(tmp_path)})
+    late = threading.Event()
+
+    def check() -> None:
+        if late.is_set():
+            raise ServingError(Code.DEADLINE_EXCEEDED, "late")
+
+    with ThreadPoolExecutor(1) as pool:
+        new = {"new": model(tmp_path, name="new")}
+        waiting = pool.submit(manager.reload, new, check)
+        assert held.loading.wait(60)
+        late.set()
+        with pytest.raises(ServingError) as caught:
+            waiting.result(60)
+    assert caught.value.code == Code.DEADLINE_EXCEEDED
+    with pytest.raises(ServingError):  # one that was late before it began
+        manager.reload({}, check)
+    held.go.set()
+    processes.wait_for(
+        lambda: manager.statuses(spec(name="new"))[0][1] >= State.UNLOADING
+    )
+    assert manager.available() == {"m": [1], "new": []}
+    with manager.use(spec()) as version:
+        assert version.servable is not None
+
+
+def test_a_corrected_model_is_loaded_as_it_is_now(manage, made, tmp_path):
+    """Its folder was wrong: it failed, or waits to be tried again."""
+    add(made, tmp_path / "right", 1)
+    (tmp_path / "wrong" / "1").mkdir(parents=True)
+    (tmp_path / "wrong" / "1" / "saved_model.pb").write_bytes(b"nonsense")
+    manager = manage(max_retries=5, retry_seconds=3600)
+    manager.start({})
+    manager.begin({"m": model(tmp_path / "wrong")})
+    processes.wait_for(lambda: manager.statuses(spec())[0][3] != "")
+    manager.reload({"m": model(tmp_path / "right")})
+    assert served(manager) == [1]
 
 
 def test_a_start_waits_for_the_first_version(manage, made, tmp_path):

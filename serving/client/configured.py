@@ -60,7 +60,8 @@ class Configured:
             metadata: Sent along with each call, e.g. {"authorization": "Bearer ..."}.
             batch_size: Most images in one request.
             in_flight: Most requests at a time.
-            resize: Bring images of other sizes to 32 x 32, with Pillow.
+            resize: Make pictures of other sizes 32 x 32: the shorter side is scaled, the
+                middle square cut (see `serving.client.pictures`); needs Pillow.
 
         Raises:
             InvalidInput: A choice that cannot be meant.

@@ -2,12 +2,12 @@
 
 In: numpy arrays, Pillow images, file paths, bytes of files. Out: per chunk of at most a
 batch, requests for `serving_default` (pixels) and `encoded_images` (files as they are,
-decoded by the server). Nothing here needs Pillow unless sizes must change.
+decoded by the server). What is no finished picture is made one by
+`serving.client.pictures`.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zlib
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.client import headers, pictures
 from serving.client.errors import InvalidInput
 
 IMAGE_SHAPE = (32, 32, 3)  # of the networks: height, width, RGB
@@ -25,24 +26,6 @@ _HEIGHT, _WIDTH, _ = IMAGE_SHAPE
 # Names in the exported SavedModel; trainer/features.py has the same, and a test compares.
 SIGNATURE_IMAGES, INPUT_IMAGES = "serving_default", "images"
 SIGNATURE_ENCODED, INPUT_ENCODED = "encoded_images", "encoded"
-
-MOST_FILE_BYTES = 64 << 20
-MOST_PIXELS = 100_000_000  # checked in the header, before anything is decoded
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PILLOW_MODES = (
-    "1",
-    "L",
-    "LA",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-    "HSV",
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ def blank() -> bytes:
     header = struct.pack(">IIBBBBB", _WIDTH, _HEIGHT, 8, 2, 0, 0, 0)  # 8 bits, RGB
     rows = bytes(_HEIGHT * (1 + 3 * _WIDTH))  # each begins with its filter, none
     return (
-        _PNG
+        headers.PNG
         + chunk(b"IHDR", header)
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
@@ -135,7 +118,7 @@ def prepare(chunk: Any, *, resize: bool) -> Prepared:
 
     Args:
         chunk: From `chunks`.
-        resize: Let Pillow bring other sizes and formats to 32 x 32.
+        resize: Bring other sizes to 32 x 32.
     """
     if (
         isinstance(chunk, np.ndarray)
@@ -172,15 +155,19 @@ def prepare(chunk: Any, *, resize: bool) -> Prepared:
 def load(image: Any, *, resize: bool) -> np.ndarray | bytes:
     """One image as uint8 [32, 32, 3], or as the bytes of its PNG or JPEG file.
 
+    A file travels as it is only if every decoder gives its pixels alike; all else is
+    made by the rule of `serving.client.pictures`.
+
     Raises:
         InvalidInput: It cannot be used; the message names file or shape, and the remedy.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _from_file(_read(image), f"{os.fsdecode(image)}: ", resize)
+        return _from_file(pictures.read_file(image), os.fsdecode(image), resize)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _from_file(bytes(image), "", resize)
     if _is_pillow(image):
-        return _from_pillow(image, "", resize)
+        _check_size("", image.size, resize)
+        return _finished(pictures.upright(image))
     return _from_array(image, resize)
 
 
@@ -191,7 +178,7 @@ def _from_array(image: Any, resize: bool) -> np.ndarray:
         return array
     resizable = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
     if resize and resizable and 0 not in array.shape:
-        return _from_pillow(_pillow("").fromarray(array), "", resize)
+        return _finished(pictures.upright(array))
     raise InvalidInput(fault)
 
 
@@ -226,131 +213,34 @@ def _is_pillow(image: Any) -> bool:
     return all(hasattr(image, name) for name in ("mode", "size", "convert", "resize"))
 
 
-def _from_pillow(image: Any, label: str, resize: bool) -> np.ndarray:
-    if image.mode not in _PILLOW_MODES:
+def _from_file(content: bytes, name: str, resize: bool) -> np.ndarray | bytes:
+    label = f"{name}: " if name else ""
+    header = headers.read(content)
+    if header is not None:
+        if header.plain and (header.width, header.height) == (_WIDTH, _HEIGHT):
+            return content
+        _check_size(label, (header.width, header.height), resize)
+    elif len(content) == _WIDTH * _HEIGHT * 3:
         raise InvalidInput(
-            f"{label}mode {image.mode} has no 8-bit colours; convert the image to RGB"
-        )
-    width, height = image.size
-    if (width, height) != (_WIDTH, _HEIGHT):
-        if not resize:
-            raise InvalidInput(_wrong_size(label, width, height))
-        _check_pixels(label, width, height)
-    try:
-        image = image.convert("RGB")
-        if image.size != (_WIDTH, _HEIGHT):
-            # The second argument is Pillow's BOX filter: the mean of each area.
-            box = 4 if width >= _WIDTH and height >= _HEIGHT else 2  # else: bilinear
-            image = image.resize((_WIDTH, _HEIGHT), box)
-        return np.frombuffer(image.tobytes(), np.uint8).reshape(IMAGE_SHAPE)
-    except Exception as error:  # decoders raise many kinds on broken files
-        raise InvalidInput(f"{label}cannot be decoded ({error})") from None
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    shown = os.fsdecode(path)
-    if os.path.isdir(path):
-        raise InvalidInput(f"{shown} is a folder; give the files in it")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InvalidInput(f"{shown} is no regular file")
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MOST_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"{shown}: {reason}") from None
-    if len(content) > MOST_FILE_BYTES:
-        raise InvalidInput(f"{shown} is larger than {MOST_FILE_BYTES >> 20} MiB")
-    return content
-
-
-def _from_file(content: bytes, label: str, resize: bool) -> np.ndarray | bytes:
-    size = encoded_size(content)
-    if size == (_WIDTH, _HEIGHT):
-        return content
-    if not resize:
-        if size is None:
-            raise InvalidInput(_not_an_image(content, label))
-        raise InvalidInput(_wrong_size(label, *size))
-    if size is not None:
-        _check_pixels(label, *size)
-    pillow = _pillow(label)
-    try:
-        image = pillow.open(io.BytesIO(content))
-    except Exception as error:  # UnidentifiedImageError, DecompressionBombError, ...
-        raise InvalidInput(
-            f"{label}cannot be decoded ({type(error).__name__})"
-        ) from None
-    return _from_pillow(image, label, resize)
-
-
-def encoded_size(content: bytes) -> tuple[int, int] | None:
-    """(width, height) from the header of a PNG or JPEG file; None for anything else."""
-    if content.startswith(_PNG):
-        if content[12:16] != b"IHDR" or len(content) < 24:
-            return None
-        return int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
-    if content.startswith(b"\xff\xd8\xff"):
-        return _jpeg_size(content)
-    return None
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Walks the segments to the frame header (ITU-T T.81, B.2.2)."""
-    place = 2
-    while place + 9 <= len(content):
-        if content[place] != 0xFF:
-            return None
-        marker = content[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-            continue
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # stand alone, without a length
-            place += 2
-            continue
-        length = int.from_bytes(content[place + 2 : place + 4])
-        if length < 2 or marker in (0xD9, 0xDA):  # end, or the scan without a frame
-            return None
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height = int.from_bytes(content[place + 5 : place + 7])
-            return int.from_bytes(content[place + 7 : place + 9]), height
-        place += 2 + length
-    return None
-
-
-def _wrong_size(label: str, width: int, height: int) -> str:
-    return (
-        f"{label}the image is {width} x {height}, the model takes {_WIDTH} x {_HEIGHT}; "
-        "resize it, or use resize=True (--resize), which needs Pillow"
-    )
-
-
-def _not_an_image(content: bytes, label: str) -> str:
-    if not content:
-        return f"{label}the file is empty"
-    if len(content) == _WIDTH * _HEIGHT * 3:
-        return (
-            f"{label}{len(content):,} bytes are no PNG or JPEG file; raw pixels are "
+            f"{label}{len(content):,} bytes are no file of a picture; raw pixels are "
             "given as numpy.frombuffer(pixels, 'uint8').reshape(32, 32, 3)"
         )
-    return (
-        f"{label}neither a PNG nor a JPEG file; other formats need resize=True "
-        "(--resize) and Pillow"
-    )
+    picture = pictures.upright(content, name=name)
+    _check_size(label, picture.size, resize)
+    return _finished(picture)
 
 
-def _check_pixels(label: str, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
+def _check_size(label: str, size: tuple[int, int], resize: bool) -> None:
+    if size != (_WIDTH, _HEIGHT) and not resize:
         raise InvalidInput(
-            f"{label}{width} x {height} pixels are more than {MOST_PIXELS:,}"
+            f"{label}the picture has {size[0]} x {size[1]} pixels, the model takes "
+            f"{_WIDTH} x {_HEIGHT}; --resize (in Python resize=True) scales "
+            "its middle square"
         )
 
 
-def _pillow(label: str) -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise InvalidInput(
-            f"{label}resizing needs Pillow: pip install pillow"
-        ) from None
-    return Image
+def _finished(picture: Any) -> np.ndarray:
+    """An upright picture as uint8 [32, 32, 3]."""
+    if picture.size != (_WIDTH, _HEIGHT):
+        picture = pictures.fit(picture, (_WIDTH, _HEIGHT))
+    return np.asarray(picture)

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from serving.client import images as module
 from serving.client.answers import OUTPUTS
 from serving.client.errors import InvalidInput
 from tests.serving.client.official import random_images, write_png
+from tests.serving.pictures import encoded, exif, shrunk
 from trainer import features
 
 PIXELS = random_images(1)[0]
-
-
-def encoded(array: np.ndarray, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def test_names_are_those_of_the_exported_model():
@@ -46,7 +36,7 @@ def test_names_are_those_of_the_exported_model():
         PIXELS,
         np.asfortranarray(PIXELS),
         Image.fromarray(PIXELS),
-        Image.fromarray(PIXELS).convert("RGBA"),
+        Image.fromarray(PIXELS).convert("RGBA"),  # opaque
     ],
     ids=["array", "fortran", "pillow", "alpha"],
 )
@@ -82,37 +72,9 @@ def test_files_of_the_right_size_travel_as_they_are(tmp_path: Path, kind: str):
         assert module.load(given_as, resize=False) == content
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"progressive": True},
-        {"quality": 1},
-        {"exif": b"Exif\0\0" + bytes(5000)},
-        {"comment": b"\xff\xc0" * 100, "restart_marker_blocks": 2},
-        {"subsampling": 2, "optimize": True},
-    ],
+WRONG_SIZE = (
+    r"has 7 x 9 pixels, the model takes 32 x 32; --resize \(in Python resize=True"
 )
-@pytest.mark.parametrize("shape", [(32, 32, 3), (17, 300, 3), (300, 17)])
-def test_jpeg_headers_say_the_size(options, shape):
-    array = np.zeros(shape, np.uint8)
-    found = module.encoded_size(encoded(array, "jpeg", **options))
-    assert found == (shape[1], shape[0])
-
-
-@given(
-    content=st.binary(max_size=300), begin=st.sampled_from([b"\xff\xd8\xff", b"\x89P"])
-)
-@settings(max_examples=200, deadline=None)
-def test_no_header_is_too_broken(content, begin):
-    found = module.encoded_size(begin + content)
-    assert found is None or all(0 <= side < 2**32 for side in found)
-
-
-@given(length=st.integers(0, 1200))
-@settings(max_examples=50, deadline=None)
-def test_cut_jpegs_give_the_size_or_nothing(length):
-    content = encoded(PIXELS, "jpeg")
-    assert module.encoded_size(content[:length]) in (None, (32, 32))
 
 
 @pytest.mark.parametrize(
@@ -124,15 +86,14 @@ def test_cut_jpegs_give_the_size_or_nothing(length):
         (np.zeros((32, 32, 3), "S3"), "no image"),
         (b"", "empty"),
         (PIXELS.tobytes(), "frombuffer"),
-        (b"GIF89a" + bytes(30), "neither a PNG nor a JPEG"),
-        (encoded(np.zeros((9, 7, 3), np.uint8), "png"), "is 7 x 9, the model takes"),
-        (Image.new("RGB", (7, 9)), "is 7 x 9"),
+        (encoded(np.zeros((9, 7, 3), np.uint8), "png"), WRONG_SIZE),
+        (encoded(np.zeros((9, 7, 3), np.uint8), "webp"), WRONG_SIZE),
+        (Image.new("RGB", (7, 9)), WRONG_SIZE),
         (Image.new("F", (32, 32)), "mode F"),
-        (Image.new("I;16", (32, 32)), "mode I;16"),
         ("/nowhere/cat.png", "/nowhere/cat.png: No such file"),
         ("a\0b", "null"),
         (os.devnull, "no regular file"),
-        ("/", "is a folder"),
+        ("/", "a folder"),
         (None, "no image|shape"),
         (3.5, "shape"),
         ({"a": 1}, "no image|shape"),
@@ -163,29 +124,28 @@ def test_resizing_takes_other_sizes_and_formats(tmp_path: Path):
         encoded(large, "webp", lossless=True),
         write_png(tmp_path / "large.png", large),
     ):
-        np.testing.assert_array_equal(module.load(image, resize=True), PIXELS)
+        found = module.load(image, resize=True)
+        assert np.abs(found - shrunk(large, 32).round()).max() <= 1
     small = module.load(PIXELS[:8, :8], resize=True)
     assert isinstance(small, np.ndarray) and small.shape == (32, 32, 3)
 
 
-def test_bombs_are_refused_before_decoding():
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = zlib.crc32(kind + content)
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-        )
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
-    with pytest.raises(InvalidInput, match="100000 x 100000 pixels are more than"):
-        module.load(bomb, resize=True)
-
-
-@pytest.mark.parametrize("cut", [30, 60, 200, -500])
-def test_broken_files_are_refused_when_decoded_here(cut: int):
-    content = encoded(PIXELS.repeat(2, axis=0), "png")[:cut]
-    with pytest.raises(InvalidInput):
-        module.load(content, resize=True)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("png", {"transparency": 3}),
+        ("png", {"exif": exif(6)}),
+        ("jpeg", {"exif": exif(3)}),
+        ("webp", {"lossless": True}),
+    ],
+)
+def test_files_that_decoders_read_differently_are_sent_as_pixels(kind, options):
+    """tf.io.decode_image drops alpha, turns nothing, knows no WebP; the rule decides."""
+    image = Image.fromarray(PIXELS)
+    if "transparency" in options:
+        image = image.quantize(16)
+    found = module.load(encoded(image, kind, **options), resize=False)
+    assert isinstance(found, np.ndarray) and found.shape == (32, 32, 3)
 
 
 def test_without_pillow_resizing_says_what_to_install(monkeypatch):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ from serving.client.classifier import Classifier
 from serving.client.configured import DEFAULT_ADDRESS, DEFAULT_MODEL
 from serving.client.errors import InvalidInput, NotFound, ServingError, Unavailable
 from serving.client.options import TLS, Retry, Timeouts, parse_address
+from serving.client.probe import speaks_tls
 
 PROGRAM = "python -m serving.client"
 
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):  # names of files may be anything
         sys.stdout.reconfigure(errors="backslashreplace")
+    # Pillow's, of pictures that are refused here in a sentence.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     try:
         with _classifier(options) as classifier:
             done = options.run(classifier, options)
@@ -35,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return done
     except ServingError as error:
         sys.stderr.write(f"{PROGRAM}: {error}{_remedy(error, options)}\n")
+        if options.verbose and error.details:
+            sys.stderr.write(f"{error.details}\n")
         return 2 if isinstance(error, InvalidInput) and not error.address else 3
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -54,15 +61,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _remedy(error: ServingError, options: argparse.Namespace) -> str:
+    """What to do about an error, to stand after its sentence."""
     if isinstance(error, Unavailable):
-        flag = "rest_api_port" if options.server.startswith("http") else "port"
-        return (
-            f". Is a server running there? `python -m serving.server --{flag}=...` "
-            "starts one; --server names another address"
-        )
+        return _unavailable(error, options)
     if isinstance(error, NotFound):
-        return ". --model names the model"
+        return _not_found(options)
     return ""
+
+
+def _unavailable(error: Unavailable, options: argparse.Namespace) -> str:
+    address = parse_address(options.server)
+    rest = address.transport == "rest"
+    encrypted = address.secure or options.tls
+    if not encrypted and speaks_tls(address):
+        flag = f"https{options.server[len('http') :]}" if rest else "--tls"
+        return f". The port speaks TLS: ask with {flag}; --ca names its authority"
+    for reason, remedy in _REMEDIES.items():
+        if reason in error.message:
+            return remedy
+    flag = "rest_api_port" if rest else "port"
+    return (
+        f". Is a server running there? `python -m serving.server --{flag}=...` "
+        "starts one; --server names another address"
+    )
+
+
+# By a part of the sentences of serving.client.errors; what they say themselves needs none.
+_REMEDIES = {
+    "certificate": ". --ca names authorities to trust, --server_name the name to expect",
+    "does not speak TLS": ". Ask without --tls, or by http:// or grpc://",
+    "does not speak gRPC": "",
+}
+
+
+def _not_found(options: argparse.Namespace) -> str:
+    if options.version is None:
+        return ". --model names the model"
+    every = argparse.Namespace(**vars(options) | {"version": None, "attempts": 1})
+    try:
+        with _classifier(every) as classifier:
+            found = classifier.status()
+    except ServingError:  # not the model, either
+        return ". --model names the model"
+    available = [str(entry.version) for entry in found if entry.state == "AVAILABLE"]
+    if not available:
+        return ". No version of this model is available now"
+    return f". --version takes one that is available: {', '.join(available)}"
 
 
 def _classifier(options: argparse.Namespace) -> Classifier:
@@ -129,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
         "--json", metavar="FILE", help="the same with all probabilities; -: stdout"
     )
     predict.add_argument(
-        "--resize", action="store_true", help="bring other sizes to 32 x 32 (Pillow)"
+        "--resize",
+        action="store_true",
+        help="make pictures of other sizes 32 x 32: the middle square (needs Pillow)",
     )
     _add_load(predict, batch_size=128)
     add("status", commands.status, "show the model's versions and their states")
@@ -202,6 +248,12 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument(
         "--token_file", metavar="FILE", help="its content is sent as Bearer token"
     )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show all that a server says of an error",
+    )
     group.add_argument("--tls", action="store_true", help="encrypt (gRPC)")
     group.add_argument("--ca", metavar="FILE", help="PEM: authorities to trust")
     group.add_argument("--certificate", metavar="FILE", help="PEM: the client's own")
@@ -216,4 +268,6 @@ if __name__ == "__main__":
     # Python has none where the shell closed them (>&-).
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
+    # gRPC's own lines about what is said here in a sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(main())

@@ -188,8 +188,10 @@ def _refused(error: InvalidInput, image: Any) -> InvalidInput:
     """What the server says of one image, with its path."""
     if not isinstance(image, (str, os.PathLike)):
         return error
-    text = f"{os.fsdecode(image)}: {error.message}"
-    return InvalidInput(text, code=error.code, address=error.address)
+    text = f"{os.fsdecode(image)}: the server refuses it: {error.message}"
+    return InvalidInput(
+        text, code=error.code, address=error.address, details=error.details
+    )
 
 
 def _probe() -> Request:

@@ -28,15 +28,16 @@ from serving.client.errors import (
     Unavailable,
 )
 from serving.client.options import check_seconds
+from serving.client.pictures import ENDINGS
 from serving.client.progress import progress
 from serving.client.results import Prediction, Tensor, VersionStatus
 
 DONE, SOME_FAILED = 0, 1
 
-_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
-_OTHER_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # with --resize
 _SHOWN_ROWS = 20
+_HAS_ALL = "--csv FILE or --json FILE has all"
 _COLUMNS = ("file", "label", "class_name", "probability", "model_version", "error")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # begin one in spreadsheets
 _TOO_SHORT = 0.05  # seconds in which no answer need come
 _WARM_UP = 3  # requests of each worker before a measurement
 
@@ -45,7 +46,7 @@ def predict(classifier: Classifier, options: argparse.Namespace) -> int:
     """Classifies files and folders; broken images are named and do not stop the rest."""
     if options.csv and options.json and _same_file(options.csv, options.json):
         raise InvalidInput(f"--csv and --json cannot both be written to {options.csv}")
-    files = list(_files(options.paths, options.resize))
+    files = list(_files(options.paths))
     quiet = "-" in (options.csv, options.json)
     shown: list[dict[str, Any]] = []
     classes: collections.Counter[str] = collections.Counter()
@@ -65,15 +66,20 @@ def predict(classifier: Classifier, options: argparse.Namespace) -> int:
             for sink in sinks:
                 sink(row)
             advance(1)
-            if row["error"]:
+            if isinstance(result, ServingError):
                 failed += 1
-                _complain(f"unreadable: {file}: {row['error']}")
+                if failed <= _SHOWN_ROWS:
+                    _complain(f"not classified: {file}: {row['error']}")
+                    if options.verbose and result.details:
+                        _complain(f"  {' '.join(result.details.split())}")
             else:
                 classes[row["class_name"]] += 1
                 versions.add(row["model_version"])
                 if len(shown) < _SHOWN_ROWS:
                     shown.append(row)
     seconds = time.monotonic() - began
+    if failed > _SHOWN_ROWS:
+        _complain(f"and {failed - _SHOWN_ROWS:,} more; {_HAS_ALL}")
     if not quiet:
         _show_predictions(shown, classes)
     good = len(files) - failed
@@ -229,7 +235,7 @@ def _figures(
     return figures
 
 
-def _files(paths: Iterable[str], resize: bool) -> Iterator[str]:
+def _files(paths: Iterable[str]) -> Iterator[str]:
     """Files as given, and all images below folders, in order of their names.
 
     Raises:
@@ -240,7 +246,6 @@ def _files(paths: Iterable[str], resize: bool) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise InvalidInput(f"{error.filename}: {error.strerror}")
 
-    endings = _IMAGE_ENDINGS + (_OTHER_ENDINGS if resize else ())
     for path in paths:
         if not os.path.isdir(path):
             yield path
@@ -249,12 +254,12 @@ def _files(paths: Iterable[str], resize: bool) -> Iterator[str]:
         for folder, folders, names in os.walk(path, onerror=refuse):
             folders.sort()
             for name in sorted(names):
-                if name.lower().endswith(endings) and not name.startswith("."):
+                if name.lower().endswith(ENDINGS) and not name.startswith("."):
                     empty = False
                     yield os.path.join(folder, name)
         if empty:
             raise InvalidInput(
-                f"{path}: no image in this folder ({', '.join(endings)})"
+                f"{path}: no image in this folder ({', '.join(ENDINGS)})"
             )
 
 
@@ -276,9 +281,34 @@ def _row(file: str, result: Prediction | ServingError) -> dict[str, Any]:
 @contextlib.contextmanager
 def _csv(path: str, *, alone: bool) -> Iterator[Any]:
     with _output(path, alone=alone) as file:
-        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer: csv.DictWriter[str] = csv.DictWriter(
+            file, _COLUMNS, extrasaction="ignore"
+        )
         writer.writeheader()
-        yield writer.writerow
+        yield lambda row: writer.writerow(_harmless(row))
+
+
+def _harmless(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which no spreadsheet finds a formula (OWASP, CSV Injection).
+
+    A path stays the same file: `./` before one that is relative. Other texts get an
+    apostrophe, which spreadsheets do not show; numbers are none.
+    """
+    found = dict(row)
+    if row["file"].startswith(_FORMULA):
+        found["file"] = os.path.join(os.curdir, row["file"])
+    for name in ("class_name", "error"):
+        if row[name] and row[name].startswith(_FORMULA) and not _is_number(row[name]):
+            found[name] = f"'{row[name]}"
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -360,7 +390,7 @@ def _show_predictions(
         _write(_table(("file", "class", "probability"), rows))
     hidden = classes.total() - len(shown)
     if hidden > 0:
-        _write([f"and {hidden:,} more; --csv FILE or --json FILE has all", ""])
+        _write([f"and {hidden:,} more; {_HAS_ALL}", ""])
         counts = [(name, f"{count:,}") for name, count in classes.most_common()]
         _write(_table(("class", "images"), counts))
 

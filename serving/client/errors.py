@@ -13,11 +13,14 @@
     ├── InvalidResponse    the answer is not what the protocol promises
     └── ServerFault        the server failed on its side
 
-Every error has `code`, gRPC's name of the status (also over REST), and `address`, the
-server that was asked (empty for errors found before asking).
+Every error has `code`, gRPC's name of the status (also over REST), `address`, the
+server that was asked (empty for errors found before asking), and `details`, the whole
+text of the server or the transport.
 """
 
 from __future__ import annotations
+
+import re
 
 
 class ServingError(Exception):
@@ -25,12 +28,27 @@ class ServingError(Exception):
 
     code = "UNKNOWN"
 
-    def __init__(self, message: str, *, code: str | None = None, address: str = ""):
-        """Args: message: For a person. code: gRPC's name. address: Who was asked."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        address: str = "",
+        details: str = "",
+    ):
+        """Makes an error.
+
+        Args:
+            message: For a person.
+            code: gRPC's name of the status.
+            address: Who was asked.
+            details: What the server or the transport said, as it came.
+        """
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.address = address
+        self.details = details
 
 
 class InvalidInput(ServingError):
@@ -141,6 +159,18 @@ CODE_BY_HTTP = {
 }
 
 _LONGEST = 600  # characters of a server's text that are worth showing
+_READ = 10_000  # characters of it in which they are looked for
+
+# What TensorFlow adds to an error's text for those who know the graph.
+_GRAPH = re.compile(
+    r"\{\{(function_)?node [^}]*\}\}"  # names of functions and nodes
+    r"|\[\[(\{\{.*?|[A-Za-z_][\w/.-]*)\]\]|\[Op:\w+\]"  # where the error passed
+    r"|^Graph execution error:"
+    r"|^\d+ root error\(s\) found\.\s*\(0\) [A-Z_]+:|\s\(1\) [A-Z_]+:.*"  # all the same
+    r"|(Detected at node|Errors may have originated from|Stack trace for op) .*",
+    re.DOTALL,
+)
+_ASSERTION = re.compile(r"assertion failed: \[(.*?)\]( \[.*)?", re.DOTALL)
 
 
 def from_status(code: str, details: str, address: str) -> ServingError:
@@ -148,10 +178,13 @@ def from_status(code: str, details: str, address: str) -> ServingError:
 
     Args:
         code: gRPC's name of the status; an unknown name becomes a ServerFault.
-        details: Its text; shortened and without control characters in the message.
+        details: Its text; the message has the part for people, in one line.
         address: The server that was asked.
     """
-    text = "".join(c if c.isprintable() else " " for c in details).strip()
+    start = details[:_READ]
+    text = _one_line(_GRAPH.sub(" ", start)) or _one_line(start)
+    if assertion := _ASSERTION.fullmatch(text):
+        text = assertion[1]
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "…"
     if "larger than max" in text and code == "RESOURCE_EXHAUSTED":
@@ -160,14 +193,23 @@ def from_status(code: str, details: str, address: str) -> ServingError:
             f"a message is too large ({text}); choose a smaller batch_size",
             code=code,
             address=address,
+            details=details,
         )
     if code == "UNAVAILABLE":
         text = f"no answer from {address} ({_reason(text)})"
     elif code == "DEADLINE_EXCEEDED":
         text = f"no answer from {address} in time"
     return BY_CODE.get(code, ServerFault)(
-        text or f"{address} answered {code}", code=code, address=address
+        text or f"{address} answered {code}",
+        code=code,
+        address=address,
+        details=details,
     )
+
+
+def _one_line(text: str) -> str:
+    """Without control characters, and with single spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 # gRPC's and OpenSSL's texts are long chains; these parts of them say what is wrong.
@@ -183,6 +225,8 @@ _REASONS = {
     "ostname mismatch": "its certificate is not for this name",
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted, or not for this name",
     "timed out before receiving": "it takes connections and says nothing",
+    "Socket closed": "it ends the connection",
+    "Connection reset": "it ends the connection",
 }
 
 

@@ -70,6 +70,11 @@ def write_png(path: Path, image: np.ndarray) -> Path:
     return path
 
 
+def damaged(content: bytes) -> bytes:
+    """A PNG of random pixels with whole chunks: only its decoder sees what is wrong."""
+    return content[:300] + bytes(100) + content[400:]
+
+
 def start_server(socket: Path, credentials: Any = None) -> tuple[Any, Backend]:
     import grpc
     import tensorflow as tf

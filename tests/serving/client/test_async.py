@@ -21,6 +21,7 @@ from serving.client import (
 )
 from tests.serving.client.official import (
     Backend,
+    damaged,
     expected_label,
     random_images,
     write_png,
@@ -169,8 +170,9 @@ def test_closing_ends_calls_under_way(backend):
 
 def test_one_bad_file_among_many_is_named(backend, tmp_path):
     paths = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(9)]
-    paths[6].write_bytes(paths[6].read_bytes()[:300])
-    with pytest.raises(InvalidInput, match="6.png: Invalid PNG") as caught:
+    paths[6].write_bytes(damaged(paths[6].read_bytes()))
+    refused = "6.png: the server refuses it: Invalid PNG data"
+    with pytest.raises(InvalidInput, match=refused) as caught:
         run(backend, lambda c: c.classify(paths))
     assert caught.value.__notes__ == ["image 6 of the call, from 0"]
 

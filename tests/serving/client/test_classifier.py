@@ -38,6 +38,7 @@ from serving.client.results import VersionStatus
 from tests.serving.client.official import (
     CLASSES,
     Backend,
+    damaged,
     expected_label,
     expected_probabilities,
     random_images,
@@ -160,9 +161,9 @@ def test_bad_images_are_raised_with_their_place(classifier):
 
 def test_bad_images_can_be_returned_instead(backend, tmp_path: Path):
     good = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(20)]
-    cut = good[0].read_bytes()[:300]  # its header is whole: only the server can tell
+    bad = damaged(good[0].read_bytes())
     mixed: list = list(good)
-    mixed[3], mixed[11], mixed[12], mixed[19] = cut, cut, "missing.png", b"text"
+    mixed[3], mixed[11], mixed[12], mixed[19] = bad, bad, "missing.png", b"text"
     with Classifier(backend.address, batch_size=8) as classifier:
         results = classifier.classify(mixed, return_errors=True)
     for place, result in enumerate(results):
@@ -230,8 +231,9 @@ def test_a_request_refused_for_itself_is_not_taken_apart(
 def test_one_bad_file_among_many_is_named(backend, classifier, tmp_path):
     paths = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(9)]
     for bad in (3, 6):
-        paths[bad].write_bytes(paths[bad].read_bytes()[:300])
-    with pytest.raises(InvalidInput, match="3.png: Invalid PNG") as caught:
+        paths[bad].write_bytes(damaged(paths[bad].read_bytes()))
+    refused = "3.png: the server refuses it: Invalid PNG data"
+    with pytest.raises(InvalidInput, match=refused) as caught:
         classifier.classify(paths)
     assert caught.value.__notes__ == ["image 3 of the call, from 0"]
     found = classifier.classify(paths, return_errors=True)

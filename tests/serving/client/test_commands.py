@@ -19,7 +19,15 @@ import pytest
 from PIL import Image
 
 from serving.client.__main__ import main
-from tests.serving.client.official import CLASSES, expected_label, random_images
+from serving.client.options import Address, parse_address
+from serving.client.probe import speaks_tls
+from tests.serving.client.official import (
+    CLASSES,
+    damaged,
+    expected_label,
+    random_images,
+    start_server,
+)
 from tests.serving.client.test_classifier import refused_port
 
 pytestmark = pytest.mark.tf
@@ -30,7 +38,7 @@ IMAGES = random_images(200)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """200 images, among them folders, and seven files that are no image of 32 x 32."""
+    """200 images, among them folders, and eight files that are no image of 32 x 32."""
     folder = tmp_path_factory.mktemp("images")
     for index, image in enumerate(IMAGES):
         place = folder / f"part{index % 3}"
@@ -40,6 +48,7 @@ def folder(tmp_path_factory) -> Path:
     broken.mkdir()
     whole = (folder / "part0" / "000.png").read_bytes()
     (broken / "cut.png").write_bytes(whole[:300])
+    (broken / "damaged.png").write_bytes(damaged(whole))
     (broken / "empty.jpg").touch()
     (broken / "text.jpeg").write_text("hello")
     Image.new("RGB", (7, 9)).save(broken / "small.png")
@@ -51,7 +60,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-BROKEN = 7
+BROKEN = 8
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -91,12 +100,18 @@ def test_a_folder_becomes_csv_and_json(backend, folder, tmp_path, capsys):
             assert values.max() == np.float32(0.91)
     shown, said = capsys.readouterr()
     assert "and 180 more" in shown
-    for name in ("cut.png: Invalid PNG", "empty.jpg: the file is empty",
-                 "text.jpeg: neither", "small.png: the image is 7 x 9",
-                 "dangling.png: No such file", "pipe.png is no regular file"):  # fmt: skip
+    for name in (
+        "cut.png: the PNG file is cut short",
+        "damaged.png: the server refuses it: Invalid PNG data",
+        "empty.jpg: the file is empty",
+        "text.jpeg: no PNG, JPEG, WebP, GIF, BMP or TIFF file",
+        "small.png: the picture has 7 x 9 pixels",
+        "dangling.png: No such file",
+        "pipe.png: no regular file",
+    ):
         assert name in said, name
     assert "\x1b" not in said and "\x1b" not in shown
-    assert "200 of 207 images classified" in said and "by version 7" in said
+    assert "200 of 208 images classified" in said and "by version 7" in said
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -107,6 +122,63 @@ def test_few_images_are_a_table(backend, folder, capsys):
     lines = shown.splitlines()
     assert lines[0].split() == ["file", "class", "probability"]
     assert len(lines) == 4 and all("91.0%" in line for line in lines[1:])
+
+
+def test_names_of_files_are_no_formulas(backend, tmp_path, monkeypatch, capsys):
+    """As OWASP's page on CSV injection has them; each cell still names its file."""
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "+1.png", "-1.png", "@a.png", "\ta.png", "plain.png"]
+    for name in names:
+        Image.fromarray(IMAGES[0]).save(name)
+    arguments = ["predict", "--server", backend.address, "--csv", "out.csv"]
+    assert main([*arguments, "--json", "out.json", "--", *names]) == 0
+    cells = [row["file"] for row in rows_of(tmp_path / "out.csv")]
+    assert not any(cell.startswith(tuple("=+-@\t\r\n")) for cell in cells)
+    assert cells[-1] == "plain.png"
+    assert all(os.path.samefile(*pair) for pair in zip(cells, names, strict=True))
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [entry["file"] for entry in found] == names
+
+
+def test_names_of_classes_are_no_formulas(backend, folder, tmp_path, monkeypatch):
+    classes = ["=1+1", "-1", "+cat", "@dog", "plain", "5", "6", "7", "8", "9"]
+    monkeypatch.setattr("tests.serving.client.official.CLASSES", classes)
+    table = tmp_path / "out.csv"
+    arguments = ["predict", str(folder / "part0"), "--server", backend.address]
+    assert main([*arguments, "--csv", str(table)]) == 0
+    shown = {int(row["label"]): row["class_name"] for row in rows_of(table)}
+    assert shown == dict(
+        enumerate(["'=1+1", "-1", "'+cat", "'@dog", "plain", "5", "6", "7", "8", "9"])
+    )
+
+
+def test_many_unusable_images_are_counted(backend, tmp_path, capsys):
+    for index in range(33):
+        (tmp_path / f"{index}.png").touch()
+    assert main(["predict", str(tmp_path), "--server", backend.address]) == 1
+    said = capsys.readouterr().err
+    assert said.count("not classified: ") == 20
+    assert "and 13 more; --csv FILE or --json FILE has all" in said
+
+
+def test_inner_parts_of_a_graph_are_shown_on_request(backend, folder, tmp_path, capsys):
+    import grpc
+
+    text = (
+        "{{function_node __inference_f_12}} assertion failed: [32 x 32 is needed] "
+        "[Condition x == y did not hold element-wise:] [x = ] [7 9 3]\n"
+        "\t [[{{node map/while/Assert}}]]\n\t [[StatefulPartitionedCall/map]]"
+    )
+    image = str(folder / "part0" / "000.png")
+    arguments = ["predict", image, "--server", backend.address]
+    for more in ([], ["-v"]):
+        backend.failures = [(grpc.StatusCode.INVALID_ARGUMENT, text)]
+        table = tmp_path / "out.csv"
+        assert main([*arguments, "--csv", str(table), *more]) == 1
+        (row,) = rows_of(table)
+        assert row["error"] == "the server refuses it: 32 x 32 is needed"
+        said = capsys.readouterr().err
+        assert ("{{function_node __inference_f_12}}" in said) == bool(more)
 
 
 def test_json_on_stdout_is_all_there_is(backend, folder, capsys):
@@ -130,7 +202,9 @@ def test_a_failing_server_leaves_no_half_file(backend, folder, tmp_path, capsys)
     arguments = ["predict", str(folder), "--csv", str(table)]
     assert main([*arguments, "--server", backend.address]) == 3
     assert list(tmp_path.iterdir()) == []
-    (line,) = [e for e in capsys.readouterr().err.splitlines() if "unreadable" not in e]
+    (line,) = [
+        e for e in capsys.readouterr().err.splitlines() if "not classified" not in e
+    ]
     assert line == "python -m serving.client: out of order"
 
 
@@ -224,6 +298,16 @@ def test_watching_survives_the_server(tmp_path, capsys):
         ),
         (["watch", "--interval", "inf"], 2, "seconds above 0"),
         (["status", "--model", "other", "--server", "{server}"], 3, "--model names"),
+        (
+            ["status", "--version", "9", "--server", "{server}"],
+            3,
+            "Specific(cifar, 9). --version takes one that is available: 7\n",
+        ),
+        (
+            ["status", "--version", "9", "--model", "other", "--server", "{server}"],
+            3,
+            "--model names",
+        ),
         (["bench", "--requests", "0", "--server", "{server}"], 2, "at least 1"),
         (
             ["status", "--server", "{nobody}", "--attempts", "1"],
@@ -433,3 +517,46 @@ def test_interrupting_a_measurement_ends_it(backend):
     process = start("bench", "--requests", "100000", "--server", backend.address)
     assert stop(process, signal.SIGINT, backend, 20) == "interrupted\n"
     assert process.returncode == 130
+
+
+def test_a_port_that_speaks_tls_is_named_as_one(tmp_path, certificates, capsys):
+    import grpc
+
+    credentials = grpc.ssl_server_credentials(
+        [(certificates.key.read_bytes(), certificates.certificate.read_bytes())]
+    )
+    server, backend = start_server(tmp_path / "s", credentials)
+    once = ["--attempts", "1"]
+    try:
+        for address, remedy in (
+            (backend.address, "The port speaks TLS: ask with --tls"),
+            (f"http://{backend.address}", f"ask with https://{backend.address};"),
+            (f"grpcs://{backend.address}", "--ca names authorities to trust"),
+        ):
+            assert main(["status", "--server", address, *once]) == 3
+            said = capsys.readouterr().err
+            assert remedy in said and "Is a server running there" not in said
+            assert said.count("\n") == 1
+    finally:
+        server.stop(None)
+
+
+def test_tls_towards_a_port_without_it(backend, capsys):
+    arguments = ["status", "--tls", "--server", backend.address, "--attempts", "1"]
+    assert main(arguments) == 3
+    assert "it does not speak TLS). Ask without --tls" in capsys.readouterr().err
+
+
+def test_a_port_that_says_nothing_is_not_asked_for_long(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        assert not speaks_tls(parse_address(address))
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:/run/x", "dns:///", "localhost:0", "[::1]:1", "dns:localhost:1"]
+)
+def test_what_cannot_be_asked_speaks_no_tls(address):
+    assert not speaks_tls(Address("grpc", address, secure=False, text=address))

@@ -93,7 +93,8 @@ class Servable(tf.Module):
             right_size = tf.debugging.assert_equal(
                 tf.shape(image),
                 list(features.IMAGE_SHAPE),
-                message="encoded_images takes PNG or JPEG files of 32 x 32 pixels",
+                message="encoded_images takes finished PNG or JPEG files of 32 x 32 "
+                "pixels; the client resizes others (--resize)",
             )
             with tf.control_dependencies([right_size]):
                 image = tf.identity(image)

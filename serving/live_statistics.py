@@ -1,38 +1,40 @@
-"""Compares what the server was asked with what the model was trained on.
+"""Compares what the server was asked with what the model that answered was trained on.
 
     python -m serving.live_statistics --request_log_dir DIR [--pipeline_output output]
         [--model NAME] [--version N]
 
 Raw pixels have no statistics worth comparing: TFDV sees one string of 3,072 bytes per
-image. So images of both sides, from the request log and from the run's Examples, become
-the numbers that the pipeline's own checks use (brightness, contrast, ...), and live
-predictions stand beside training labels. TFDV measures the distances: the Jensen-Shannon
-divergence of numbers, the L-infinity norm of classes. One is drift if it exceeds its
-threshold and chance does not explain it (components/example_validator/invariants.py).
+image. So images of both sides, from the request log and from the Examples that the version
+was trained on, become the numbers that the pipeline's own checks use (brightness,
+contrast, ...), and the classes of its live answers stand beside those of its answers to
+the eval images: true labels would show its errors as drift. TFDV measures the distances:
+the Jensen-Shannon divergence of numbers, the L-infinity norm of classes. One is drift if
+it exceeds its threshold and chance does not explain it
+(components/example_validator/invariants.py).
 
-A log holds all models of its server; one of them is compared, in all its versions unless
-one is named. A record that cannot be used is skipped and counted, whatever is wrong with it.
+A log holds all models of its server, and their versions: one model is compared, each
+version with its own training (serving/live_lineage.py). A record that cannot be used is
+skipped and counted, whatever is wrong with it; so is a version that cannot be compared,
+unless no other can.
 
 Exit status: 0 no drift, 1 drift, 2 nothing to compare or a failure.
-
-such low-level image statistics as drift signals too.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from components.example_validator import image_statistics, invariants
+from serving.live_lineage import NothingToCompare, origin
 from serving.server import images as headers
 from serving.server import request_log
 from trainer import features
@@ -53,17 +55,6 @@ WORDS = {
 _MOST_PIXELS = 1 << 20
 
 
-class NothingToCompare(Exception):
-    """One side is missing; the message says which, and what to do."""
-
-
-class Live(NamedTuple):
-    """What was asked of one model."""
-
-    table: dict[str, np.ndarray]  # as `training_table`
-    origin: str  # " of cifar, version 3," if the log has others as well, else ""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the comparison and returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -77,13 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--model", help="the model's name; needed if the log has several"
     )
     parser.add_argument(
-        "--version", type=int, help="one of its versions instead of all"
+        "--version", type=int, help="one of its versions instead of each"
     )
     parser.add_argument(
-        "--pipeline_output", default="output", help="a run's output folder"
-    )
-    parser.add_argument(
-        "--training_examples", help="a folder of Examples instead of that run's newest"
+        "--pipeline_output",
+        default="output",
+        help="the output folder of the runs that published the versions",
     )
     parser.add_argument(
         "--most_divergence", type=float, default=0.1,
@@ -100,119 +90,114 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--most", type=int, default=20_000, help="images used of either side"
     )
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # "3": on machines without a GPU, TensorFlow calls that an error.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        training_folder = options.training_examples or newest_examples(
-            options.pipeline_output
-        )
-        live, origin = live_table(
-            options.request_log_dir, options.most, options.model, options.version
-        )
-        names = class_names(options.pipeline_output)
-        training = training_table(training_folder, names, options.most)
-        for side, table in (("live", live), ("training", training)):
-            if len(table[CLASS]) < options.fewest:
-                raise NothingToCompare(
-                    f"There are {len(table[CLASS])} {side} images, but a comparison "
-                    f"needs {options.fewest}: wait for more, or pass --fewest."
-                )
-        distances = compare(
-            training, live, options.most_divergence, options.most_class_change
-        )
-        sys.stdout.write(report(distances, training, live, origin))
+        return _run(options)
     except (NothingToCompare, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 2
     except Exception:  # which would end with 1, and that says drift
         traceback.print_exc()
         return 2
-    return int(any(distance.violated for distance in distances))
 
 
-def newest_examples(pipeline_output: str) -> str:
-    """The newest Examples artifact of a run's output folder."""
-    base = Path(pipeline_output) / "artifacts" / "CifarExampleGen" / "examples"
-    numbers = [path for path in base.glob("*") if path.name.isdigit()]
-    if not numbers:
-        raise NothingToCompare(
-            f"{base} holds no training examples: pass the output folder of a run as "
-            "--pipeline_output."
+def _run(options: argparse.Namespace) -> int:
+    """Compares each version; returns the exit status."""
+    model, tables = live_tables(
+        options.request_log_dir, options.most, options.model, options.version
+    )
+    measured: dict[Path, dict[str, np.ndarray]] = {}
+    drift, compared = False, False
+    for version, live in sorted(tables.items()):
+        named = f"{model}, version {version},"
+        try:
+            examples, answers = origin(options.pipeline_output, model, version)
+            if examples not in measured:
+                measured[examples] = training_table(examples, options.most)
+            training = measured[examples] | {CLASS: answers}
+            _check_enough(live, training, named, options.fewest)
+        except NothingToCompare as problem:
+            sys.stderr.write(f"{problem}\n")
+            continue
+        distances = compare(
+            training, live, options.most_divergence, options.most_class_change
         )
-    return str(max(numbers, key=lambda path: int(path.name)))
+        sys.stdout.write(report(distances, training, live, named))
+        compared = True
+        drift = drift or any(distance.violated for distance in distances)
+    return int(drift) if compared else 2
 
 
-def class_names(pipeline_output: str) -> list[str]:
-    """Class names in label order from the newest pushed model; [] if there is none."""
-    found = list(Path(pipeline_output).glob("serving/*/*/assets.extra/run.json"))
-    if not found:
-        return []
-    newest = max(found, key=lambda path: path.stat().st_mtime)
-    try:
-        return json.loads(newest.read_text()).get("class_names", [])
-    except (ValueError, AttributeError) as problem:
-        raise NothingToCompare(f"{newest} is not a run's JSON: {problem}") from problem
+def _check_enough(
+    live: Mapping[str, np.ndarray],
+    training: Mapping[str, np.ndarray],
+    named: str,
+    fewest: int,
+) -> None:
+    for what, table, column in (
+        ("live", live, CLASS),
+        ("training", training, image_statistics.BRIGHTNESS),
+        ("eval", training, CLASS),
+    ):
+        if len(table[column]) < fewest:
+            raise NothingToCompare(
+                f"There are {len(table[column])} {what} images of {named} but a "
+                f"comparison needs {fewest}: wait for more, or pass --fewest."
+            )
 
 
-def training_table(
-    examples: str, names: Sequence[str], most: int
-) -> dict[str, np.ndarray]:
-    """The measured training split: a column per number, and the labels' names.
+def training_table(examples: Path, most: int) -> dict[str, np.ndarray]:
+    """The measured images of the training split: a column per number.
 
     Raises:
-        NothingToCompare: There is none, or it is damaged.
+        NothingToCompare: There are none, or they are damaged.
     """
     paths = sorted(Path(examples, f"Split-{features.TRAIN}").glob("data_tfrecord-*"))
     if not paths:
         raise NothingToCompare(f"{examples} has no files of the training split.")
     try:
-        images, labels = _training_examples(paths, names, most)
-        pixels = np.frombuffer(b"".join(images), np.uint8)
+        pixels = np.frombuffer(b"".join(_training_images(paths, most)), np.uint8)
         pixels = pixels.reshape(-1, *features.IMAGE_SHAPE)
     except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
         raise NothingToCompare(
             f"{examples} cannot be read as training examples: {problem}"
         ) from problem
-    return image_statistics.measure(pixels) | {
-        CLASS: np.array(
-            [names[i] if i < len(names) else str(i) for i in labels], object
-        )
-    }
+    return image_statistics.measure(pixels)
 
 
-def _training_examples(
-    paths: Sequence[Path], names: Sequence[str], most: int
-) -> tuple[list[bytes], list[int]]:
+def _training_images(paths: Sequence[Path], most: int) -> list[bytes]:
     import tensorflow as tf
 
     compression = "GZIP" if paths[0].suffix == ".gz" else ""
-    images, labels = [], []
     # One file after the other would give only the first ones' share of a large split.
     dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
     records = dataset.interleave(
         lambda path: tf.data.TFRecordDataset(path, compression), len(paths)
     ).take(most)
-    coarse = tuple(names) == features.class_names("cifar100", "coarse")
-    for record in records.as_numpy_iterator():
-        feature = tf.train.Example.FromString(record).features.feature
-        images.append(feature[features.IMAGE].bytes_list.value[0])
-        use_coarse = coarse and features.COARSE_LABEL in feature
-        key = features.COARSE_LABEL if use_coarse else features.LABEL
-        labels.append(feature[key].int64_list.value[0])
-    return images, labels
+    return [
+        tf.train.Example.FromString(record)
+        .features.feature[features.IMAGE]
+        .bytes_list.value[0]
+        for record in records.as_numpy_iterator()
+    ]
 
 
-def live_table(
+def live_tables(
     directory: str, most: int, model: str | None = None, version: int | None = None
-) -> Live:
-    """The measured request log; the newest requests count.
+) -> tuple[str, dict[int, dict[str, np.ndarray]]]:
+    """The measured request log of one model; the newest requests count.
 
     How many records could not be used is said on stderr.
 
     Args:
         directory: The server's --request_log_dir.
-        most: Images used.
+        most: Images used of each version.
         model: May be left out if the log has only one.
         version: Of the model; None means all.
+
+    Returns:
+        The model's name; by version a column per number, and the answered classes.
 
     Raises:
         NothingToCompare: No such log, model, version or image; or several models.
@@ -225,28 +210,29 @@ def live_table(
     if unused:
         records = "1 record" if len(unused) == 1 else f"{len(unused):,} records"
         sys.stderr.write(f"{records} could not be used: {unused[0]}\n")
-    if not found:
+    if not any(found.values()):
         raise NothingToCompare(
             f"{directory} holds no logged request with images and their classes."
         )
-    images, classes, numbers = zip(*found[-most:], strict=True)
-    origin = ""
-    if len(versions) > 1 or len(versions[chosen]) > 1:
-        origin = f" of {chosen}, {_versions(set(numbers))},"
-    table = image_statistics.measure(np.stack(images))
-    return Live(table | {CLASS: np.array(classes, object)}, origin)
+    tables = {}
+    for number, pairs in found.items():
+        if pairs:
+            images, classes = zip(*pairs[-most:], strict=True)
+            table = image_statistics.measure(np.stack(images))
+            tables[number] = table | {CLASS: np.array(classes, object)}
+    return chosen, tables
 
 
 def _collect(
     directory: str, model: str | None, version: int | None
-) -> tuple[list[tuple[np.ndarray, str, int]], dict[str, set[int]], list[str]]:
+) -> tuple[dict[int, list[tuple[np.ndarray, str]]], dict[str, set[int]], list[str]]:
     """Reads the log once.
 
     Returns:
-        The images of what is asked for, each with its class and version; the versions of
+        By version the images of what is asked for, each with its class; the versions of
         all models that the log has; of each record that cannot be used, why.
     """
-    found: list[tuple[np.ndarray, str, int]] = []
+    found: dict[int, list[tuple[np.ndarray, str]]] = {}
     versions: dict[str, set[int]] = {}
     unused: list[str] = []
     for log in request_log.read(directory):
@@ -260,7 +246,7 @@ def _collect(
         if model not in (None, spec.name) or version not in (None, number):
             continue
         try:
-            found += [(image, name, number) for image, name in _answered_images(log)]
+            found.setdefault(number, []).extend(_answered_images(log))
         except Exception as problem:  # clients decide what a record holds
             unused.append(str(problem) or type(problem).__name__)
     return found, versions, unused
@@ -381,32 +367,40 @@ def compare(
     """The distance of every column."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    schema = schema_pb2.Schema()
-    for name in (*WORDS, CLASS):
-        kind = schema_pb2.BYTES if name == CLASS else schema_pb2.FLOAT
-        comparator = schema.feature.add(name=name, type=kind).skew_comparator
-        if name == CLASS:
-            comparator.infinity_norm.threshold = most_class_change
-        else:
-            comparator.jensen_shannon_divergence.threshold = most_divergence
-    here, there = (image_statistics.statistics(table) for table in (live, training))
-    return invariants.compare(here, there, schema, "skew")
+    numbers, classes = schema_pb2.Schema(), schema_pb2.Schema()
+    for name in WORDS:
+        feature = numbers.feature.add(name=name, type=schema_pb2.FLOAT)
+        limit = feature.skew_comparator.jensen_shannon_divergence
+        limit.threshold = most_divergence
+    feature = classes.feature.add(name=CLASS, type=schema_pb2.BYTES)
+    feature.skew_comparator.infinity_norm.threshold = most_class_change
+    found = []
+    # Apart, because there are fewer answers to eval images than training images.
+    for schema in (numbers, classes):
+        here, there = (
+            image_statistics.statistics({f.name: table[f.name] for f in schema.feature})
+            for table in (live, training)
+        )
+        found += invariants.compare(here, there, schema, "skew")
+    return found
 
 
 def report(
     distances: Sequence[invariants.Distance],
     training: Mapping[str, np.ndarray],
     live: Mapping[str, np.ndarray],
-    origin: str = "",
+    named: str,
 ) -> str:
-    """The text that is printed; `origin` as in `Live`."""
+    """The text that is printed; `named` is model and version."""
+    trained = len(training[image_statistics.BRIGHTNESS])
     lines = [
-        f"{len(live[CLASS]):,} live images{origin} against "
-        f"{len(training[CLASS]):,} of training"
+        f"{len(live[CLASS]):,} live images of {named} against the {trained:,} it was "
+        f"trained on and its answers to {len(training[CLASS]):,} eval images"
     ]
     for distance in distances:
         name = distance.feature
-        words = f"{distance.here}, in training {distance.there}"
+        side = "evaluation" if name == CLASS else "training"
+        words = f"{distance.here}, in {side} {distance.there}"
         if distance.violated and name in WORDS:
             words += f": {WORDS[name][int(live[name].mean() > training[name].mean())]}"
         lines.append(

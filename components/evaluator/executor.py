@@ -21,6 +21,7 @@ from tfx.utils import io_utils, path_utils
 
 from components import pushed_model
 from components.evaluator import blocks, inference, measures
+from components.evaluator.measures import COMPARISON_FILE, PREDICTIONS_FILE
 from trainer import features
 
 EXAMPLES, TRANSFORM_GRAPH = "examples", "transform_graph"
@@ -31,7 +32,6 @@ SPLIT, CLASS_NAMES, LABEL_KEY, BATCH_SIZE = (
 BASELINE_NETWORK, CANDIDATE_NETWORK = "baseline_network", "candidate_network"
 SOURCE = "source"
 EVALUATION = "evaluation"
-COMPARISON_FILE, PREDICTIONS_FILE = "comparison.json", "predictions.npz"
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):

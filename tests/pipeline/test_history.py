@@ -130,7 +130,8 @@ class Pipeline:
         )
         self.execute("CifarExampleGen", run, {}, {"examples": examples})
         self.execute("CandidateTrainer", run, {"examples": examples}, {"model": model})
-        chooser_inputs = {"candidate": model}
+        evaluation = self.artifact("ModelEvaluation", folder / "evaluation")
+        chooser_inputs = {"candidate": model, "evaluation": evaluation}
         if in_service:
             chooser_inputs["in_service"] = in_service[-1]
         self.execute(

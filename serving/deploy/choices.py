@@ -74,6 +74,11 @@ class Choices:
                 f"--storage={self.storage}: a URI is needed, such as pvc://models or "
                 "gs://bucket/models"
             )
+        if self.bucket and self.versions == "pinned":
+            raise DeployError(
+                f"--versions=pinned: models.config in {self.storage} says which versions "
+                "are served; leave it out, or take a volume claim"
+            )
         if self.memory is not None and not re.fullmatch(
             r"[1-9][0-9]*(Mi|Gi)", self.memory
         ):

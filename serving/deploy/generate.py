@@ -108,7 +108,7 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
         "limits": _limits(memory, choices),
         "memory_of": alone,
         "limits_of": {name: _limits(each, choices) for name, each in alone.items()},
-        "ready": ["bash", "/config/ready.sh", str(_REST_PORT), *names],
+        "ready": _ready(names),
         "models_folder": str(models[0].folder.parent),
         "configs": configs,
         "arguments": _arguments(choices),
@@ -134,6 +134,16 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
 
 def _script(name: str) -> str:
     return (SCRIPTS / name).read_text(encoding="ascii")
+
+
+def _ready(names: Sequence[str]) -> list[str]:
+    """The probe's command. It ends by itself, before the probe's 5 s are over.
+
+    Kubernetes does not end a command that is late (kubernetes/kubernetes, issue 110070):
+    beside a server that hangs, there would be one more every few seconds.
+    """
+    script = ["bash", "/config/ready.sh", str(_REST_PORT), *names]
+    return ["timeout", "4", *script]
 
 
 def _limits(memory: str, choices: Choices) -> dict[str, str]:

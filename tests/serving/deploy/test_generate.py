@@ -112,8 +112,9 @@ def test_pods_are_locked_down_and_probed():
     }
     assert {"requests", "limits"} == set(container["resources"])
     assert container["readinessProbe"]["exec"]["command"] == [
-        "bash", "/config/ready.sh", "8501", "cifar",
+        "timeout", "4", "bash", "/config/ready.sh", "8501", "cifar",
     ]  # fmt: skip
+    assert container["readinessProbe"]["timeoutSeconds"] > 4
     assert "livenessProbe" in container and "startupProbe" in container
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts["/models"]["readOnly"] and mounts["/config"]["readOnly"]
@@ -780,6 +781,10 @@ def test_the_command_writes_the_folder_and_may_do_so_again(output, tmp_path, cap
         (["--memory", "2G"], "--memory=2G"),
         (["--cpus", "0"], "--cpus=0"),
         (["--gpus", "65"], "--gpus=65"),
+        (
+            ["--versions", "pinned", "--storage", "s3://b"],
+            "models.config in s3://b says",
+        ),
         (["--gpus", "0", "--image", GPU_IMAGE], f"--gpus=0: {GPU_IMAGE} is made for"),
         (["--gpus", "1", "--image", IMAGE], f"--gpus=1: {IMAGE} cannot use a GPU"),
         (["--min_replicas", "9", "--max_replicas", "3"], "not above"),

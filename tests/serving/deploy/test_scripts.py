@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from serving.deploy.generate import SCRIPTS
+from tests.serving.deploy.test_generate import kind, rendered
 
 READY, SYNC = SCRIPTS / "ready.sh", SCRIPTS / "sync.sh"
 
@@ -97,6 +99,23 @@ def test_a_pod_is_ready_while_every_model_has_a_version(tmp_path: Path):
         timeout=30,
     )
     assert gone.returncode == 1
+
+
+def test_a_probe_of_a_server_that_hangs_ends_by_itself(tmp_path: Path):
+    """Kubernetes leaves a probe that is late running, and starts the next one."""
+    shutil.copy(READY, tmp_path)
+    write_config(tmp_path / "models.config", "first")
+    pod = kind(rendered(), "Deployment")["spec"]["template"]["spec"]
+    probe = pod["containers"][0]["readinessProbe"]
+    prefix, (script, *_) = probe["exec"]["command"][:3], probe["exec"]["command"][3:]
+    assert script == "/config/ready.sh"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = str(silent.getsockname()[1])
+        command = [*prefix, str(tmp_path / "ready.sh"), port, "first"]
+        began = time.monotonic()
+        run = subprocess.run(command, capture_output=True, timeout=30)
+        assert run.returncode != 0
+        assert 1 < time.monotonic() - began < probe["timeoutSeconds"]
 
 
 # Copying from a bucket.

@@ -19,7 +19,7 @@ from typing import Any
 
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
-from pipeline import database, history, space
+from pipeline import database, history, signals, space
 from pipeline.config import ConfigError, RunConfig, parse_assignment
 from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.failures import root_message
@@ -207,9 +207,8 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         "logs",
         time.strftime("%Y%m%d-%H%M%S.log", time.gmtime(began)),
     )
-    signal.signal(signal.SIGTERM, _raise_exit)
     # The lock comes first: a second run is told at once, not after TensorFlow has loaded.
-    with exclusive(config.output_root):
+    with signals.handled(signals.stop), exclusive(config.output_root):
         database.check(config.output_root)
         warning = space.check(config)
         os.makedirs(os.path.dirname(log), exist_ok=True)
@@ -340,11 +339,6 @@ def _published_lines(report: dict[str, Any]) -> dict[str, str]:
         by = f", a rollback to {of}" if of else ""
         lines["serving"] = f"version {serving['version']}{by}, {serving['path']}"
     return lines
-
-
-def _raise_exit(number: int, _: object) -> None:
-    """SIGTERM ends the run like Ctrl-C: locks are freed, nothing is left half-written."""
-    raise SystemExit(128 + number)
 
 
 def _print_heading(out: Any, resolved: Resolved, log: str) -> None:

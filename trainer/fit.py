@@ -16,7 +16,6 @@ import dataclasses
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pipeline import signals
 from pipeline.config import TrainConfig
 from trainer import recipe
 from trainer.input import TrainingData, evaluation_batches, training_batches
@@ -453,19 +453,10 @@ def _termination_requests() -> Iterator[list[int]]:
     """
     received: list[int] = []
 
-    def receive(number: int, _: object) -> None:
+    def receive(number: int) -> None:
         if received:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            previous[number] = signal.signal(number, receive)
-    except ValueError:  # not the main thread: the platform's own handling stays
-        pass
-    try:
+    with signals.handled(receive):
         yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

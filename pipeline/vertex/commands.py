@@ -14,12 +14,12 @@ import os
 import re
 import secrets
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline import signals
 from pipeline.config import ConfigError, RunConfig, override, parse_assignment
 from pipeline.resolve import resolve
 from pipeline.vertex import cost
@@ -231,7 +231,7 @@ def submit(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     now = datetime.datetime.now(datetime.UTC)
     run_id = options.run_id or places.new_run_id(config.pipeline_name, now)
     asked = False  # whether the service may know of the run
-    with _screen() as out, _stopped_by_signals():
+    with _screen() as out, signals.handled(signals.stop):
         try:
             _show_plan(out, wanted)
             with _service(out, place) as service:
@@ -293,7 +293,7 @@ def _status(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         raise ConfigError("--wait: follows one run; give its id, `status RUN --wait`")
     config, place = _place(options, environment, options.run)
     now = datetime.datetime.now(datetime.UTC)
-    with _screen() as out, _stopped_by_signals():
+    with _screen() as out, signals.handled(signals.stop):
         try:
             with _service(out, place, quiet=True) as service:
                 if options.run:
@@ -394,7 +394,7 @@ def _schedule_create(
     name = options.name or wanted.config.pipeline_name
     _check_schedule_name(name)
     asked = False  # whether the service may know of the schedule
-    with _screen() as out, _stopped_by_signals():
+    with _screen() as out, signals.handled(signals.stop):
         try:
             _show_plan(out, wanted)
             with _service(out, place) as service:
@@ -606,20 +606,6 @@ def _service(out: Console, place: Place, *, quiet: bool = False) -> Iterator[Ser
             # Opened here, so that missing credentials are part of the step.
             service = stack.enter_context(client.connect(place, say))
         yield service
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does."""
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupted(out: Console, stop: BaseException, words: str) -> int:

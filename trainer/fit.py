@@ -26,6 +26,7 @@ import tensorflow as tf
 from pipeline import signals
 from pipeline.config import TrainConfig
 from trainer import recipe
+from trainer.average import Average
 from trainer.input import TrainingData, evaluation_batches, training_batches
 
 # The console shows these records as a progress bar; elsewhere they are ordinary log lines.
@@ -52,7 +53,7 @@ class Outcome:
     replicas: int
     # Points of the learning curves: {"step", "epoch", "loss", "accuracy", "gradient_norm",
     # "learning_rate"} while training (means since the point before), {"step", "epoch",
-    # "eval_loss", "eval_accuracy"} after passes.
+    # "eval_loss", "eval_accuracy"} after passes, of the weights that would be exported.
     history: list[dict[str, float]]
 
 
@@ -85,8 +86,9 @@ def fit(
     schedule = recipe.learning_rate(config, steps, per_epoch)
     strategy = tf.distribute.get_strategy()
     optimizer = _optimizer(model, config)
-    state = _State(model, optimizer, checkpoint_directory)
-    execute = _execution(model, optimizer, config)
+    average = Average(model, data, config, optimizer.iterations) if config.ema else None
+    state = _State(model, optimizer, checkpoint_directory, average)
+    execute = _execution(model, optimizer, config, average)
     curve_every = max(1, steps // _CURVE_POINTS)
     batches = training_batches(
         data.train, data.normalise, config, first_step=state.step, steps=steps
@@ -125,7 +127,8 @@ def fit(
                 state.history.append(point)
                 _write_scalars(point, meter.images_per_second)
             if done % per_epoch == 0 or done == steps:
-                point = where | _evaluate(model, data)
+                with average.exchanged() if average else contextlib.nullcontext():
+                    point = where | _evaluate(model, data)
                 state.history.append(point)
                 _write_scalars(point)
             if requested:
@@ -133,8 +136,8 @@ def fit(
                 raise SystemExit(128 + requested[0])
             state.save_if_older_than(config.checkpoint_seconds)
         meter.finish()
-    if config.ema:
-        optimizer.finalize_variable_values(model.trainable_variables)
+    if average:
+        average.exchange()
     return Outcome(
         steps=steps,
         seconds=state.seconds,
@@ -145,12 +148,10 @@ def fit(
 
 
 def _optimizer(model: keras.Model, config: TrainConfig) -> Any:
-    average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     optimizer: Any = keras.optimizers.SGD(
         learning_rate=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.nesterov,
-        **average,
     )
     if config.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -158,7 +159,12 @@ def _optimizer(model: keras.Model, config: TrainConfig) -> Any:
     return optimizer
 
 
-def _execution(model: keras.Model, optimizer: Any, config: TrainConfig) -> Any:
+def _execution(
+    model: keras.Model,
+    optimizer: Any,
+    config: TrainConfig,
+    average: Average | None = None,
+) -> Any:
     """Compiles (iterator, learning rates [n]) -> sums over n steps.
 
     The result is float32 [3]: loss, accuracy and norm of the gradient without decay, each
@@ -198,11 +204,15 @@ def _execution(model: keras.Model, optimizer: Any, config: TrainConfig) -> Any:
         return tf.stack([loss, accuracy, tf.cast(norm, tf.float32)])
 
     def step(iterator: Any, rate: tf.Tensor) -> tf.Tensor:
-        images, labels = next(iterator)
+        batch = next(iterator)
         if replicas == 1:
-            return replica_step(images, labels, rate)
-        results = strategy.run(replica_step, args=(images, labels, rate))
-        return strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
+            result = replica_step(*batch, rate)
+        else:
+            results = strategy.run(replica_step, args=(*batch, rate))
+            result = strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
+        if average:
+            average.update()
+        return result
 
     if config.steps_per_execution == 1:
         return tf.function(
@@ -265,15 +275,25 @@ def _write_scalars(
 class _State:
     """What a checkpoint holds, restored from the newest one that is whole."""
 
-    def __init__(self, model: keras.Model, optimizer: Any, directory: str) -> None:
-        self._variables = [*model.variables, *optimizer.variables]
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: Any,
+        directory: str,
+        average: Average | None = None,
+    ) -> None:
+        self._variables = [
+            *(variable.value for variable in model.variables),
+            *(variable.value for variable in optimizer.variables),
+            *(average.variables if average else ()),
+        ]
         self._step = tf.Variable(0, dtype=tf.int64)
         self._seconds = tf.Variable(0.0, dtype=tf.float64)
         self._history = tf.Variable("[]", dtype=tf.string)
         # Variable by variable: a Checkpoint of a Keras model leaves out what is not
         # trained, and the moving statistics would start anew.
         self._checkpoint = tf.train.Checkpoint(
-            variables=[variable.value for variable in self._variables],
+            variables=self._variables,
             step=self._step,
             seconds=self._seconds,
             history=self._history,
@@ -301,11 +321,12 @@ class _State:
         """
         # A finite loss can have made weights that are not: the loss is that of before.
         for variable in self._variables:
-            if variable.dtype.startswith(("float", "bfloat")) and not bool(
-                tf.reduce_all(tf.math.is_finite(variable.value))
+            if variable.dtype.is_floating and not bool(
+                tf.reduce_all(tf.math.is_finite(variable))
             ):
+                name = variable.name.removesuffix(":0")
                 raise TrainingDiverged(
-                    f"{variable.path} is not finite after step {self.step}; lower "
+                    f"{name} is not finite after step {self.step}; lower "
                     "train.learning_rate and run again"
                 )
         self._step.assign(self.step)

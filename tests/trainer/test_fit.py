@@ -75,7 +75,7 @@ def train(network, directory, config=CONFIG, source=None):
     )
 
 
-def train_until(step, network, directory, monkeypatch):
+def train_until(step, network, directory, monkeypatch, config=CONFIG):
     """Stops a training in the middle of a step, as if the process had died."""
     from trainer import fit
 
@@ -92,7 +92,7 @@ def train_until(step, network, directory, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(fit._State, "advance", die)
         with pytest.raises(Died):
-            train(network, directory)
+            train(network, directory, config)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -142,16 +142,20 @@ def test_the_history_has_both_curves(tmp_path):
     assert any((tmp_path / "summaries").iterdir())
 
 
-@pytest.mark.parametrize("build", [model, network_with_statistics])
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, build):
-
+@pytest.mark.parametrize(
+    ("build", "ema"), [(model, 0.0), (network_with_statistics, 0.9)]
+)
+def test_a_stopped_training_goes_on_to_the_same_weights(
+    tmp_path, monkeypatch, build, ema
+):
+    config = dataclasses.replace(CONFIG, ema=ema)
     network = build()
-    train(network, tmp_path / "whole")
+    whole = train(network, tmp_path / "whole", config)
 
-    train_until(5, build(), tmp_path / "broken", monkeypatch)
+    train_until(5, build(), tmp_path / "broken", monkeypatch, config)
     resumed = build()
-    outcome = train(resumed, tmp_path / "broken")
-    assert [p["step"] for p in outcome.history if "loss" in p] == list(range(1, 9))
+    outcome = train(resumed, tmp_path / "broken", config)
+    assert outcome.history == whole.history
     for a, b in zip(network.weights, resumed.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
@@ -263,20 +267,58 @@ def test_label_smoothing_is_that_of_szegedy_et_al(tmp_path):
     np.testing.assert_allclose(found, -(targets * log_p).sum(1), rtol=1e-5)
 
 
-def test_the_moving_average_replaces_the_weights_at_the_end(tmp_path):
-    """Against an average kept by hand over the checkpoints of a plain training."""
-    config = dataclasses.replace(CONFIG, ema=0.5, momentum=0.0, nesterov=False, steps=3)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_moving_average_replaces_the_weights_at_the_end(tmp_path, precision):
+    """Against an average kept by hand over the ends of trainings without one.
+
+    min(decay, (1 + step) / (10 + step)): tensorflow 2.21, training/moving_averages.py,
+    ExponentialMovingAverage. Loss scaling (mixed_float16) wraps the optimizer.
+    """
+    config = dataclasses.replace(
+        CONFIG, ema=0.2, steps=3, precision=precision, learning_rate=1e-3
+    )
     averaged = model()
-    train(averaged, tmp_path / "average", config)
-    expected = None
-    for steps in (1, 2, 3):
+    outcome = train(averaged, tmp_path / "average", config)
+    expected = model().weights[0].numpy()
+    for steps, decay in ((1, 2 / 11), (2, 0.2), (3, 0.2)):
         network = model()
         plain = dataclasses.replace(config, ema=0.0, steps=steps)
-        train(network, tmp_path / f"plain{steps}", plain)
-        weights = network.weights[0].numpy()
-        # Keras starts the average at the weights after the first step.
-        expected = weights if expected is None else 0.5 * expected + 0.5 * weights
+        raw = train(network, tmp_path / f"plain{steps}", plain)
+        expected = decay * expected + (1 - decay) * network.weights[0].numpy()
     np.testing.assert_allclose(averaged.weights[0].numpy(), expected, atol=1e-6)
+    assert np.abs(expected - network.weights[0].numpy()).max() > 1e-4
+    # The training itself is that of the raw weights.
+    curve = [point for point in raw.history if "loss" in point]
+    assert curve == [point for point in outcome.history if "loss" in point]
+
+
+def test_statistics_of_averaged_weights_are_their_own(tmp_path):
+    """In inference they answer as batch norm with the moments of training images would.
+
+    The first of the network's batch norms: what comes in is the stem's convolution.
+    """
+    import tensorflow as tf
+
+    from trainer.input import training_batches
+
+    config = dataclasses.replace(CONFIG, ema=0.9)
+    network, source = network_with_statistics(), data()
+    train(network, tmp_path, config, source)
+    by_name = {variable.path: variable.numpy() for variable in network.variables}
+    batches = training_batches(
+        source.train, source.normalise, config, first_step=0, steps=4
+    )
+    moments = [
+        tf.nn.moments(
+            tf.nn.conv2d(images, by_name["stem/stem_kernel"], 1, "SAME"), (0, 1, 2)
+        )
+        for images, _ in batches
+    ]
+    mean, variance = np.mean(moments, axis=0)
+    found = by_name["stage1_unit1/bn1_mean"], by_name["stage1_unit1/bn1_var"]
+    np.testing.assert_allclose(found[0], mean, rtol=1e-4, atol=1e-5)
+    count = 16 * 32 * 32
+    np.testing.assert_allclose(found[1], variance * count / (count - 1), rtol=1e-3)
 
 
 def test_mixed_precision_learns(tmp_path):

@@ -1,0 +1,169 @@
+"""What `run_fn` exports is what it measured, whatever the recipe."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pipeline.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
+from trainer import features
+
+pytestmark = pytest.mark.tf
+
+PROJECT = Path(__file__).parents[2]
+TRAIN, EVAL = 320, 200  # images
+# No value is the default's, so that each case goes by all of them.
+COMMON = {
+    "epochs": 8.0,
+    "global_batch_size": 32,
+    "learning_rate": 0.08,
+    "crop_padding": 2,
+    "flip": False,
+    "weight_decay": 1e-3,
+    "warmup_fraction": 0.3,
+    "momentum": 0.8,
+    "seed": 3,
+}
+CASES = {
+    "raw": {
+        "rematerialise": True,
+        "synchronized_batch_norm": True,
+        "initialiser": "released",
+    },
+    "average": {"ema": 0.99, "precision": "mixed_bfloat16", "label_smoothing": 0.1},
+    "executions": {
+        "ema": 0.9,
+        "steps": 75,
+        "steps_per_execution": 4,
+        "last_batch": "keep",
+        "nesterov": False,
+        "schedule": "cosine",
+    },
+    "replicas": {"ema": 0.9, "strategy": "mirrored", "replicas": 2},
+}
+ELSEWHERE = {
+    "recipe": "names a row of presets; it has set the other fields before",
+    "tpu": "no TPU here",
+    "checkpoint_seconds": "changes no weight: test_fit.py",
+    "profile_steps": "changes no weight: test_fit.py",
+}
+
+
+def test_every_field_of_the_recipe_has_a_case():
+    tried = {
+        item.name
+        for case in CASES.values()
+        for item in dataclasses.fields(TrainConfig)
+        if getattr(TrainConfig(**COMMON | case), item.name) != item.default
+    }
+    every = {item.name for item in dataclasses.fields(TrainConfig)}
+    assert tried | ELSEWHERE.keys() == every
+    assert not tried & ELSEWHERE.keys()
+
+
+def digits(part: slice) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits, uint8 [n, 32, 32, 3], and their labels."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))[part]
+    pixels = (found.images[order] * 15.9375).astype(np.uint8)
+    pixels = pixels.repeat(4, axis=1).repeat(4, axis=2)
+    return np.stack([pixels] * 3, axis=-1), found.target[order]
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory) -> Path:
+    """A folder with train.gz and eval.gz, as ExampleGen writes them, and transform/."""
+    import apache_beam as beam
+    import tensorflow as tf
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+
+    from trainer.preprocessing import preprocessing_fn
+
+    folder = tmp_path_factory.mktemp("flow")
+    splits = {"train": slice(TRAIN), "eval": slice(TRAIN, TRAIN + EVAL)}
+    for name, part in splits.items():
+        options = tf.io.TFRecordOptions(compression_type="GZIP")
+        with tf.io.TFRecordWriter(str(folder / f"{name}.gz"), options) as writer:
+            for i, (image, label) in enumerate(zip(*digits(part), strict=True)):
+                example = tf.train.Example()
+                values = example.features.feature
+                values[features.IMAGE].bytes_list.value.append(image.tobytes())
+                values[features.EXAMPLE_ID].bytes_list.value.append(b"%05d" % i)
+                values[features.LABEL].int64_list.value.append(label)
+                writer.write(example.SerializeToString())
+    metadata = dataset_metadata.DatasetMetadata(
+        schema_utils.schema_from_feature_spec(
+            {features.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
+        )
+    )
+    rows = [{features.IMAGE: [image.tobytes()]} for image in digits(splits["train"])[0]]
+    config = {"preprocessing": to_json(PreprocessingConfig())}
+    with (
+        beam.Pipeline("FnApiRunner") as p,
+        tft_beam.Context(temp_dir=str(folder / "tmp")),
+    ):
+        _ = (
+            (p | beam.Create(rows), metadata)
+            | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
+            | tft_beam.WriteTransformFn(str(folder / "transform"))
+        )
+    return folder
+
+
+def train(flow: Path, output: Path, case: dict) -> None:
+    """run_fn as TFX's Trainer calls it."""
+    from trainer import run, strategy
+
+    config = TrainConfig(**COMMON | case)
+    strategy.prepare_devices(config)
+    run.run_fn(
+        SimpleNamespace(
+            transform_graph_path=str(flow / "transform"),
+            train_files=[str(flow / "train.gz")],
+            eval_files=[str(flow / "eval.gz")],
+            serving_model_dir=str(output / "model"),
+            model_run_dir=str(output / "run"),
+            custom_config={
+                "role": "candidate",
+                "model": to_json(ModelConfig(network="preact_resnet8")),
+                "train": to_json(config),
+                "preprocessing": to_json(PreprocessingConfig()),
+                "class_names": [str(i) for i in range(10)],
+                "label_key": features.LABEL,
+                "checkpoints": str(output / "checkpoints"),
+            },
+        )
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_exported_model_makes_the_errors_of_the_last_point(name, flow, tmp_path):
+    import tensorflow as tf
+
+    if "replicas" in CASES[name]:  # logical devices need a process of their own
+        command = [sys.executable, "-m", "tests.trainer.test_run"]
+        arguments = [str(flow), str(tmp_path), json.dumps(CASES[name])]
+        subprocess.run([*command, *arguments], cwd=PROJECT, check=True, timeout=300)
+    else:
+        train(flow, tmp_path, CASES[name])
+    record = json.loads((tmp_path / "run/history.json").read_text())
+    points = [point for point in record["history"] if "eval_accuracy" in point]
+    assert points[-1]["step"] == record["steps"]
+    images, labels = digits(slice(TRAIN, TRAIN + EVAL))
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    answers = served.signatures["serving_default"](images=tf.constant(images))
+    errors = int((answers["label"].numpy() != labels).sum())
+    assert abs(errors - EVAL * (1 - points[-1]["eval_accuracy"])) <= 1.01
+    assert errors < 0.75 * EVAL  # it has learnt: two untrained networks agree as well
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -21,6 +21,8 @@ def main() -> None:
     if sys.version_info[:2] != (3, 11):  # older ones cannot even read the other files
         version = "{}.{}".format(*sys.version_info)
         sys.exit("error: Python 3.11 is needed, this is " + version + "; " + _REMEDY)
+    # Chosen when Keras is imported, and by ~/.keras/keras.json if not here.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         # The package `pipeline/` beside this file wins the name `pipeline`.
         from pipeline import cli

@@ -43,6 +43,10 @@ class TrainingDiverged(RuntimeError):
     """The loss is no longer a number, or far beyond that of guessing."""
 
 
+class WrongBackend(RuntimeError):
+    """Keras was imported with another backend than TensorFlow."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What a finished training is known by."""
@@ -148,6 +152,15 @@ def fit(
 
 
 def _optimizer(model: keras.Model, config: TrainConfig) -> Any:
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise WrongBackend(
+            f"Keras runs on {backend} here, and the training on tensorflow; set the "
+            "environment variable KERAS_BACKEND=tensorflow"
+        )
+    # A person's keras.json may say otherwise, and the learning rate takes this type. The
+    # networks name every type and the order of every axis themselves.
+    keras.config.set_floatx("float32")
     optimizer: Any = keras.optimizers.SGD(
         learning_rate=config.learning_rate,
         momentum=config.momentum,

@@ -15,6 +15,7 @@ import numpy as np
 
 from trainer.initialisers import INITIALISERS
 from trainer.layers import Options, ProgramLayer, full_precision
+from trainer.loops import LOOPS
 from trainer.program import expand
 from trainer.tables import FAMILIES
 from trainer.units import NetworkError, NetworkSpec, parse_network
@@ -65,6 +66,12 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         raise NetworkError(
             "synchronized=True with unroll=False: replicas cannot exchange moments inside the "
             "loop; take unroll=True, at the cost of a graph that grows with depth"
+        )
+    backend = keras.config.backend()
+    if backend not in LOOPS:
+        raise NetworkError(
+            f"Keras runs on {backend} here, and the networks on {' or '.join(LOOPS)}; set "
+            "the environment variable KERAS_BACKEND before Keras is imported"
         )
     options = Options(
         seed=seed,

@@ -4,6 +4,7 @@ Keras chooses its backend once per process, so JAX gets a process of its own, in
 TensorFlow must not be loaded: the networks are for machines that have JAX alone.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -46,12 +47,22 @@ for name in sys.argv[3:]:
     found[name + "|remat"] = np.asarray(remat(images, training=True))
 assert "tensorflow" not in sys.modules
 np.savez(sys.argv[2], **found)
+from pipeline.config import TrainConfig
+from trainer import fit
+try:
+    fit._optimizer(model, TrainConfig())
+except fit.WrongBackend as error:
+    print(error)
 """
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What TensorFlow and what JAX make of the same weights and images."""
+def both(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]:
+    """What TensorFlow and what JAX make of the same weights and images, and JAX's words.
+
+    JAX is chosen as a person does, by keras.json, which also has Keras's axes in another
+    order.
+    """
     from trainer import network
 
     folder = tmp_path_factory.mktemp("jax")
@@ -78,6 +89,9 @@ def both(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
             if key.endswith(("/mean", "/var")):
                 expected[f"{name}|{key}"] = value
     np.savez(folder / "given.npz", **given)
+    settings = {"backend": "jax", "image_data_format": "channels_first"}
+    (folder / "keras.json").write_text(json.dumps(settings))
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     done = subprocess.run(
         [
             sys.executable,
@@ -88,18 +102,18 @@ def both(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
             *NETWORKS,
         ],
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        env=environment | {"KERAS_HOME": str(folder), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return expected, dict(np.load(folder / "found.npz"))
+    return expected, dict(np.load(folder / "found.npz")), done.stdout
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_jax_and_tensorflow_agree(both, network):
-    expected, found = both
+    expected, found, _ = both
     assert expected.keys() == found.keys()
     keys = [key for key in expected if key.startswith(network + "|")]
     assert len(keys) > 20
@@ -108,3 +122,10 @@ def test_jax_and_tensorflow_agree(both, network):
         np.testing.assert_allclose(
             found[key], expected[key], atol=1e-4 * scale, err_msg=key
         )
+
+
+def test_training_on_jax_is_refused_in_a_sentence(both):
+    assert both[2] == (
+        "Keras runs on jax here, and the training on tensorflow; set the environment "
+        "variable KERAS_BACKEND=tensorflow\n"
+    )

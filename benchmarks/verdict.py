@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.beam import IN_PROCESS
+
 RESULT = Path(__file__).parent / "results" / "verdict.json"
 CLASSES, EXAMPLES = 10, 10_000
 ERROR = 0.06  # of the baseline
@@ -160,7 +162,7 @@ class World:
         evaluation = _artifact(standard_artifacts.ModelEvaluation, output)
         graph = _artifact(standard_artifacts.TransformGraph, self.folder / "transform")
         context = base_beam_executor.BaseBeamExecutor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"],
+            beam_pipeline_args=[*IN_PROCESS],
             tmp_dir=str(output),
             unique_id="1",
         )

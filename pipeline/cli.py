@@ -19,7 +19,7 @@ from typing import Any
 
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
-from pipeline import database, history, signals, space
+from pipeline import database, history, signals, space, temporary
 from pipeline.config import ConfigError, RunConfig, parse_assignment
 from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.failures import root_message
@@ -212,7 +212,7 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         database.check(config.output_root)
         warning = space.check(config)
         os.makedirs(os.path.dirname(log), exist_ok=True)
-        with console.captured_output(log) as screen:
+        with temporary.own_folder(), console.captured_output(log) as screen:
             out = console.console_on(screen)
             try:
                 _print_heading(out, resolved, log)

@@ -17,6 +17,7 @@ from tfx.types import BaseChannel
 
 from components.example_validator.previous import PreviousStatistics
 from components.model_in_service.strategy import PUSHED, InServiceStrategy
+from pipeline.beam import IN_PROCESS
 from pipeline.config import RunConfig
 
 
@@ -113,8 +114,8 @@ class Local:
         return []
 
     def beam_arguments(self) -> list[str]:
-        """In this process; Beam's default would try to download a runner."""
-        return ["--runner=FnApiRunner"]
+        """In this process."""
+        return [*IN_PROCESS]
 
     def metadata(self) -> Any:
         """The run's own SQLite file."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.beam import IN_PROCESS
 from pipeline.config import RunConfig
 from pipeline.vertex import hardware, images
 
@@ -75,8 +76,7 @@ def beam_arguments(config: RunConfig) -> list[str]:
 
 
 def _in_process(_: RunConfig) -> list[str]:
-    # Beam's default would try to download a runner.
-    return ["--runner=FnApiRunner"]
+    return [*IN_PROCESS]
 
 
 def _dataflow(config: RunConfig) -> list[str]:

@@ -26,24 +26,36 @@ NODES, RESOLVERS = 15, 2  # a Resolver looks something up in every run
 SMOKE = {"preset": "smoke", "data.name": "digits"}
 
 
-def run(output: Path, *, wait: bool = True, **parameters: str) -> subprocess.Popen[str]:
+def temporary(output: Path) -> Path:
+    """$TMPDIR of the runs into `output`."""
+    return output.with_name("tmp")
+
+
+def run(
+    output: Path,
+    *,
+    wait: bool = True,
+    environment: dict[str, str] | None = None,
+    **parameters: str,
+) -> subprocess.Popen[str]:
     """Starts `pipeline.py run` into `output`; dots in names are double underscores."""
-    return start(
-        [sys.executable, str(PROJECT / "pipeline.py"), "run"], output, wait, parameters
-    )
+    command = [sys.executable, str(PROJECT / "pipeline.py"), "run"]
+    return start(command, output, wait, parameters, environment)
 
 
-def start(command, output, wait, parameters) -> subprocess.Popen[str]:
+def start(command, output, wait, parameters, environment=None) -> subprocess.Popen[str]:
     chosen = SMOKE | {k.replace("__", "."): v for k, v in parameters.items()}
     for name, value in ({"output_root": str(output)} | chosen).items():
         command = [*command, "--runtime_parameter", f"{name}={value}"]
+    temporary(output).mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         command,
         cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"COLUMNS": "100"},
+        env=os.environ
+        | {"COLUMNS": "100", "TMPDIR": str(temporary(output)), **(environment or {})},
     )
     if wait:
         process.output, _ = process.communicate(timeout=400)
@@ -57,7 +69,19 @@ def output(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(output) -> subprocess.Popen[str]:
-    process = run(output)
+    """Also where Keras is set up for something else.
+
+    That this changes nothing is what the comparison of weights with those of a run in a
+    plain environment shows, after that one was killed.
+    """
+    settings = output.with_name("keras") / "keras.json"
+    settings.parent.mkdir()
+    settings.write_text(
+        '{"backend": "torch", "floatx": "float16", "epsilon": 1e-3, '
+        '"image_data_format": "channels_first"}'
+    )
+    keras = {"KERAS_BACKEND": "jax", "KERAS_HOME": str(settings.parent)}
+    process = run(output, environment=keras)
     assert process.returncode == 0, process.output
     return process
 
@@ -339,6 +363,43 @@ def test_the_next_run_has_to_beat_the_model_in_service(first, output):
         assert "stays" in other.output
     else:
         assert versions(output) == [*before, report["pushed"]["version"]]
+
+
+@pytest.fixture
+def interruptible():
+    """A shell that runs tests in the background has switched Ctrl-C off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_nothing_is_left_in_the_temporary_folder(first, output):
+    assert not list(temporary(output).iterdir())
+
+    # Refused inside of a component, after others have run or were found in the cache.
+    failed = run(output, train__precision="mixed_float16")
+    assert failed.returncode == 1, failed.output
+    assert (
+        "train.precision=mixed_float16: TensorFlow has no batch norm" in failed.output
+    )
+    assert not list(temporary(output).iterdir())
+
+    def trainings() -> set[Path]:
+        return set(output.glob("artifacts/BaselineTrainer/model_run/*/events*"))
+
+    before = trainings()
+    stopped = run(output, wait=False, train__seed="3")
+    wait_for(lambda: trainings() - before, stopped)
+    time.sleep(0.5)
+    for _ in range(2):  # as GNU timeout does
+        stopped.send_signal(signal.SIGINT)
+    text, _ = stopped.communicate(timeout=60)
+    assert stopped.returncode == 128 + signal.SIGINT, text
+    assert "stopped; the same command goes on from here" in text
+    # The second signal did not cut short what the first one began.
+    assert any(output.glob("checkpoints/baseline-*/ckpt-*.index"))
+    assert not list(temporary(output).iterdir())
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

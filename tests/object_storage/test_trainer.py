@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.beam import IN_PROCESS
 from pipeline.config import (
     CanaryConfig,
     EvaluationConfig,
@@ -133,7 +134,7 @@ def judge(root: str) -> None:
     nothing.set_int_custom_property("pushed", 0)
     evaluation = artifact("ModelEvaluation", f"{root}/evaluation")
     context = Evaluator.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"],
+        beam_pipeline_args=[*IN_PROCESS],
         tmp_dir=f"{root}/tmp",
         unique_id="2",
     )

@@ -596,6 +596,12 @@ def test_bad_arguments_are_refused():
             network.build(**{"network": "resnet20", "classes": 10, **arguments})
 
 
+def test_another_backend_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
+    with pytest.raises(NetworkError, match="torch here, .* on tensorflow or jax; set"):
+        network.build("resnet8", classes=10)
+
+
 def test_replicas_agree_on_moving_statistics_and_synchronized_batch_norm():
     """Two replicas need two devices, which only a fresh process can have."""
     program = """

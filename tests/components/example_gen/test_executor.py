@@ -18,6 +18,7 @@ import pytest
 
 from components.example_gen import choice, identity
 from components.example_gen.layout import DataError
+from pipeline.beam import IN_PROCESS
 from pipeline.config import DataConfig, to_json
 from tests.components.example_gen import official
 from trainer.features import DATASETS
@@ -26,7 +27,7 @@ from trainer.features import DATASETS
 # it is asked for the fast tests only.
 pytestmark = pytest.mark.tf
 
-BEAM = ["--runner=FnApiRunner"]
+BEAM = [*IN_PROCESS]
 # Enough that each split of each of a few shards gets some.
 SIZES = {f"data_batch_{i}": 40 for i in range(1, 6)} | {"test_batch": 30}
 REPOSITORY = Path(__file__).parents[3]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from components.dataset_schema.text import schema_text
+from pipeline.beam import IN_PROCESS
 
 pytestmark = pytest.mark.tf
 
@@ -63,7 +64,7 @@ def tfx_statistics(root: Path, splits: Splits, schema: Any) -> Any:
                 file.write(example.SerializeToString())
     statistics = artifact(standard_artifacts.ExampleStatistics, root)
     context = BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(root), unique_id="1"
+        beam_pipeline_args=[*IN_PROCESS], tmp_dir=str(root), unique_id="1"
     )
     Executor(context).Do(
         {"examples": [examples], "schema": [schema]}, {"statistics": [statistics]}, {}

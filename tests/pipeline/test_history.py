@@ -444,6 +444,7 @@ def test_the_lineage_of_a_version(pipeline, capsys):
     # Two pushes: its own, and the one it was compared with; that one's run is not told.
     assert sorted(kinds) == sorted(
         ["Examples", "Model", "Model", "components.Decision", "ModelBlessing"]
+        + ["ModelEvaluation"]
         + ["PushedModel"] * 2
     )
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import venv
@@ -160,6 +162,37 @@ def test_the_list_of_targets_is_aligned():
     starts = {len(line) - len(line[len(name) :].lstrip()) for line, name in zip(
         lines, names, strict=True)}  # fmt: skip
     assert len(starts) == 1
+
+
+def documented(start: str) -> list[list[str]]:
+    """The commands of README and docs that begin so, as a shell splits them."""
+    found = []
+    for page in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S)
+        for block in (text for language, text in blocks if not language):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.removeprefix("$ ").removeprefix("TFDS_DATA_DIR=/my/tfds ")
+                if re.match(start, line) and "..." not in line:
+                    found.append(shlex.split(line, comments=True))
+    return found
+
+
+def test_documented_targets_take_what_is_documented():
+    commands = documented("make ")
+    assert len(commands) >= 8
+    for _, *words in commands:
+        done = make(*words)
+        assert done.returncode == 0, (words, done.stderr)
+
+
+def test_documented_commands_are_understood():
+    commands = documented(r"(\.venv/bin/)?python pipeline\.py ")
+    assert len(commands) >= 10
+    for _, _, *words in commands:
+        example = {"VERSION": "7", "$P": "--project=p", "$R": "output_root=gs://b/x"}
+        options = cli._parse([example.get(word, word) for word in words])
+        assignments = dict(each.split("=", 1) for each in options.runtime_parameter)
+        assert set(assignments) <= set(leaves()), words
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from pipeline.beam import IN_PROCESS
 from pipeline.config import (
     CanaryConfig,
     EvaluationConfig,
-    PreprocessingConfig,
     to_json,
 )
 from tests.components.example_gen import test_executor
 from tests.object_storage import training
 from tests.object_storage.emulator import ObjectStorage
 from tests.object_storage.training import artifact
+from tests.trainer import transform_graph
 from trainer import features
 
 pytestmark = pytest.mark.tf
@@ -27,33 +27,13 @@ pytestmark = pytest.mark.tf
 
 def write_transform_graph(storage: ObjectStorage, folder: Path) -> None:
     """As Transform would, of a few gray images."""
-    import apache_beam as beam
-    import tensorflow as tf
-    import tensorflow_transform.beam as tft_beam
-    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
-
-    from trainer.preprocessing import preprocessing_fn
-
-    metadata = dataset_metadata.DatasetMetadata(
-        schema_utils.schema_from_feature_spec(
-            {features.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
-        )
+    graph = Path(
+        transform_graph.write(folder, [bytes([v]) * 3072 for v in range(0, 256, 5)])
     )
-    rows = [{features.IMAGE: [bytes([value]) * 3072]} for value in range(0, 256, 5)]
-    config = {"preprocessing": to_json(PreprocessingConfig())}
-    with (
-        beam.Pipeline("FnApiRunner") as p,
-        tft_beam.Context(temp_dir=str(folder / "tmp")),
-    ):
-        _ = (
-            (p | beam.Create(rows), metadata)
-            | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
-            | tft_beam.WriteTransformFn(str(folder / "graph"))
-        )
     bucket = storage.client().bucket(storage.bucket)
-    for file in (folder / "graph").rglob("*"):
+    for file in graph.rglob("*"):
         if file.is_file():
-            name = file.relative_to(folder / "graph").as_posix()
+            name = file.relative_to(graph).as_posix()
             bucket.blob(f"flow/transform/{name}").upload_from_filename(str(file))
 
 

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.config import PreprocessingConfig, to_json
+from pipeline.config import PreprocessingConfig
+from tests.trainer import transform_graph
 from trainer import features
 
 pytestmark = pytest.mark.tf
@@ -25,40 +26,23 @@ def images() -> np.ndarray:
 @pytest.fixture(scope="module", params=["per_channel", "per_pixel", "mean_only"])
 def transformed(request, images, tmp_path_factory):
     """The Transform graph of `images`, and the statistics that NumPy gives."""
-    import apache_beam as beam
-    import tensorflow as tf
     import tensorflow_transform as tft
-    import tensorflow_transform.beam as tft_beam
-    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
-
-    from trainer.preprocessing import preprocessing_fn
 
     statistics = "per_channel" if request.param == "per_channel" else "per_pixel"
     config = PreprocessingConfig(
         statistics=statistics, divide_by_std=request.param != "mean_only"
     )
-    metadata = dataset_metadata.DatasetMetadata(
-        schema_utils.schema_from_feature_spec(
-            {features.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
-        )
+    graph = transform_graph.write(
+        tmp_path_factory.mktemp(request.param),
+        [image.tobytes() for image in images],
+        config,
     )
-    rows = [{features.IMAGE: [image.tobytes()]} for image in images]
-    directory = str(tmp_path_factory.mktemp(request.param))
-    with (
-        beam.Pipeline("FnApiRunner") as p,
-        tft_beam.Context(temp_dir=directory + "/tmp"),
-    ):
-        data = p | beam.Create(rows)
-        function = (data, metadata) | tft_beam.AnalyzeDataset(
-            lambda inputs: preprocessing_fn(inputs, {"preprocessing": to_json(config)})
-        )
-        _ = function | tft_beam.WriteTransformFn(directory)
     axes = (0, 1, 2) if request.param == "per_channel" else (0,)
     mean = images.mean(axis=axes)
     std = images.std(axis=axes)
     if request.param == "mean_only":
         std = np.ones_like(mean)
-    return tft.TFTransformOutput(directory), mean, np.where(std > 0, std, 1)
+    return tft.TFTransformOutput(graph), mean, np.where(std > 0, std, 1)
 
 
 def test_statistics_are_those_of_the_split(transformed, images):

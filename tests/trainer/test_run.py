@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
+from tests.trainer import transform_graph
 from trainer import features
 
 pytestmark = pytest.mark.tf
@@ -79,13 +80,8 @@ def digits(part: slice) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory) -> Path:
-    """A folder with train.gz and eval.gz, as ExampleGen writes them, and transform/."""
-    import apache_beam as beam
+    """A folder with train.gz and eval.gz, as ExampleGen writes them, and graph/."""
     import tensorflow as tf
-    import tensorflow_transform.beam as tft_beam
-    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
-
-    from trainer.preprocessing import preprocessing_fn
 
     folder = tmp_path_factory.mktemp("flow")
     splits = {"train": slice(TRAIN), "eval": slice(TRAIN, TRAIN + EVAL)}
@@ -99,22 +95,8 @@ def flow(tmp_path_factory) -> Path:
                 values[features.EXAMPLE_ID].bytes_list.value.append(b"%05d" % i)
                 values[features.LABEL].int64_list.value.append(label)
                 writer.write(example.SerializeToString())
-    metadata = dataset_metadata.DatasetMetadata(
-        schema_utils.schema_from_feature_spec(
-            {features.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
-        )
-    )
-    rows = [{features.IMAGE: [image.tobytes()]} for image in digits(splits["train"])[0]]
-    config = {"preprocessing": to_json(PreprocessingConfig())}
-    with (
-        beam.Pipeline("FnApiRunner") as p,
-        tft_beam.Context(temp_dir=str(folder / "tmp")),
-    ):
-        _ = (
-            (p | beam.Create(rows), metadata)
-            | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
-            | tft_beam.WriteTransformFn(str(folder / "transform"))
-        )
+    images, _ = digits(splits["train"])
+    transform_graph.write(folder, [image.tobytes() for image in images])
     return folder
 
 
@@ -126,7 +108,7 @@ def train(flow: Path, output: Path, case: dict) -> None:
     strategy.prepare_devices(config)
     run.run_fn(
         SimpleNamespace(
-            transform_graph_path=str(flow / "transform"),
+            transform_graph_path=str(flow / "graph"),
             train_files=[str(flow / "train.gz")],
             eval_files=[str(flow / "eval.gz")],
             serving_model_dir=str(output / "model"),

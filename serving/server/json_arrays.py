@@ -1,20 +1,21 @@
 """TensorFlow Serving's JSON for predictions: requests to arrays, arrays to answers.
 
 A request is either a list of `instances` (rows) or a table of `inputs` (columns); the
-signature says what types its numbers have, and a number that is not of that type is
-refused, never rounded. Errors carry TensorFlow Serving's texts, because clients look at
-them; the one liberty is that a quoted value ends after `_QUOTE` characters.
+signature says what types its numbers have. A number with a point is no integer, whatever
+its value; any number may stand for a float, and is rounded to it. Errors carry TensorFlow
+Serving's texts, because clients look at them; the one liberty is that a quoted value ends
+after `_QUOTE` characters.
 
 Most bodies are one array of numbers. For these NumPy's own conversion is used when it
 provably gives what the element-wise rules below would; else these decide.
 
-Source: tensorflow/serving, g3doc/api_rest.md and util/json_tensor.cc.
+Source: tensorflow/serving, g3doc/api_rest.md and util/json_tensor.cc; its parser,
+rapidjson (reader.h, document.h); abseil-cpp, strings/escaping.cc (base64).
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
@@ -32,13 +33,23 @@ _DEEPEST = 32  # levels of lists; NumPy's own limit
 
 STRING = "string"
 
-# TensorFlow's names of the types that can stand in JSON, with the integer ranges. The
-# others are refused as TensorFlow Serving does.
+# TensorFlow's names of the types that can stand in JSON, with the integers that are taken
+# for them. Those in a TensorProto's int_val wrap around to their type, as in C++. The
+# other types are refused as TensorFlow Serving does.
 _INTEGERS = {
-    name: (np.iinfo(name).min, np.iinfo(name).max)
-    for name in ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
+    name: (np.iinfo(taken).min, np.iinfo(taken).max)
+    for name, taken in (
+        ("int8", "int32"),
+        ("int16", "int32"),
+        ("uint8", "int32"),
+        ("int32", "int32"),
+        ("int64", "int64"),
+        ("uint32", "uint32"),
+        ("uint64", "uint64"),
+    )
 }
 _FLOATS = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+_WRITTEN = (*map(np.dtype, _INTEGERS), *_FLOATS.values(), np.dtype(bool))  # in answers
 
 # Python's words for a syntax error, and those of TensorFlow Serving's parser.
 _SYNTAX_ERRORS = (
@@ -55,6 +66,13 @@ _SYNTAX_ERRORS = (
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL
 )
+
+# A string, or what rapidjson takes for a number and Python does not.
+_RARE_NUMBERS = re.compile(rb'"(?:[^"\\]|\\.)*"|-NaN|Inf(?!inity)', re.DOTALL)
+_COMMON_NUMBERS = {b"-NaN": b"NaN", b"Inf": b"Infinity"}
+
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
+_WHITESPACE = dict.fromkeys(map(ord, " \t\n\v\f\r"))
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -77,7 +95,10 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _parse_tolerantly(body: bytes) -> object:
     try:
-        document = json.loads(body.decode(), parse_float=_parse_float)
+        body = _RARE_NUMBERS.sub(lambda m: _COMMON_NUMBERS.get(m[0], m[0]), body)
+        document = json.loads(
+            body.decode(), parse_float=_parse_float, parse_int=_parse_integer
+        )
         lone = next((found for found in _ESCAPE.finditer(body) if found[1]), None)
         if lone is None:
             return document
@@ -105,7 +126,7 @@ def _parse_tolerantly(body: bytes) -> object:
             )
     except RecursionError:
         text, offset = "Lists or objects are nested too deeply.", 0
-    except ValueError:  # from _parse_float, or an integer of thousands of digits
+    except ValueError:  # from _parse_float
         text, offset = "Number too big to be stored in double.", 0
     raise invalid(f"JSON Parse error: {text} at offset: {offset}")
 
@@ -126,6 +147,14 @@ def _parse_float(text: str) -> float:
     if math.isinf(value):
         raise ValueError(text)
     return value
+
+
+def _parse_integer(text: str) -> int | float:
+    """Past 64 bits, integers are floats."""
+    if len(text) > 20:
+        return _parse_float(text)
+    value = int(text)
+    return value if -(2**63) <= value < 2**64 else float(value)
 
 
 def _inside_object(text: str) -> bool:
@@ -180,6 +209,11 @@ def decode(
         ServingError: INVALID_ARGUMENT for whatever does not fit the signature,
             UNIMPLEMENTED for a type that cannot be written in JSON.
     """
+    if not inputs:
+        raise invalid(
+            "Failed to get input map for signature: "
+            f"{signature_name(document) or 'DEFAULT'}"
+        )
     if "instances" in document:
         instances = document["instances"]
         if "inputs" in document:
@@ -297,21 +331,19 @@ def _convert_at_once(value: Any, dtype: str) -> np.ndarray | None:
         return None
     if array.size == 0:
         return None
+    if dtype in _FLOATS:
+        return _rounded(array, dtype) if array.dtype.kind in "iuf" else None
     if array.dtype.kind in "iu":  # every element was an integer
-        low, high = int(array.min()), int(array.max())
-        if dtype in _INTEGERS:
-            lowest, highest = _INTEGERS[dtype]
-            return array.astype(dtype) if lowest <= low and high <= highest else None
-        exact = _largest_exact(dtype)
-        return array.astype(_FLOATS[dtype]) if -exact <= low and high <= exact else None
-    if array.dtype.kind == "f" and dtype in _FLOATS:
-        # Integers may be among them; those that matter are beyond this.
-        if np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max() > (
-            _largest_exact("float")
-        ):
-            return None
-        return array.astype(_FLOATS[dtype])
+        lowest, highest = _INTEGERS[dtype]
+        if lowest <= int(array.min()) and int(array.max()) <= highest:
+            return array.astype(dtype)
     return None
+
+
+def _rounded(numbers: Any, dtype: str) -> np.ndarray:
+    """To double first, as rapidjson's GetFloat does; what a float cannot hold is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(numbers, np.float64).astype(_FLOATS[dtype])
 
 
 def _only_numbers(value: list[Any]) -> bool:
@@ -343,8 +375,13 @@ def _convert_each(value: Any, dtype: str) -> np.ndarray:
     if dtype == STRING:
         array = np.empty(len(leaves), object)
         array[:] = leaves
+    elif dtype in _FLOATS:
+        array = _rounded(leaves, dtype)
+    elif dtype in _INTEGERS:
+        wide = np.uint64 if dtype == "uint64" else np.int64
+        array = np.array(leaves, wide).astype(dtype)
     else:
-        array = np.array(leaves, _FLOATS.get(dtype, dtype))
+        array = np.array(leaves, dtype)
     return array.reshape(shape)
 
 
@@ -379,12 +416,13 @@ def _leaf(value: Any, dtype: str) -> Any:
             return value.encode()
         if isinstance(value, dict):
             return _decode_base64(value)
+    elif isinstance(value, dict):
+        pass  # of the wrong type, also for those that are not implemented
     elif dtype == "bool":
         if isinstance(value, bool):
             return value
     elif dtype in _FLOATS:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            _check_lossless(value, dtype)
             return value
     elif dtype in _INTEGERS:
         lowest, highest = _INTEGERS[dtype]
@@ -401,24 +439,6 @@ def _leaf(value: Any, dtype: str) -> Any:
     )
 
 
-def _check_lossless(value: float, dtype: str) -> None:
-    if isinstance(value, int):
-        lossless = abs(value) <= _largest_exact(dtype)
-    else:
-        lossless = not math.isfinite(value) or (
-            abs(value) <= float(np.finfo(_FLOATS[dtype]).max)
-        )
-    if not lossless:
-        raise invalid(
-            f"Cannot convert JSON value: {quote(value)} to {dtype} without loss of "
-            "precision."
-        )
-
-
-def _largest_exact(dtype: str) -> int:
-    return 2 ** (24 if dtype == "float" else 53) - 1
-
-
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
 
@@ -432,11 +452,14 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
         raise invalid(
             f"JSON Value: {quote(value)} not formatted correctly for base64 data"
         )
-    text = value["b64"]
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise invalid("Unable to base64 decode") from None
+    # With or without padding, which may be of dots; white space may be anywhere.
+    found = _BASE64.fullmatch(value["b64"].translate(_WHITESPACE))
+    if found is None or len(found[1]) % 4 == 1:
+        raise invalid("Unable to base64 decode")
+    missing = -len(found[1]) % 4
+    if len(found[2]) not in (0, missing):
+        raise invalid("Unable to base64 decode")
+    return base64.b64decode(found[1] + "=" * missing)
 
 
 def _type_name(value: Any) -> str:
@@ -508,14 +531,11 @@ def _feature_value(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, int):
         if value > np.iinfo(np.int64).max:
             raise invalid(
-                f"Feature: {name} has uint64 element. Only int64 is supported."
+                f"Feature: {name} has uint64_t element. Only int64_t is supported."
             )
-        if value >= np.iinfo(np.int64).min:
-            return "int64_list", value
-        value = float(value)
+        return "int64_list", value
     if isinstance(value, float):
-        _check_lossless(value, "float")
-        return "float_list", value
+        return "float_list", float(_rounded(value, "float"))
     if isinstance(value, str):
         return "bytes_list", value.encode()
     if isinstance(value, dict) and _is_base64(value):
@@ -582,21 +602,14 @@ def _column(name: str, array: np.ndarray) -> Any:
     """An array as something that `dump` writes as TensorFlow Serving would."""
     if array.dtype.kind in "OSU":
         return _map(array.tolist(), _as_base64 if name.endswith("_bytes") else _as_text)
-    if array.dtype.kind == "f":
-        if array.dtype.itemsize not in (2, 4, 8):
-            array = array.astype(np.float64)
-        if not np.isfinite(array).all():
-            # No JSON, but what TensorFlow Serving and Python's json write and read.
-            decimals = np.empty(array.size, object)
-            decimals[:] = [decimal(value) for value in array.ravel()]
-            return decimals.reshape(array.shape).tolist()
-    elif array.dtype.kind not in "biu":  # bfloat16 and its like; complex is refused
-        try:
-            array = array.astype(np.float32, casting="safe")
-        except TypeError:
-            raise invalid(
-                f"Failed to write JSON value for tensor type: {array.dtype.name}"
-            ) from None
+    if array.size and array.dtype not in _WRITTEN:
+        kind = {"float16": "half"}.get(array.dtype.name, array.dtype.name)
+        raise invalid(f"Failed to write JSON value for tensor type: {kind}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        # No JSON, but what TensorFlow Serving and Python's json write and read.
+        decimals = np.empty(array.size, object)
+        decimals[:] = [decimal(value) for value in array.ravel()]
+        return decimals.reshape(array.shape).tolist()
     return np.ascontiguousarray(array) if array.ndim else array[()]
 
 

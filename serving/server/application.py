@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server import (
@@ -35,6 +36,9 @@ from serving.server.pending import Workers
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 BATCHING_FILE = "batching_params.pbtxt"
 _MOST_WARMUP_RECORDS = 1000
+_OPERATION = re.compile(
+    r"\{\{.*?\}\} | \[Op:.*"
+)  # what eager TensorFlow adds to a text
 # Calls beyond those that the threads work on; more are refused, so that a flood does not
 # fill the memory.
 _MOST_WAITING = 1000
@@ -212,22 +216,50 @@ class _Loader:
         assert self.service is not None
         began, status = time.monotonic(), "OK"
         try:
-            for index, record in enumerate(tf.data.TFRecordDataset(str(path))):
-                if index >= _MOST_WARMUP_RECORDS:
-                    raise invalid(
-                        "Number of warmup records exceeds the maximum "
-                        f"({_MOST_WARMUP_RECORDS}) at {path}"
-                    )
-                log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            for log in _warmup_logs(path):
                 for _ in range(max(self._flags.num_request_iterations_for_warmup, 1)):
                     pending.wait(self.service.warm_up(version, log))
-        except Exception as error:
-            status = type(error).__name__
-            code = getattr(error, "code", grpc.StatusCode.UNKNOWN)
-            text = f"warm-up by {path} failed: {error}"
-            raise savedmodel.LoadError(text, code) from error
+        except ServingError as error:
+            status = error.code.name
+            text = f"warm-up by {path} failed: {error.message}"
+            raise savedmodel.LoadError(text, error.code) from error
         finally:
             metrics.observe_warmup(str(path), time.monotonic() - began, status)
+
+
+def _warmup_logs(path: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
+    """The records of a warm-up file.
+
+    As in tensorflow/serving, servables/tensorflow/saved_model_warmup_util.cc; a file that
+    ends within a record's first twelve bytes has come to its end there.
+
+    Raises:
+        ServingError: DATA_LOSS for what is no TFRecord file, INVALID_ARGUMENT for a record
+            that is no PredictionLog, and for too many.
+    """
+    records = enumerate(tf.data.TFRecordDataset(str(path)))
+    while True:
+        try:
+            index, record = next(records)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            text = _OPERATION.sub("", error.message)
+            raise ServingError(
+                savedmodel.grpc_code(error),
+                f"{text}. Please verify your warmup data is in TFRecord format.",
+            ) from error
+        if index >= _MOST_WARMUP_RECORDS:
+            raise invalid(
+                "Number of warmup records exceeds the maximum "
+                f"({_MOST_WARMUP_RECORDS}) at {path}"
+            )
+        try:
+            yield prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        except DecodeError:
+            raise invalid(
+                f"Failed to parse warmup record {index} from {path}"
+            ) from None
 
 
 def _policy(flags: Flags) -> Policy:

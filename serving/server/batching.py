@@ -12,7 +12,7 @@ A request whose deadline has passed, or whose caller has gone, is never run.
 No TensorFlow here: arrays in, arrays out.
 
 Sources: tensorflow/serving, batching/README.md, session_bundle_config.proto and
-batching/batching_session.cc (padding, error texts); tensorflow,
+batching/{batching_session.cc,batching_util.h} (padding, error texts); tensorflow,
 core/kernels/batching_util/shared_batch_scheduler.h (defaults, when a batch is ready).
 """
 
@@ -111,16 +111,15 @@ def row_count(feeds: Arrays) -> int:
     for array in feeds.values():
         if not array.ndim:
             raise invalid(
-                "Batching session Run() input tensors must have at least one dimension"
+                "Batching Run() input tensors must have at least one dimension"
             )
         if rows >= 0 and array.shape[0] != rows:
             raise invalid(
-                "Batching session Run() input tensors must have equal 0th-dimension "
-                "size"
+                "Batching Run() input tensors must have equal 0th-dimension size"
             )
         rows = array.shape[0]
     if rows < 0:
-        raise invalid("Batching session Run() must have at least one input tensor")
+        raise invalid("Batching Run() must have at least one input tensor")
     return rows
 
 

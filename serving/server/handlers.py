@@ -1,8 +1,8 @@
 """What the server answers, whatever the transport: gRPC and REST both call this.
 
-Everything in a request is checked here against the signature before TensorFlow sees it.
-Texts and codes of errors are tensorflow/serving's where it has one for the case
-(servables/tensorflow/{predict_util,classifier,regressor,multi_inference}.cc,
+Names in a request are checked here against the signature; types and shapes are for
+TensorFlow to say. Texts and codes of errors are tensorflow/serving's where it has one for
+the case (servables/tensorflow/{predict_util,classifier,regressor,multi_inference}.cc,
 model_servers/{get_model_status_impl,server_core}.cc, tensorflow/cc/saved_model/util.cc).
 """
 
@@ -194,8 +194,6 @@ class Service:
                 )
             feeds = dict(make_feeds(signature))
             runner.check_aliases(signature, feeds)
-            for alias, array in feeds.items():
-                tensors.check_array(alias, array, signature.inputs[alias])
             tensors.check_images(feeds, self.options.limits)
             outputs = await runner.run(name, feeds, sorted(signature.outputs))
             result = Result(signature, runner.spec(name), outputs)
@@ -279,7 +277,11 @@ class Service:
     async def warm_up(
         self, version: Version, log: prediction_log_pb2.PredictionLog
     ) -> None:
-        """Replays one record of a warm-up file on a version that is not served yet."""
+        """Replays one record of a warm-up file on a version that is not served yet.
+
+        As in tensorflow/serving, servables/tensorflow/saved_model_warmup.cc: a record
+        that holds nothing, or a kind of later date, is passed over.
+        """
         runner = self._runner(version, Call(), "WarmUp")
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
@@ -290,8 +292,12 @@ class Service:
             await runner.regress(log.regress_log.request)
         elif kind == "multi_inference_log":
             await runner.multi(log.multi_inference_log.request)
-        else:
-            raise invalid(f"Unsupported log_type for warmup: {kind}")
+        elif kind == "session_run_log":
+            number = log.DESCRIPTOR.fields_by_name[kind].number
+            raise ServingError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"Unsupported log_type for warmup: {number}",
+            )
 
     def model_names(self) -> list[str]:
         """Models that can be asked now."""
@@ -362,9 +368,7 @@ class Runner:
             self._check_method(signature)
         self.check_aliases(signature, request.inputs)
         feeds = tensors.to_arrays(
-            {**signature.defaults, **request.inputs},
-            signature.inputs,
-            self.options.limits,
+            {**signature.defaults, **request.inputs}, self.options.limits
         )
         fetches = self._fetches(signature, request.output_filter)
         outputs = await self.run(name, feeds, fetches)
@@ -550,7 +554,7 @@ class Runner:
     ) -> Iterator[tuple[str, Signature, str]]:
         """Signatures and methods of a MultiInference, checked."""
         seen: set[str] = set()
-        model, tensor = "", ""
+        model = ""
         for task in request.tasks:
             if not task.model_spec.name:
                 raise invalid("Found ModelSpec with an empty model name.")
@@ -573,10 +577,6 @@ class Runner:
                     f"Unsupported signature method_name: {task.method_name}",
                 )
             self._check_for_examples(signature, task.method_name)
-            input_name = signature.inputs["inputs"].name
-            if tensor and tensor != input_name:
-                raise invalid("Input tensor must be the same for all Signatures.")
-            tensor = input_name
             yield name, signature, task.method_name
 
     async def _run_examples(
@@ -587,7 +587,6 @@ class Runner:
             metrics.observe_examples(self.version.model, len(examples))
         array = np.empty(len(examples), object)
         array[:] = examples
-        tensors.check_array("inputs", array, signature.inputs["inputs"])
         names = sorted(signature.outputs)
         return await self.run(name, {"inputs": array}, names), len(examples)
 

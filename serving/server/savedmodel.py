@@ -29,7 +29,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
-from serving.server import rank
+from serving.server import guards
 from serving.server.errors import ServingError, invalid
 from serving.server.session import Session
 
@@ -72,21 +72,19 @@ class Servable:
         runtime: str,
         execute: Execute,
         close: Callable[[], None],
-        graph: tf.compat.v1.GraphDef | None = None,
     ):
         self.signatures = dict(signatures)
         self.runtime = runtime  # "TF1" or "TF2", as metrics call them
         self.close = close
         self._execute = execute
-        self._ranks = rank.Verifier(graph, self.signatures) if graph else None
 
     def run(self, signature: str, feeds: Arrays, fetches: Sequence[str]) -> Arrays:
         """Computes outputs.
 
         Args:
             signature: Its name.
-            feeds: Arrays by alias, of the signature's types and shapes: the caller has
-                checked them. Strings are object arrays of bytes.
+            feeds: Arrays by alias, all of them the signature's: the caller has checked
+                that. Types and shapes may be any. Strings are object arrays of bytes.
             fetches: Aliases of the outputs wanted.
 
         Returns:
@@ -95,16 +93,33 @@ class Servable:
         Raises:
             ServingError: What the model makes of the values.
         """
-        if self._ranks:
-            self._ranks.verify(signature, feeds)
         try:
             values = self._execute(signature, feeds, fetches)
         except tf.errors.OpError as error:
-            raise ServingError(_code(error.error_code), error.message) from error
+            text = error.message
+            if error.error_code == tf.errors.INVALID_ARGUMENT:
+                text += self._misfits(signature, feeds)
+            raise ServingError(grpc_code(error), text) from error
         except (ValueError, TypeError, RuntimeError) as error:
             # What tf.saved_model.load's functions say.
             raise invalid(str(error)) from error
         return dict(zip(fetches, values, strict=True))
+
+    def _misfits(self, signature: str, feeds: Arrays) -> str:
+        """Inputs that have not the signature's shape, which TensorFlow does not name."""
+        found = ""
+        for alias, array in feeds.items():
+            declared = tf.TensorShape(
+                self.signatures[signature].inputs[alias].tensor_shape
+            )
+            if not declared.is_compatible_with(array.shape):
+                shape = ",".join(map(str, array.shape))
+                sizes = ",".join("?" if n is None else str(n) for n in declared)
+                found += (
+                    f'; input "{alias}" has the shape [{shape}], the signature\'s is '
+                    f"[{sizes}]"
+                )
+        return found
 
 
 def incomplete(folder: Path) -> str | None:
@@ -148,7 +163,7 @@ def load(folder: Path, options: Options) -> Servable:
         raise
     except Exception as error:  # TensorFlow raises a dozen types for broken files
         if isinstance(error, tf.errors.OpError):
-            raise LoadError(error.message, _code(error.error_code)) from error
+            raise LoadError(error.message, grpc_code(error)) from error
         raise LoadError(str(error) or type(error).__name__) from error
 
 
@@ -159,13 +174,13 @@ def _load_saved_model(folder: Path, options: Options) -> Servable:
         for name, definition in meta.signature_def.items()
         if not name.startswith("__saved_model_")  # internal: main op, train op
     }
-    graph = meta.graph_def if rank.needed(signatures) else None
+    guards.add(meta.graph_def)
     runtime = "TF2" if meta.HasField("object_graph_def") else "TF1"
-    session = _session(folder, options)
+    session = _session(folder, meta, options)
     lost = _uninitialised(session, meta, signatures)
     if not lost:
         execute = _in_session(session, signatures)
-        return Servable(signatures, runtime, execute, session.close, graph)
+        return Servable(signatures, runtime, execute, session.close)
     session.close()
     if runtime == "TF1":
         raise LoadError(f"variable {lost} has no value in this SavedModel")
@@ -177,8 +192,15 @@ def _load_saved_model(folder: Path, options: Options) -> Servable:
         folder,
         lost,
     )
+    if guards.needed(meta.graph_def) and any(
+        info.tensor_shape.unknown_rank
+        for signature in signatures.values()
+        for info in signature.inputs.values()
+    ):
+        # These functions check shapes that are known, and have no guards.
+        raise LoadError("export the inputs of its signatures with a known rank")
     execute = _functions(folder, options)
-    return Servable(signatures, runtime, execute, lambda: None, graph)
+    return Servable(signatures, runtime, execute, lambda: None)
 
 
 def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef:
@@ -207,14 +229,16 @@ def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDe
     )
 
 
-def _session(folder: Path, options: Options) -> Session:
+def _session(
+    folder: Path, meta: meta_graph_pb2.MetaGraphDef, options: Options
+) -> Session:
     config = config_pb2.ConfigProto(
         intra_op_parallelism_threads=options.intra_op_threads,
         inter_op_parallelism_threads=options.inter_op_threads,
         allow_soft_placement=True,
     )
     config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
-    return Session(folder, options.tags, config)
+    return Session(folder, meta, config)
 
 
 def _in_session(
@@ -300,8 +324,9 @@ def _functions(folder: Path, options: Options) -> Execute:
     return execute
 
 
-def _code(number: int) -> grpc.StatusCode:
-    return _CODES.get(number, grpc.StatusCode.UNKNOWN)
-
-
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def grpc_code(error: tf.errors.OpError) -> grpc.StatusCode:
+    """A TensorFlow error's code."""
+    return _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN)

@@ -3,10 +3,14 @@
 `tf.compat.v1.Session` imports the graph and builds a call's executor with the lock held,
 for tens of milliseconds each, in which a server answers nobody; and it keeps a Python
 object for every operation. Here TensorFlow's C interface is called through ctypes, and
-the lock is given back while it loads (LoadSavedModel in C++, as in
-tensorflow_model_server) and while it runs.
+the lock is given back while it loads and while it runs.
 
-Sources: tensorflow/c/c_api.h, tf_tensor.h, tf_status.h, tf_tstring.h.
+Its TF_LoadSessionFromSavedModel would read the graph from the model's folder; here the
+graph is one that has been changed (serving/server/guards.py), so the steps are taken one
+by one: import, restore the variables, run the initialisation.
+
+Sources: tensorflow/c/c_api.h, tf_tensor.h, tf_status.h, tf_tstring.h;
+tensorflow/cc/saved_model/{loader.cc (RunRestore, RunInitOp),loader_util.cc}.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalMemberAccess=false
@@ -23,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 _STRING = tf.string.as_datatype_enum
 _STRING_BYTES = 24  # sizeof(TF_TString)
@@ -42,7 +46,8 @@ class _Output(ctypes.Structure):
 # These work for long, so Python's lock is given back. The others take less than that
 # would: a thread that gives the lock back has to queue for it.
 _LONG = (
-    "TF_LoadSessionFromSavedModel",
+    "TF_GraphImportGraphDef",
+    "TF_NewSession",
     "TF_SessionRun",
     "TF_CloseSession",
     "TF_DeleteSession",
@@ -63,11 +68,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_NewOperation": (_pointer, [_pointer, ctypes.c_char_p, ctypes.c_char_p]),
     "TF_AddInput": (None, [_pointer, _Output]),
     "TF_FinishOperation": (_pointer, [_pointer, _pointer]),
-    "TF_LoadSessionFromSavedModel": (
-        _pointer,
-        [_pointer, _pointer, ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p)]
-        + [_integer, _pointer, _pointer, _pointer],
-    ),
+    "TF_NewBufferFromString": (_pointer, [ctypes.c_char_p, _size]),
+    "TF_DeleteBuffer": (None, [_pointer]),
+    "TF_NewImportGraphDefOptions": (_pointer, []),
+    "TF_DeleteImportGraphDefOptions": (None, [_pointer]),
+    "TF_GraphImportGraphDef": (None, [_pointer, _pointer, _pointer, _pointer]),
+    "TF_NewSession": (_pointer, [_pointer, _pointer, _pointer]),
     "TF_SessionRun": (
         None,
         [_pointer, _pointer]
@@ -103,37 +109,70 @@ class Session:
     """A loaded SavedModel; `run` may be called from several threads at once."""
 
     def __init__(
-        self, folder: Path, tags: Sequence[str], config: config_pb2.ConfigProto
+        self,
+        folder: Path,
+        meta: meta_graph_pb2.MetaGraphDef,
+        config: config_pb2.ConfigProto,
     ):
         """Loads the graph, restores the variables, runs the initialisation.
+
+        Args:
+            folder: With the variables and assets.
+            meta: The graph, and how to initialise it.
+            config: Of the session.
 
         Raises:
             tf.errors.OpError: TensorFlow cannot load it.
         """
-        c = self._c = _library()
-        serialised = config.SerializeToString()
-        options = c.TF_NewSessionOptions()
-        self._graph = c.TF_NewGraph()
+        self._c = _library()
         self._session = None
-        status = _Status(c)
-        try:
-            c.TF_SetConfig(options, serialised, len(serialised), status.pointer)
-            status.check()
-            self._session = c.TF_LoadSessionFromSavedModel(
-                options, None, str(folder).encode(),
-                (ctypes.c_char_p * len(tags))(*(tag.encode() for tag in tags)),
-                len(tags), self._graph, None, status.pointer,
-            )  # fmt: skip
-            status.check()
-        except BaseException:
-            c.TF_DeleteGraph(self._graph)
-            raise
-        finally:
-            c.TF_DeleteSessionOptions(options)
+        self._graph = self._c.TF_NewGraph()
         self._tensors = functools.lru_cache(_MOST_SETS)(self._find)
+        try:
+            self._import(meta.graph_def)
+            self._open(config)
+            self._initialise(folder, meta)
+        except BaseException:
+            self.close()
+            raise
+
+    def _import(self, graph: Any) -> None:
+        c, status, serialised = self._c, _Status(self._c), graph.SerializeToString()
+        buffer = c.TF_NewBufferFromString(serialised, len(serialised))
+        options = c.TF_NewImportGraphDefOptions()
+        c.TF_GraphImportGraphDef(self._graph, buffer, options, status.pointer)
+        c.TF_DeleteImportGraphDefOptions(options)
+        c.TF_DeleteBuffer(buffer)
+        status.check()
+
+    def _open(self, config: config_pb2.ConfigProto) -> None:
+        c, status, serialised = self._c, _Status(self._c), config.SerializeToString()
+        options = c.TF_NewSessionOptions()
+        c.TF_SetConfig(options, serialised, len(serialised), status.pointer)
+        session = c.TF_NewSession(self._graph, options, status.pointer)
+        c.TF_DeleteSessionOptions(options)
+        status.check()
+        self._session = session
+
+    def _initialise(self, folder: Path, meta: meta_graph_pb2.MetaGraphDef) -> None:
+        """Restores the variables, and runs what fills tables."""
+        assets = {
+            asset.tensor_info.name: _text(folder / "assets" / asset.filename)
+            for asset in _assets(meta)
+        }
+        variables = folder / "variables" / "variables"
+        if variables.with_suffix(".index").is_file():
+            saver = meta.saver_def
+            file = {saver.filename_tensor_name: _text(variables)}
+            self.run(file | assets, [], saver.restore_op_name)
+        if operation := _init_operation(meta):
+            self.run(assets, [], operation)
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        target: str | None = None,
     ) -> list[np.ndarray]:
         """Computes tensors.
 
@@ -141,6 +180,7 @@ class Session:
             feeds: By tensor name ("x:0"), arrays of the tensors' own types; strings as
                 object arrays of bytes.
             fetches: Names of tensors.
+            target: Name of an operation that is to be run, without an output.
 
         Returns:
             One array per fetch; strings as object arrays of bytes.
@@ -150,6 +190,7 @@ class Session:
         """
         c = self._c
         fed, fetched = self._tensors(*feeds), self._tensors(*fetches)
+        targets = () if target is None else (self._tensors(target)[0].operation,)
         outputs = (_pointer * len(fetches))()
         inputs = (_pointer * len(feeds))()
         status = _Status(c)
@@ -159,7 +200,7 @@ class Session:
             c.TF_SessionRun(
                 self._session, None,
                 fed, inputs, len(feeds), fetched, outputs, len(fetches),
-                None, 0, None, status.pointer,
+                (_pointer * len(targets))(*targets), len(targets), None, status.pointer,
             )  # fmt: skip
             status.check()
             return [_array(c, output) for output in outputs]
@@ -190,13 +231,15 @@ class Session:
 
     def close(self) -> None:
         """Gives the memory back; nothing may be running."""
-        if self._session is None:
+        if self._graph is None:
             return
         status = _Status(self._c)
         session, self._session = self._session, None
-        self._c.TF_CloseSession(session, status.pointer)
-        self._c.TF_DeleteSession(session, status.pointer)
-        self._c.TF_DeleteGraph(self._graph)
+        if session is not None:
+            self._c.TF_CloseSession(session, status.pointer)
+            self._c.TF_DeleteSession(session, status.pointer)
+        graph, self._graph = self._graph, None
+        self._c.TF_DeleteGraph(graph)
 
     def _find(self, *names: str) -> ctypes.Array[_Output]:
         found = (_Output * len(names))()
@@ -211,6 +254,28 @@ class Session:
                 )
             output.index = int(index or 0)
         return found
+
+
+def _assets(meta: meta_graph_pb2.MetaGraphDef) -> list[meta_graph_pb2.AssetFileDef]:
+    """Names of files, and the tensors that are to hold their paths."""
+    if meta.asset_file_def:
+        return list(meta.asset_file_def)
+    packed = meta.collection_def["saved_model_assets"].any_list.value  # TF1
+    return [meta_graph_pb2.AssetFileDef.FromString(item.value) for item in packed]
+
+
+def _init_operation(meta: meta_graph_pb2.MetaGraphDef) -> str | None:
+    name = "__saved_model_init_op"
+    if name in meta.signature_def:
+        return meta.signature_def[name].outputs[name].name
+    for name in ("saved_model_main_op", "legacy_init_op"):  # TF1
+        if name in meta.collection_def:
+            return meta.collection_def[name].node_list.value[0]
+    return None
+
+
+def _text(path: Path) -> np.ndarray:
+    return np.array(str(path).encode(), object)
 
 
 class _Status:

@@ -1,10 +1,12 @@
-"""From a request's TensorProtos to arrays and back, with every check on the way.
+"""From a request's TensorProtos to arrays and back.
 
-Nothing here trusts a request: type and shape are compared with the signature, and the
-size of what a proto expands to is bounded, before memory is taken for it. (A shape of
-[1e9] with one value is a legal TensorProto: the last value fills the rest.)
+A proto is read as Tensor::FromProto reads it. Only the size of what it expands to is
+bounded besides, before memory is taken for it. (A shape of [1e9] with one value is a
+legal TensorProto: the last value fills the rest.) Types and shapes are not compared with
+the signature, which tensorflow_model_server does not do either: that is for the graph to
+say, see serving/server/guards.py.
 
-Source: tensorflow/core/framework/{tensor.proto,types.proto,tensor.cc}.
+Source: tensorflow/core/framework/{tensor.proto,types.proto,tensor.cc,tensor_shape.cc}.
 """
 
 from __future__ import annotations
@@ -58,37 +60,25 @@ class Limits:
 
 
 def to_arrays(
-    protos: Mapping[str, tensor_pb2.TensorProto],
-    infos: Mapping[str, Any],
-    limits: Limits,
+    protos: Mapping[str, tensor_pb2.TensorProto], limits: Limits
 ) -> dict[str, np.ndarray]:
-    """A request's inputs as arrays, checked against a signature's.
+    """A request's inputs as arrays.
 
     Args:
-        protos: By alias; all aliases are the signature's.
-        infos: The signature's TensorInfos.
+        protos: By alias.
         limits: On sizes.
 
+    Returns:
+        Arrays by alias, of the protos' own types and shapes; strings as object arrays of
+        bytes.
+
     Raises:
-        ServingError: INVALID_ARGUMENT; a proto that TensorFlow cannot read, or that the
-            signature or the limits exclude.
+        ServingError: INVALID_ARGUMENT; a proto that TensorFlow cannot read, or that is
+            beyond the limits.
     """
-    arrays = {
-        alias: _to_array(alias, proto, infos[alias], limits)
-        for alias, proto in protos.items()
-    }
+    arrays = {alias: _to_array(alias, proto, limits) for alias, proto in protos.items()}
     check_images(arrays, limits)
     return arrays
-
-
-def check_array(alias: str, array: np.ndarray, info: Any) -> None:
-    """That an array has the type and shape of a signature's input.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT.
-    """
-    _check_dtype(alias, _KINDS.get(array.dtype), info)
-    _check_shape(alias, array.shape, info)
 
 
 def check_images(arrays: Mapping[str, np.ndarray], limits: Limits) -> None:
@@ -142,16 +132,16 @@ def dtype_name(array: np.ndarray) -> str:
     return types_pb2.DataType.Name(_KINDS.get(array.dtype, types_pb2.DT_INVALID))
 
 
-def _to_array(
-    alias: str, proto: tensor_pb2.TensorProto, info: Any, limits: Limits
-) -> np.ndarray:
-    _check_dtype(alias, proto.dtype, info)
-    if proto.tensor_shape.unknown_rank:
-        raise _unreadable(alias, "its shape has an unknown rank")
+def _to_array(alias: str, proto: tensor_pb2.TensorProto, limits: Limits) -> np.ndarray:
+    if proto.dtype not in _FIELDS:
+        raise _unreadable(alias, f"its type is {_type(proto.dtype)}")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if len(shape) > _HIGHEST_RANK:
+        raise _unreadable(
+            alias, f"it has {len(shape)} dimensions, more than {_HIGHEST_RANK}"
+        )
     if any(size < 0 for size in shape):
         raise _unreadable(alias, f"its shape {list(shape)} has a negative size")
-    _check_shape(alias, shape, info)
     count = math.prod(shape)
     dtype = np.dtype(_NUMPY[proto.dtype])
     if count * dtype.itemsize > limits.tensor_bytes:
@@ -163,6 +153,8 @@ def _to_array(
     # An empty one, too, may be beyond what numpy and TensorFlow count with 64 bits.
     if math.prod(size or 1 for size in shape) * dtype.itemsize >= 1 << 63:
         raise _unreadable(alias, f"its shape {list(shape)} is too large")
+    if not count:  # whatever else is in it
+        return np.empty(shape, dtype)
     if proto.tensor_content:
         if proto.dtype == types_pb2.DT_STRING:
             return _strings(alias, proto.tensor_content, count).reshape(shape)
@@ -178,19 +170,16 @@ def _to_array(
             array = array.view(np.uint8) != 0  # other bytes are no booleans
         return array.reshape(shape)
     field, width = _FIELDS[proto.dtype]
-    given = len(getattr(proto, field))
-    if given > count * width or given % width:
-        raise _unreadable(
-            alias,
-            f"{field} has {given} values, but its shape {list(shape)} takes "
-            f"{count * width}",
-        )
-    if given < count * width and count * dtype.itemsize > limits.filled_bytes:
+    values = getattr(proto, field)
+    given = min(len(values) // width, count)  # what is more is not looked at
+    if given < count and count * dtype.itemsize > limits.filled_bytes:
         raise invalid(
             f'input "{alias}": {given} values for a tensor of {count} elements; one that '
             "large must be sent in full"
         )
-    return _from_values(getattr(proto, field), proto.dtype, dtype, count).reshape(shape)
+    if len(values) != given * width:
+        values = values[: given * width]
+    return _from_values(values, proto.dtype, dtype, count).reshape(shape)
 
 
 def _from_values(values: Any, kind: int, dtype: np.dtype, count: int) -> np.ndarray:
@@ -248,38 +237,6 @@ def _strings(alias: str, content: bytes, count: int) -> np.ndarray:
         array[index] = content[at : at + length]
         at += length
     return array
-
-
-def _check_dtype(alias: str, kind: int | None, info: Any) -> None:
-    if kind != info.dtype or kind not in _FIELDS:
-        raise invalid(
-            f'input "{alias}": expected to be {_type(info.dtype)} but '
-            f"{_type(kind or 0)} is provided"
-        )
-
-
-def _check_shape(alias: str, shape: tuple[int, ...], info: Any) -> None:
-    if len(shape) > _HIGHEST_RANK:
-        raise invalid(
-            f'input "{alias}" has {len(shape)} dimensions, more than {_HIGHEST_RANK}'
-        )
-    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
-        return  # the rank is verified against the graph: see rank.py
-    wanted = [dim.size for dim in info.tensor_shape.dim]
-    fits = len(shape) == len(wanted) and all(
-        size < 0 or size == given for size, given in zip(wanted, shape, strict=True)
-    )
-    if not fits:
-        shown = ",".join("?" if size < 0 else str(size) for size in wanted)
-        hint = (
-            " (one dimension is missing: a single example needs a batch of one)"
-            if len(shape) == len(wanted) - 1 and wanted[0] < 0
-            else ""
-        )
-        raise invalid(
-            f'input "{alias}": shape [{",".join(map(str, shape))}] does not match the '
-            f"signature's [{shown}]{hint}"
-        )
 
 
 def _type(kind: int) -> str:

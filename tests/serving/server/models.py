@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
 IMAGE_SHAPE = (32, 32, 3)
 
@@ -191,29 +190,39 @@ class Images(tf.Module):
 
         return {"shape": tf.map_fn(one, encoded, fn_output_signature=tf.int32)}
 
+    # The other operations that abort the process on a wrong rank.
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 3], name="images")])
+    def depthwise(self, images):
+        strides = [1, 1, 1, 1]
+        return {"y": tf.nn.depthwise_conv2d(images, self.kernel, strides, "SAME")}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 4, 3], name="images")])
+    def volumes(self, images):
+        return {"y": tf.nn.conv3d(images, self.kernel[None], [1] * 5, "SAME")}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 4, 3], name="images")])
+    def pooled(self, images):
+        return {"y": tf.nn.max_pool3d(images, 2, 2, "SAME")}
+
 
 ANY_RANK = ("any_rank", "any_rank_mapped", "any_rank_branch", "either_rank")
+GUARDED = (*ANY_RANK, "depthwise", "volumes", "pooled")
 
 
 def write_images(folder: Path) -> Path:
-    """A convolution on uint8 [batch, 32, 32, 3], on any rank, and an image decoder."""
+    """Convolutions on uint8 [batch, 32, 32, 3], on any rank, and an image decoder."""
     module = Images()
-    signatures = {name: getattr(module, name) for name in (*ANY_RANK, "encoded")}
+    signatures = {name: getattr(module, name) for name in (*GUARDED, "encoded")}
     tf.saved_model.save(
         module, str(folder), signatures={"serving_default": module.pixels, **signatures}
     )
     return folder
 
 
-def write_warmup(
-    folder: Path, logs: Sequence[prediction_log_pb2.PredictionLog]
-) -> None:
+def write_warmup(folder: Path, content: bytes) -> None:
     """assets.extra/tf_serving_warmup_requests of a version."""
     (folder / "assets.extra").mkdir(exist_ok=True)
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for log in logs:
-            writer.write(log.SerializeToString())
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(content)
 
 
 def examples(values: Sequence[float]) -> list[tf.train.Example]:

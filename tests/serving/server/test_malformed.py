@@ -67,6 +67,7 @@ def good(rng: random.Random) -> bytes:
             request("tf2", x=np.ones(rows, np.float32)),
             request("tf1", x=np.ones((rows, 1), np.float32)),
             request("images", images=np.ones((rows, 32, 32, 3), np.uint8)),
+            request("images", images=np.ones((1, 30 + rows, 32, 3), np.uint8)),
             request("tf2", "strings", text=[b"text"] * rows),
             request("tf2", x=np.full(rows, np.nan, np.float32)),
         ]
@@ -91,7 +92,7 @@ def wrong_type(rng: random.Random) -> bytes:
 
 
 def wrong_shape(rng: random.Random) -> bytes:
-    shape = rng.choice([(1, 31, 32, 3), (1, 32, 32), (32, 32, 3), (1, 32, 32, 4), ()])
+    shape = rng.choice([(1, 31, 32, 2), (1, 32, 32), (32, 32, 3), (1, 32, 32, 4), ()])
     return request("images", images=np.ones(shape, np.uint8)).SerializeToString()
 
 

@@ -39,12 +39,15 @@ def server(tmp_path_factory):
     models.write_tf2(base / "half" / "1")
     models.write_tf2(base / "half" / "2", shift=100.0)
     models.write_images(base / "images" / "7")
+    models.write_tf1(base / "quick" / "1")
     (base / "models.config").write_text(
         f"""model_config_list {{
         config {{ name: "half" base_path: "{base}/half" model_platform: "tensorflow"
                   model_version_policy {{ all {{}} }}
                   version_labels {{ key: "old" value: 1 }}
                   version_labels {{ key: "new" value: 2 }} }}
+        config {{ name: "quick" base_path: "{base}/quick"
+                  model_platform: "tensorflow" }}
         config {{ name: "images" base_path: "{base}/images"
                   model_platform: "tensorflow" }} }}"""
     )
@@ -102,11 +105,28 @@ def test_row_form(server):
     }  # fmt: skip
 
 
+def test_quick_start(server):
+    """README.md of tensorflow/serving: one number for an input of shape [-1, 1]."""
+    _, metadata, _ = ask(server, "/v1/models/quick/metadata")
+    signatures = metadata["metadata"]["signature_def"]["signature_def"]
+    shape = signatures["serving_default"]["inputs"]["x"]["tensor_shape"]
+    assert [dim["size"] for dim in shape["dim"]] == ["-1", "1"]
+    body = {"instances": [1.0, 2.0, 5.0]}
+    status, value, _ = ask(server, "/v1/models/quick:predict", body)
+    assert status == 200
+    assert [row["y"] for row in value["predictions"]] == [2.5, 3.0, 4.5]
+
+
 @pytest.mark.parametrize("inputs", [[1.0, 5], {"x": [1.0, 5]}])
 def test_column_form(server, inputs):
     path = "/v1/models/half/versions/1:predict"
     status, value, _ = ask(server, path, {"inputs": inputs})
     assert (status, value) == (200, {"outputs": {"y": [2.5, 4.5], "twice": [5.0, 9.0]}})
+
+
+def test_no_columns_are_answered_with_none(server):
+    status, value, _ = ask(server, HALF, {"inputs": []})
+    assert (status, value) == (200, {"outputs": {"y": [], "twice": []}})
 
 
 @pytest.mark.parametrize(
@@ -235,14 +255,14 @@ def test_metadata(server):
          "Servable not found for request: Latest(../../etc)"),
         (HALF, b"", 400, "JSON Parse error: The document is empty"),
         (HALF, b"{", 400, "JSON Parse error: "),
+        (HALF, {"instances": []}, 400, "No values in 'instances' array"),
         (HALF, {"instances": ["a"]}, 400, "is not of expected type: float"),
         (HALF, {"instances": [[1], [1, 2]]}, 400, "Expecting tensor size: 1 but got: 2"),
         (HALF, {"instances": [1], "signature_name": 3}, 400, "'signature_name' key must"),
         (HALF, {"instances": [1], "signature_name": "no"}, 400,
          'Serving signature name: "no" not found in signature def'),
-        (HALF, {"instances": [[1, 2]]}, 400, ""),
-        ("/v1/models/images:predict", {"instances": [[[1, 2, 3]]]}, 400, ""),
-        ("/v1/models/images:predict", {"instances": [256]}, 400, "expected type: uint8"),
+        ("/v1/models/images:predict", {"instances": [256]}, 400,
+         'input "images" has the shape [1], the signature\'s is [?,32,32,3]'),
         ("/v1/models/images:predict", {"inputs": np.zeros((32, 32, 3), int).tolist()}, 400, ""),
         ("/v1/models/images:predict",
          {"inputs": np.zeros((32, 32, 3)).tolist(), "signature_name": "any_rank"}, 400, ""),
@@ -263,6 +283,51 @@ def test_errors(server, path, body, status, text):
     assert (got, headers["Content-Type"]) == (status, "application/json")
     assert set(value) == {"error"}
     assert text in value["error"]
+
+
+OLD = "/v1/models/half/versions/1:predict"
+
+
+@pytest.mark.parametrize(
+    ("report", "path", "body", "status", "answer"),
+    [
+        # Rows add a dimension also to what is no batch; columns do not.
+        (1036, OLD, {"signature_name": "slow", "instances": [3]}, 400, "be a scalar"),
+        (1036, OLD, {"signature_name": "slow", "inputs": 3}, 200, {"outputs": 3}),
+        (1036, OLD, {"signature_name": "slow", "inputs": {"turns": 3}}, 200,
+         {"outputs": 3}),
+        (1085, "/v1/models/half", {"instances": [1]}, 400,
+         "Malformed request: POST /v1/models/half"),
+        (1136, OLD, {"signature_name": "scalar", "inputs": 0.96}, 200,
+         {"outputs": 2.48}),
+        (1141, OLD, {"signature_name": "strings", "instances": [{"b64": "_-8="}]}, 400,
+         "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
+         "Unable to base64 decode"),
+        (1141, OLD, {"signature_name": "strings", "instances": [{"b64": "YQ.."}]}, 200,
+         {"predictions": [{"length": 1, "text": "a"}]}),
+        (1332, OLD, {"inputs": [1111111.0]}, 200,
+         {"outputs": {"twice": [1111115.0], "y": [555557.5]}}),
+        (1538, OLD, {"instances": [[1, 2, 3], [1, 2]]}, 400,
+         "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+         "Expecting tensor size: 3 but got: 2"),
+        # A single input may be named or not, in rows and in columns.
+        (2099, OLD, {"signature_name": "scalar", "instances": [{"x": 2}]}, 200,
+         {"predictions": [3.0]}),
+        (2099, OLD, {"signature_name": "scalar", "instances": [2]}, 200,
+         {"predictions": [3.0]}),
+        (2099, OLD, {"signature_name": "scalar", "inputs": {"x": [2]}}, 200,
+         {"outputs": [3.0]}),
+    ],
+)  # fmt: skip
+def test_requests_of_public_reports(server, report, path, body, status, answer):
+    """https://github.com/tensorflow/serving/issues/<report>: what is answered there."""
+    del report
+    got, value, _ = ask(server, path, body)
+    assert got == status, value
+    if status == 200:
+        assert value == answer
+    else:
+        assert answer in value["error"]
 
 
 def test_unknown_signature(server):

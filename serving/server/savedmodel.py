@@ -93,25 +93,60 @@ class Servable:
         Raises:
             ServingError: What the model makes of the values.
         """
+        empty = self._empty(signature, feeds, fetches)
         try:
             values = self._execute(signature, feeds, fetches)
         except tf.errors.OpError as error:
             text = error.message
             if error.error_code == tf.errors.INVALID_ARGUMENT:
+                if empty is not None:
+                    return empty
                 text += self._misfits(signature, feeds)
             raise ServingError(grpc_code(error), text) from error
         except (ValueError, TypeError, RuntimeError) as error:
             # What tf.saved_model.load's functions say.
             raise invalid(str(error)) from error
-        return dict(zip(fetches, values, strict=True))
+        outputs = dict(zip(fetches, values, strict=True))
+        if empty is not None and any(
+            outputs[alias].shape[1:] != empty[alias].shape[1:] for alias in fetches
+        ):
+            return empty
+        return outputs
+
+    def _empty(
+        self, signature: str, feeds: Arrays, fetches: Sequence[str]
+    ) -> Arrays | None:
+        """Outputs without rows, of the signature's shapes, if its inputs have none.
+
+        None if there are rows, or if the signature does not say the outputs' shapes.
+        oneDNN's convolutions give an empty batch the shape of their input: the layers
+        behind them then fail, or the answer has that shape.
+        """
+        if not feeds or any(array.shape[:1] != (0,) for array in feeds.values()):
+            return None
+        definition = self.signatures[signature]
+        if not all(
+            _declared(definition.inputs[alias]).is_compatible_with(array.shape)
+            for alias, array in feeds.items()
+        ):
+            return None
+        empty = {}
+        for alias in fetches:
+            info = definition.outputs[alias]
+            shape = _declared(info)
+            if not shape.rank or shape[0] is not None:
+                return None
+            if not shape[1:].is_fully_defined():
+                return None
+            dtype = tf.as_dtype(info.dtype).as_numpy_dtype
+            empty[alias] = np.zeros((0, *shape[1:]), dtype)
+        return empty
 
     def _misfits(self, signature: str, feeds: Arrays) -> str:
         """Inputs that have not the signature's shape, which TensorFlow does not name."""
         found = ""
         for alias, array in feeds.items():
-            declared = tf.TensorShape(
-                self.signatures[signature].inputs[alias].tensor_shape
-            )
+            declared = _declared(self.signatures[signature].inputs[alias])
             if not declared.is_compatible_with(array.shape):
                 shape = ",".join(map(str, array.shape))
                 sizes = ",".join("?" if n is None else str(n) for n in declared)
@@ -120,6 +155,10 @@ class Servable:
                     f"[{sizes}]"
                 )
         return found
+
+
+def _declared(info: meta_graph_pb2.TensorInfo) -> tf.TensorShape:
+    return tf.TensorShape(info.tensor_shape if info.HasField("tensor_shape") else None)
 
 
 def incomplete(folder: Path) -> str | None:

@@ -155,6 +155,24 @@ def test_a_batch_of_one(saved, images):
         assert answer["probabilities"].shape == (1, 3)
 
 
+def test_no_images_get_no_answers_from_the_server(saved):
+    from serving.server import savedmodel
+
+    _, directory, _, _ = saved
+    servable = savedmodel.load(directory, savedmodel.Options())
+    assert len(servable.signatures) == 4
+    for name, signature in servable.signatures.items():
+        ((alias, info),) = signature.inputs.items()
+        sizes = [dim.size for dim in info.tensor_shape.dim]
+        dtype = np.uint8 if alias == "images" else object
+        feeds = {alias: np.zeros((0, *sizes[1:]), dtype)}
+        outputs = servable.run(name, feeds, sorted(signature.outputs))
+        for alias, array in outputs.items():
+            wide = alias in ("probabilities", "scores", "classes")
+            assert array.shape == ((0, 3) if wide else (0,)), (name, alias)
+    servable.close()
+
+
 def test_jpeg_is_decoded_too(saved, images):
     import tensorflow as tf
     from PIL import Image

@@ -172,6 +172,15 @@ def test_ranks_that_would_end_the_process_are_refused(both, signature, rank):
         assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_no_images_get_no_answers(both):
+    """Also where oneDNN gives an empty convolution the shape of its input."""
+    run = both["images"][1]
+    one = run("serving_default", images=np.ones((1, 32, 32, 3), np.uint8))
+    none = run("serving_default", images=np.ones((0, 32, 32, 3), np.uint8))
+    assert none["features"].shape == (0, *one["features"].shape[1:])
+    assert none["features"].dtype == one["features"].dtype
+
+
 def test_the_input_whose_shape_is_not_the_signatures_is_named(both):
     with pytest.raises(ServingError) as caught:
         both["images"][1]("serving_default", images=np.ones((32, 32, 3), np.uint8))

@@ -551,7 +551,7 @@ def test_reloads_that_are_given_up_leave_nothing(start, tmp_path):
     log.predict_log.request.CopyFrom(
         predict_request("slow", "slow", turns=np.int64(300_000))
     )
-    models.write_warmup(slow, [log])
+    models.write_warmup(slow, tf_record(log.SerializeToString()))
     server = start(
         model_name="a", model_base_path=str(tmp_path / "a"), reload_roots=str(tmp_path)
     )

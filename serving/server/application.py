@@ -36,9 +36,8 @@ from serving.server.pending import Workers
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 BATCHING_FILE = "batching_params.pbtxt"
 _MOST_WARMUP_RECORDS = 1000
-_OPERATION = re.compile(
-    r"\{\{.*?\}\} | \[Op:.*"
-)  # what eager TensorFlow adds to a text
+# What eager TensorFlow adds to a text.
+_OPERATION = re.compile(r"\{\{.*?\}\} | \[Op:.*")
 # Calls beyond those that the threads work on; more are refused, so that a flood does not
 # fill the memory.
 _MOST_WAITING = 1000
@@ -214,11 +213,12 @@ class _Loader:
         if not path.is_file():
             return
         assert self.service is not None
-        began, status = time.monotonic(), "OK"
+        began, status = time.monotonic(), "UNKNOWN"
         try:
             for log in _warmup_logs(path):
                 for _ in range(max(self._flags.num_request_iterations_for_warmup, 1)):
                     pending.wait(self.service.warm_up(version, log))
+            status = "OK"
         except ServingError as error:
             status = error.code.name
             text = f"warm-up by {path} failed: {error.message}"
@@ -245,10 +245,9 @@ def _warmup_logs(path: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
             return
         except tf.errors.OpError as error:
             text = _OPERATION.sub("", error.message)
-            raise ServingError(
-                savedmodel.grpc_code(error),
-                f"{text}. Please verify your warmup data is in TFRecord format.",
-            ) from error
+            if isinstance(error, tf.errors.DataLossError):
+                text += ". Please verify your warmup data is in TFRecord format."
+            raise ServingError(savedmodel.grpc_code(error), text) from error
         if index >= _MOST_WARMUP_RECORDS:
             raise invalid(
                 "Number of warmup records exceeds the maximum "

@@ -206,6 +206,24 @@ def test_guards_stand_in_graphs_and_functions():
     assert not guards.needed(tf.compat.v1.GraphDef())
 
 
+def test_functions_that_have_no_guards_take_no_open_ranks(tmp_path):
+    import keras
+
+    module = tf.Module()
+    convolution = keras.layers.Conv2D(2, 3)
+    convolution.build((None, 4, 4, 3))
+    module.layers = [convolution]  # its variables are not tracked, so not restored
+
+    @tf.function(input_signature=[tf.TensorSpec(None, name="x")])
+    def serve(x):
+        return {"y": convolution(tf.ensure_shape(x, [None, 4, 4, 3]))}
+
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path), signatures=module.serve)
+    with pytest.raises(savedmodel.LoadError, match="with a known rank"):
+        savedmodel.load(tmp_path, savedmodel.Options())
+
+
 def test_an_output_that_does_not_use_its_input(tmp_path):
     module = tf.Module()
     module.constant = tf.function(

@@ -355,14 +355,15 @@ CONVERSIONS = {
 }
 
 
-def converted(token, dtype):
+def converted(token: str, dtype: str):
     """One number of JSON as that type, or None if it is refused."""
     taken, kind = CONVERSIONS[dtype]
     words = {"NaN": "nan", "-NaN": "nan", "Inf": "inf", "-Inf": "-inf"}
     whole = token.lstrip("-").isdecimal() and -(2**63) <= int(token) < 2**64
     if taken is None:
-        value = int(token) if whole else words.get(token, token)
-        return kind(float(value)).value
+        return kind(
+            float(int(token)) if whole else float(words.get(token, token))
+        ).value
     if not whole or not taken[0] <= int(token) < taken[1]:
         return None
     return kind(int(token)).value
@@ -402,7 +403,7 @@ def test_decimals_are_the_nearest_doubles():
         b'{"instances": [9007199254740993.0, 1.7976931348623157e308]}', x="double"
     )
     assert feeds["x"].tolist() == [9007199254740992.0, sys.float_info.max]
-    written = json_arrays.encode({"y": np.float64([0.1 + 0.2, 1 / 3])}, rows=True)
+    written = json_arrays.encode({"y": np.array([0.1 + 0.2, 1 / 3])}, rows=True)
     assert written == b'{"predictions":[0.30000000000000004,0.3333333333333333]}'
 
 

@@ -25,6 +25,7 @@ NETWORK, ROLE = "network", "role"  # of the contender that won
 MODEL_ID = "model_id"  # of the Trainer's Model, in ML Metadata
 MODEL_URI = "model_uri"  # its folder
 ROLLBACK_OF = "rollback_of"  # the version of the run that made the model
+FOUND = "found"  # a sentence, of a version that no recorded run published
 
 # Model Registry and Endpoint: components/vertex_push.
 REGISTERED_MODEL = "registered_model"  # .../models/<id>@<version id>

@@ -19,7 +19,7 @@ from typing import Any
 
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
-from pipeline import database, history, signals, space, temporary
+from pipeline import database, history, relocation, signals, space, temporary
 from pipeline.config import ConfigError, RunConfig, parse_assignment
 from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.failures import root_message
@@ -210,12 +210,15 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     # The lock comes first: a second run is told at once, not after TensorFlow has loaded.
     with signals.handled(signals.stop), exclusive(config.output_root):
         database.check(config.output_root)
+        moved_from = relocation.follow(config.output_root)
         warning = space.check(config)
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with temporary.own_folder(), console.captured_output(log) as screen:
             out = console.console_on(screen)
             try:
                 _print_heading(out, resolved, log)
+                if moved_from:
+                    console.print_lines(out, {"moved": _moved(moved_from)})
                 if warning:
                     message = f"warning: {warning}"
                     out.print(Text(message, style="yellow"), soft_wrap=True)
@@ -341,6 +344,13 @@ def _published_lines(report: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
+def _moved(places: Sequence[str]) -> str:
+    return (
+        f"from {' and '.join(places)}: the metadata name this folder now, and nothing "
+        "there is read or written"
+    )
+
+
 def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
     from pipeline.console import print_lines
 
@@ -365,6 +375,7 @@ def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         )
     resolved = resolve(options.runtime_parameter, environment, os.getcwd())
     database.check(resolved.config.output_root)
+    relocation.settle(resolved.config.output_root)
     from pipeline.report import collect
 
     page = collect.write_again(resolved.config.output_root)

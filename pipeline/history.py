@@ -33,7 +33,7 @@ from components.pushed_model import (
     ROLLBACK_OF,
     VERSION,
 )
-from pipeline import database
+from pipeline import database, relocation
 from pipeline.config import RunConfig, override, parse_assignment
 from pipeline.exclusive import exclusive
 from pipeline.resolve import output_root
@@ -59,7 +59,7 @@ class Published:
     path: str  # <serving>/<model name>/<version>
     exists: bool  # whether the folder is still there
     in_service: bool  # the newest push to its folder that still exists
-    by: str  # "run" or "rollback"
+    by: str  # "run", "rollback", or "found": no run that is recorded here
     rollback_of: int | None  # the version of the run that made the same model
     network: str | None
     role: str | None  # of the contender that won
@@ -329,6 +329,7 @@ def rollback(where: Places, version: int) -> Published:
         return cloud_history.rollback(where, version)
     _check_database(where)
     with exclusive(where.output_root):
+        relocation.follow(where.output_root)
         store = _Store(where, write=True)
         history = store.published()
         chosen = find(history, version, where)
@@ -398,6 +399,7 @@ class _Store:
 
     def __init__(self, where: Places, *, write: bool = False):
         _check_database(where)
+        relocation.settle(where.output_root)
         from ml_metadata import errors
         from ml_metadata.metadata_store import metadata_store
         from ml_metadata.proto import metadata_store_pb2
@@ -463,6 +465,7 @@ class _Store:
     def _describe(self, artifact: Any, exists: bool, in_service: bool) -> Published:
         path = pushed_model.text(artifact, DESTINATION)
         original = pushed_model.text(artifact, ROLLBACK_OF)
+        producer = self._producer.get(artifact.id)
         decision, reason = self._decision(artifact)
         role = pushed_model.text(artifact, ROLE) or decision.get("winner")
         # The second form is that of the first pushes: models[role]["eval"].
@@ -477,7 +480,7 @@ class _Store:
             path=path,
             exists=exists,
             in_service=in_service,
-            by="rollback" if original else "run",
+            by="rollback" if original else "run" if producer else "found",
             rollback_of=int(original) if original else None,
             network=pushed_model.text(artifact, NETWORK) or model.get("network"),
             role=role,
@@ -485,7 +488,7 @@ class _Store:
             ci95=(bounds[0], bounds[1]) if bounds else None,
             reason=reason,
             dataset=self._dataset(artifact),
-            run=self._run_of(self._producer.get(artifact.id)),
+            run=self._run_of(producer),
         )
 
     def _made_from(self, artifact: Any) -> dict[str, int]:

@@ -23,12 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.atomic_pusher.publish import PublishError
+from components.atomic_pusher.publish import MODEL_FILE, PublishError
 from components.pushed_model import Push, in_service, to_beat
 
 SCHEME = "gs://"
 CONFIG_NAME, LEDGER_NAME = "models.config", "ledger"
-MODEL_FILE = "saved_model.pb"
 # Of ledger/<version>.json. A number is taken by CLAIMED; COMPLETE says that every object
 # of the version is there; ABANDONED bars a publisher that stopped from ever going on.
 CLAIMED, COMPLETE, ABANDONED = "claimed", "complete", "abandoned"

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 LOCK_NAME = ".publish.lock"
+MODEL_FILE = "saved_model.pb"
 TEMPORARY_PREFIX = ".tmp-publish-"
 
 # TensorFlow Serving's versions are int64.
@@ -127,7 +128,7 @@ def _local(path: str | os.PathLike[str], role: str) -> Path:
 def _check_saved_model(source: Path) -> None:
     if not source.is_dir():
         raise PublishError(f"{source}: there is no such folder, so nothing to publish")
-    if not (source / "saved_model.pb").is_file():
+    if not (source / MODEL_FILE).is_file():
         raise PublishError(
             f"{source}: not a SavedModel, it has no saved_model.pb; "
             "nothing was published"

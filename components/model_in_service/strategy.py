@@ -1,20 +1,27 @@
 """Which model is in service: the newest push to the folder that is pushed to now.
 
-A strategy for TFX's Resolver. In: ML Metadata, and the models that this run trained. Out:
-one PushedModel, or none before the first push.
+A strategy for TFX's Resolver. In: ML Metadata, the serving folder, and the models that
+this run trained. Out: one PushedModel, or none before the first push.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
 
+from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, standard_artifacts
 
 from components import pushed_model
+from components.atomic_pusher import publish
+
+_RUN_FILE = os.path.join("assets.extra", "run.json")  # trainer/export.py writes it
+_progress = logging.getLogger("pipeline.progress")
 
 PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
 
@@ -36,12 +43,76 @@ class InServiceStrategy(resolver.ResolverStrategy):
             if key != PUSHED
             for artifact in artifacts
         ]
+        record_unknown(store, self._destination)
         found = in_service(pushes(store, self._destination), own)
         chosen = []
         if found is not None:
             kind = store.get_artifact_type(pushed_model.TYPE_NAME)
             chosen = [artifact_utils.deserialize_artifact(kind, found)]
         return {**input_dict, PUSHED: chosen}
+
+
+def record_unknown(store: Any, destination: str) -> None:
+    """Records the version that is served if no push that is recorded made it.
+
+    Somebody lost the metadata, or runs with other output folders publish here as well.
+    What TensorFlow Serving serves is the highest version; what it is, its own run.json
+    says.
+    """
+    folder = os.path.abspath(destination)
+    there = publish.versions(
+        name
+        for name in (os.listdir(folder) if os.path.isdir(folder) else ())
+        if os.path.isfile(os.path.join(folder, name, publish.MODEL_FILE))
+    )
+    if not there:
+        return
+    path = os.path.join(folder, str(there[-1]))
+    if any(
+        pushed_model.text(push, pushed_model.DESTINATION) == path
+        for push in pushes(store, destination)
+    ):
+        return
+    network = _network(path)
+    if network is None:
+        _progress.warning(
+            "warning: %s is served, but no model of this project (it has no %s): nothing "
+            "is compared with it",
+            path,
+            _RUN_FILE,
+        )
+        return
+    sentence = (
+        f"{path} was published by no run that is recorded here; its own {_RUN_FILE} says "
+        f"that it is a {network}"
+    )
+    _progress.info("in service: %s", sentence)
+    artifact = standard_artifacts.PushedModel()
+    artifact.uri = path
+    artifact.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
+    artifact.set_int_custom_property(pushed_model.PUSHED, 1)
+    for name, value in {
+        pushed_model.DESTINATION: path,
+        pushed_model.VERSION: str(there[-1]),
+        pushed_model.NETWORK: network,
+        pushed_model.FOUND: sentence,
+    }.items():
+        artifact.set_string_custom_property(name, value)
+    kind = store.put_artifact_type(
+        artifact.artifact_type, can_add_fields=True, can_omit_fields=True
+    )
+    artifact.mlmd_artifact.type_id = kind
+    store.put_artifacts([artifact.mlmd_artifact])
+
+
+def _network(version: str) -> str | None:
+    """The network that a published model says it is; None if it says nothing."""
+    try:
+        with open(os.path.join(version, _RUN_FILE), encoding="utf-8") as file:
+            found = json.load(file)["network"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def pushes(store: Any, destination: str) -> list[Any]:

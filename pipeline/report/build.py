@@ -129,6 +129,11 @@ def build(run: Run) -> Report:
                 {split: part["models"][role] for split, part in comparisons.items()},
                 trainings[role],
             )
+            | (
+                {"found": found["in_service"].properties.get(pushed_model.FOUND)}
+                if role == IN_SERVICE
+                else {}
+            )
             if comparisons[features.EVAL]["models"][role]
             else None
             for role in ROLES

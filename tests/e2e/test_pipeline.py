@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,14 +114,20 @@ def versions(output: Path) -> list[int]:
     return sorted(int(name) for name in names - {".publish.lock"})
 
 
-def assert_nothing_half_written(output: Path) -> None:
-    """Every version loads, every artifact folder belongs to an execution that ended."""
+def metadata_of(output: Path):
     from ml_metadata.metadata_store import metadata_store
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     config = mlmd.ConnectionConfig()
     config.sqlite.filename_uri = str(output / "metadata.sqlite")
-    executions = metadata_store.MetadataStore(config).get_executions()
+    return metadata_store.MetadataStore(config)
+
+
+def assert_nothing_half_written(output: Path) -> None:
+    """Every version loads, every artifact folder belongs to an execution that ended."""
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    executions = metadata_of(output).get_executions()
     ended = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED, mlmd.Execution.CANCELED)
     assert {e.last_known_state for e in executions} <= set(ended)
     good = {e.id for e in executions if e.last_known_state == mlmd.Execution.COMPLETE}
@@ -282,8 +289,6 @@ def test_the_owners_line_runs_the_pipeline(first, output):
 
 
 def test_a_deleted_version_is_published_again(first, output):
-    import shutil
-
     old = versions(output)
     shutil.rmtree(output / "serving/cifar")
     again = run(output)
@@ -400,6 +405,43 @@ def test_nothing_is_left_in_the_temporary_folder(first, output):
     # The second signal did not cut short what the first one began.
     assert any(output.glob("checkpoints/baseline-*/ckpt-*.index"))
     assert not list(temporary(output).iterdir())
+
+
+def test_a_copy_stands_alone_and_beats_what_is_served_there(first, output, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    oldest, *_ = known = versions(copy)
+    # The first run's model, as if another output folder published it here.
+    foreign = copy / f"serving/cifar/{known[-1] + 1}"
+    shutil.copytree(copy / f"serving/cifar/{oldest}", foreign)
+    before = stamps(output)
+    process = run(copy)
+    assert process.returncode == 0, process.output
+    assert f"moved     from {output}: " in process.output
+    assert f"in service: {foreign} was published by no run that is" in process.output
+    report = report_of(copy)
+    served = report["models"]["in_service"]
+    assert f"{foreign} was published by no run" in served["found"]
+    assert "was published by no run" in (copy / "report/report.html").read_text()
+    # The same training again: the same errors, and no second version.
+    (same,) = (
+        model
+        for role, model in report["models"].items()
+        if role != "in_service" and model["network"] == served["network"]
+    )
+    assert served["eval"] == same["eval"]
+    assert versions(copy) == [*known, int(foreign.name)]
+    assert stamps(output) == before
+    for artifact in metadata_of(copy).get_artifacts():
+        assert str(output) not in str(artifact)
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """When each file was changed, and how large it is."""
+    return {
+        str(path): (path.stat().st_ctime_ns, path.stat().st_size)
+        for path in folder.rglob("*")
+    }
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

@@ -90,18 +90,25 @@ class Pipeline:
                 and decision.json has its present form.
         """
         self.runs += 1
-        folder = self.root / f"artifacts/{self.runs}"
+
+        def folder(node: str, key: str) -> Path:
+            return self.root / f"artifacts/{node}/{key}/{self.runs}"
+
         run = self.context("pipeline_run", f"run-{self.runs}")
         facts = {"config": {"preset": network}, "commit": "abc"}
         run.custom_properties["run_facts"].string_value = json.dumps(facts)
-        examples = self.artifact("Examples", folder / "examples", name="digits")
-        model = self.artifact("Model", folder / "trained")
+        examples = self.artifact(
+            "Examples", folder("CifarExampleGen", "examples"), name="digits"
+        )
+        model = self.artifact("Model", folder("CandidateTrainer", "model"))
         in_service = [
             a for a in self.store.get_artifacts_by_type("PushedModel")
         ] if self.runs > 1 else []  # fmt: skip
-        write_model(folder / "chosen", network)
-        chosen = self.artifact("Model", folder / "chosen", network=network)
-        (folder / "decision").mkdir()
+        write_model(folder("ModelChooser", "model"), network)
+        chosen = self.artifact(
+            "Model", folder("ModelChooser", "model"), network=network
+        )
+        folder("ModelChooser", "decision").mkdir(parents=True)
         measured = {"error": 0.0625, "ci95": [0.05, 0.08]}
         decision: dict[str, Any] = {"winner": "candidate"}
         if own_properties:
@@ -110,19 +117,27 @@ class Pipeline:
         else:
             entry = {"network": network, "eval": measured}
             decision["models"] = {"candidate": entry}
-        (folder / "decision/decision.json").write_text(json.dumps(decision))
+        (folder("ModelChooser", "decision") / "decision.json").write_text(
+            json.dumps(decision)
+        )
         verdict = self.artifact(
-            self.decision_type, folder / "decision", reason=f"{network} is better"
+            self.decision_type,
+            folder("ModelChooser", "decision"),
+            reason=f"{network} is better",
         )
         blessing = self.artifact(
-            "ModelBlessing", folder / "blessing", current_model_id=model.id
+            "ModelBlessing",
+            folder("ModelChooser", "blessing"),
+            current_model_id=model.id,
         )
-        version = publish(folder / "chosen", self.serving)
-        shutil.copytree(folder / "chosen", folder / "pushed")
+        version = publish(folder("ModelChooser", "model"), self.serving)
+        shutil.copytree(
+            folder("ModelChooser", "model"), folder("AtomicPusher", "pushed_model")
+        )
         own = {"network": network, "role": "candidate", "model_id": model.id}
         pushed = self.artifact(
             "PushedModel",
-            folder / "pushed",
+            folder("AtomicPusher", "pushed_model"),
             pushed=1,
             pushed_destination=str(self.serving / str(version)),
             pushed_version=str(version),
@@ -130,7 +145,7 @@ class Pipeline:
         )
         self.execute("CifarExampleGen", run, {}, {"examples": examples})
         self.execute("CandidateTrainer", run, {"examples": examples}, {"model": model})
-        evaluation = self.artifact("ModelEvaluation", folder / "evaluation")
+        evaluation = self.artifact("ModelEvaluation", folder("Evaluator", "evaluation"))
         chooser_inputs = {"candidate": model, "evaluation": evaluation}
         if in_service:
             chooser_inputs["in_service"] = in_service[-1]
@@ -309,7 +324,7 @@ def test_rollback_of_a_rollback(pipeline):
 def test_rollback_takes_what_is_left(pipeline):
     first, _ = pipeline.run("resnet8"), pipeline.run("preact_resnet8")
     content = tree(pipeline.serving / str(first))
-    shutil.rmtree(pipeline.root / "artifacts/1/pushed")
+    shutil.rmtree(pipeline.root / "artifacts/AtomicPusher/pushed_model/1")
     again = history.rollback(places(pipeline), first)
     assert tree(Path(again.path)) == content
 
@@ -335,7 +350,7 @@ def test_rollback_takes_what_is_left(pipeline):
 def test_what_is_damaged_is_not_published(pipeline, damage, words):
     first, second = pipeline.run("resnet8"), pipeline.run("preact_resnet8")
     damage(pipeline.serving / str(first))
-    damage(pipeline.root / "artifacts/1/pushed")
+    damage(pipeline.root / "artifacts/AtomicPusher/pushed_model/1")
     with pytest.raises(history.HistoryError, match=words):
         history.rollback(places(pipeline), first)
     newest = history.read(places(pipeline))[0]
@@ -504,3 +519,32 @@ def test_nothing_heavy_is_loaded(arguments, tmp_path):
         check=True,
     )
     assert result.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_a_copy_of_an_output_folder_stands_alone(pipeline, tmp_path, capsys):
+    old, _ = pipeline.run("resnet8"), pipeline.run("preact_resnet8")
+    copy = tmp_path / "copy"
+    shutil.copytree(pipeline.root, copy)
+    before = tree(pipeline.root)
+    where = history.places([f"output_root={copy}"], "/")
+    new = history.rollback(where, old)
+    assert new.path == f"{copy}/serving/cifar/{new.version}"
+    assert tree(Path(new.path)) == tree(copy / f"serving/cifar/{old}")
+    assert {Path(each.path).parents[2] for each in history.read(where)} == {copy}
+    assert tree(pipeline.root) == before
+
+
+def test_a_version_that_was_found_has_no_run(pipeline):
+    path = pipeline.serving / "5"
+    write_model(path, "resnet20")
+    pipeline.artifact(
+        "PushedModel",
+        path,
+        pushed=1,
+        pushed_destination=str(path),
+        pushed_version="5",
+        network="resnet20",
+    )
+    (found,) = history.read(places(pipeline))
+    assert (found.by, found.run, found.in_service) == ("found", None, True)
+    assert "found" in history.as_text([found])

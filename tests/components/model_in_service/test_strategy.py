@@ -1,5 +1,6 @@
 """Which push a run has to beat, from histories as ML Metadata keeps them."""
 
+import json
 import os
 
 import pytest
@@ -96,3 +97,57 @@ def test_the_resolver_gives_tfx_artifacts(store, tmp_path):
         store, {"pushed": [artifact]}
     )
     assert empty == {"pushed": []}
+
+
+def write_version(folder, version: int, run) -> None:
+    extra = folder / str(version) / "assets.extra"
+    extra.mkdir(parents=True)
+    (folder / str(version) / "saved_model.pb").write_bytes(b"")
+    if run is not None:
+        (extra / "run.json").write_text(run)
+
+
+def test_a_version_that_no_recorded_run_published_says_itself_what_it_is(
+    store, tmp_path, caplog
+):
+    """Metadata were lost, or another output folder publishes to the same place."""
+    from components.model_in_service.strategy import InServiceStrategy
+
+    folder = tmp_path / "cifar"
+    write_version(folder, 5, json.dumps({"network": "resnet20"}))
+    (folder / "99").mkdir()  # without a model: TensorFlow Serving cannot serve it
+    strategy = InServiceStrategy(str(folder))
+    with caplog.at_level("INFO", "pipeline.progress"):
+        (first,) = strategy.resolve_artifacts(store, {"pushed": []})["pushed"]
+    assert first.uri == f"{folder}/5"
+    assert first.get_string_custom_property("network") == "resnet20"
+    assert first.get_string_custom_property("pushed_destination") == f"{folder}/5"
+    sentence = first.get_string_custom_property("found")
+    assert f"{folder}/5 was published by no run that is recorded here" in sentence
+    assert [record.getMessage() for record in caplog.records] == [
+        f"in service: {sentence}"
+    ]
+    # The next run finds the same artifact, so that its cache holds.
+    (again,) = strategy.resolve_artifacts(store, {"pushed": []})["pushed"]
+    assert again.id == first.id
+    # What is published later, by whomever, is in service then.
+    push(store, 6, 60, folder=folder)
+    assert find(strategy, store) == "6"
+    write_version(folder, 8, json.dumps({"network": "resnet56"}))
+    assert find(strategy, store) == "8"
+
+
+def find(strategy, store) -> str:
+    (artifact,) = strategy.resolve_artifacts(store, {"pushed": []})["pushed"]
+    return artifact.get_string_custom_property("pushed_version")
+
+
+@pytest.mark.parametrize("run", [None, "", "[]", "{}", '{"network": 7}'])
+def test_a_model_that_does_not_say_what_it_is_is_told(store, tmp_path, caplog, run):
+    from components.model_in_service.strategy import InServiceStrategy
+
+    write_version(tmp_path / "cifar", 5, run)
+    strategy = InServiceStrategy(str(tmp_path / "cifar"))
+    assert strategy.resolve_artifacts(store, {"pushed": []}) == {"pushed": []}
+    (record,) = caplog.records
+    assert f"{tmp_path}/cifar/5 is served, but no model of this" in record.getMessage()

@@ -9,7 +9,9 @@ cache.
 from __future__ import annotations
 
 import datetime
+import json
 import os
+import re
 import shutil
 from typing import Any, Protocol
 
@@ -24,6 +26,8 @@ from components import pushed_model
 from pipeline.failures import root_message
 
 _States = metadata_store_pb2.Execution
+# As components/example_gen/executor.py names its files.
+_SHARD = re.compile(r"data_tfrecord-(\d+)-of-(\d+)(\.gz)?")
 
 
 class Display(Protocol):
@@ -82,6 +86,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             _sweep_interrupted(handle.store, root)
             _forget_missing_pushes(handle.store)
             _forget_refusals(handle.store)
+            _forget_incomplete_examples(handle.store)
         for entry in pipeline.nodes:
             node = entry.pipeline_node
             name = node.node_info.id
@@ -160,7 +165,35 @@ def _forget_refusals(store: Any) -> None:
             shutil.rmtree(artifact.uri, ignore_errors=True)
 
 
+def _forget_incomplete_examples(store: Any) -> None:
+    """Lets the cache forget examples of which files are gone, else a part would train.
+
+    TFX asks whether the folder exists; programs that clean up leave folders.
+    """
+    try:
+        found = store.get_artifacts_by_type("Examples")
+    except Exception:  # noqa: BLE001 - the type is unknown until the first ingestion
+        return
+    for artifact in found:
+        splits = json.loads(artifact.properties["split_names"].string_value or "[]")
+        if not all(
+            _is_whole(os.path.join(artifact.uri, f"Split-{split}")) for split in splits
+        ):
+            shutil.rmtree(artifact.uri, ignore_errors=True)
+
+
+def _is_whole(split: str) -> bool:
+    """Whether all files are there that the names of those that are there count."""
+    names = [_SHARD.fullmatch(entry.name) for entry in _entries(split)]
+    shards = {(int(name[1]), int(name[2])) for name in names if name}
+    return bool(shards) and {number for number, _ in shards} == set(
+        range(max(count for _, count in shards))
+    )
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    return list(os.scandir(path)) if os.path.isdir(path) else []
+
+
 def _folders(path: str) -> list[str]:
-    if not os.path.isdir(path):
-        return []
-    return [entry.path for entry in os.scandir(path) if entry.is_dir()]
+    return [entry.path for entry in _entries(path) if entry.is_dir()]

@@ -10,6 +10,7 @@ give equal bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from trainer import features
 GZIP_LEVEL = 1
 _PARTIAL = ".partial"  # beside Split-*, so that no reader sees it
 _COUNTS = "counts.json"
+FINGERPRINT = "fingerprint"  # execution parameter
 
 Key = tuple[str, int]  # split, shard
 # Pixels, labels, coarse labels (or nothing) and digests of a chunk, as bytes: Beam's
@@ -55,7 +57,8 @@ class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         Args:
             input_dict: Unused.
             output_dict: `examples`: one Examples artifact.
-            exec_properties: `data`: canonical JSON of a DataConfig.
+            exec_properties: `data`: canonical JSON of a DataConfig; `fingerprint`: of the
+                data that are asked for, under which the cache will keep the result.
 
         Raises:
             DataError: The source cannot be used; one line says why.
@@ -65,6 +68,8 @@ class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
         plan = sources.plan(data)
         counts = _write(plan, data, artifact.uri, self._make_beam_pipeline)
+        if not plan.downloaded:
+            _check_unchanged(data, plan, exec_properties[FINGERPRINT])
         artifact.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
         examples_utils.set_payload_format(
             artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
@@ -77,6 +82,15 @@ class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact.set_string_custom_property("verification", plan.verification)
         artifact.set_string_custom_property("counts", json.dumps(counts))
         logging.info("Ingested %s from %s: %s", data.name, plan.source, counts)
+
+
+def _check_unchanged(data: DataConfig, plan: sources.Plan, fingerprint: str) -> None:
+    """Refuses what was read if it is not what the cache will take it for."""
+    if sources.fingerprint(data) != fingerprint:
+        raise DataError(
+            f"{plan.source}: was changed between this run's start and the end of its "
+            "ingestion; run again when it is complete"
+        )
 
 
 class ReadPiece(beam.DoFn):
@@ -193,7 +207,8 @@ def _write(
             name = os.path.basename(target)
             tf.io.gfile.rename(os.path.join(partial, name), target)
     finally:
-        tf.io.gfile.rmtree(partial)
+        with contextlib.suppress(tf.errors.OpError):  # not in place of what happened
+            tf.io.gfile.rmtree(partial)
     return counts
 
 

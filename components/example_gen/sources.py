@@ -69,6 +69,7 @@ class Plan:
     source: str  # a phrase for reports: what and where
     verified: bool
     verification: str  # a sentence for reports
+    downloaded: bool = False  # by this very run: before it there was nothing to look at
 
     @property
     def count(self) -> int:
@@ -85,7 +86,7 @@ def plan(data: DataConfig) -> Plan:
     if data.name not in DATASETS:
         raise DataError(f"data.name={data.name}: must be one of {', '.join(DATASETS)}")
     if data.path is not None:
-        choice.fingerprint(data)  # refuses missing paths and unknown folders
+        choice.check(data)
         return _plan_official(data)
     if data.name == "digits":
         return _plan_digits()
@@ -268,6 +269,7 @@ def _plan_tfds(data: DataConfig) -> Plan:
         pieces=tuple(pieces),
         source=f"tensorflow-datasets {folder}",
         verified=downloaded,
+        downloaded=downloaded,
         verification=verification,
     )
 

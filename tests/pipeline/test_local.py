@@ -71,3 +71,34 @@ def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
     _forget_missing_pushes(store)
     assert (tmp_path / "there-artifact").exists()
     assert not (tmp_path / "gone-artifact").exists()
+
+
+def test_examples_of_which_a_file_is_gone_are_forgotten(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local import _forget_incomplete_examples
+
+    _forget_incomplete_examples(store)  # before the first ingestion
+    kind = mlmd.ArtifactType(name="Examples")
+    kind.properties["split_names"] = mlmd.STRING
+    kind = store.put_artifact_type(kind)
+    damages = {
+        "whole": lambda _: None,
+        "shard": lambda folder: (
+            folder / "Split-eval/data_tfrecord-00002-of-00003.gz"
+        ).unlink(),
+        "split": lambda folder: [f.unlink() for f in (folder / "Split-test").iterdir()],
+    }
+    for name, damage in damages.items():
+        for split in ("train", "eval", "test"):
+            folder = tmp_path / name / f"Split-{split}"
+            folder.mkdir(parents=True)
+            for shard in range(3):
+                suffix = f"{shard:05d}-of-00003.gz"
+                (folder / f"data_tfrecord-{suffix}").write_bytes(b"")
+        artifact = mlmd.Artifact(type_id=kind, uri=str(tmp_path / name))
+        artifact.properties["split_names"].string_value = '["train", "eval", "test"]'
+        store.put_artifacts([artifact])
+        damage(tmp_path / name)
+    _forget_incomplete_examples(store)
+    assert [name for name in damages if (tmp_path / name).exists()] == ["whole"]

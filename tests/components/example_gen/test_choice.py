@@ -204,25 +204,79 @@ def test_answer_of_the_server_decides(local_server, status, trouble):
     assert found is None if trouble is None else trouble in str(found)
 
 
-def test_fingerprint_follows_the_files(tmp_path):
+def swap(path, content):
+    """Other bytes under the same name, of the same size and time of change."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (before.st_size, before.st_mtime_ns, before.st_ino) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ino,
+    )
+
+
+def test_fingerprint_follows_the_contents_of_the_files(tmp_path):
     folder = tmp_path / "cifar-10-batches-bin"
     official.write_folder(folder, official.files("cifar10", "binary"))
     data = DataConfig(name="cifar10", path=str(tmp_path))
     first = choice.fingerprint(data)
-    assert first == choice.fingerprint(data)
     (folder / "unrelated.txt").write_text("x")
-    assert first == choice.fingerprint(data)
-    os.utime(folder / "test_batch.bin", ns=(1, 1))
-    assert first != choice.fingerprint(data)
+    batch = folder / "test_batch.bin"
+    os.utime(batch, ns=(1, 1))
+    copy = tmp_path / "copy"  # as `cp` and a download leave it
+    copy.write_bytes(batch.read_bytes())
+    copy.replace(batch)
+    assert choice.fingerprint(data) == first
+    swap(batch, batch.read_bytes()[::-1])
+    assert choice.fingerprint(data) != first
+    # Two files that changed names.
+    second = choice.fingerprint(data)
+    one, other = folder / "data_batch_1.bin", folder / "data_batch_2.bin"
+    contents = one.read_bytes(), other.read_bytes()
+    assert contents[0] != contents[1]
+    other.write_bytes(contents[0])
+    one.write_bytes(contents[1])
+    assert choice.fingerprint(data) not in (first, second)
 
 
-def test_fingerprint_of_an_archive_follows_it(tmp_path):
+def test_fingerprint_of_an_archive_follows_its_content(tmp_path):
     path = tmp_path / "a.tar.gz"
     path.write_bytes(b"1")
     data = DataConfig(name="cifar10", path=str(path))
     first = choice.fingerprint(data)
-    path.write_bytes(b"22")
-    assert first != choice.fingerprint(data)
+    os.utime(path, ns=(1, 1))
+    assert choice.fingerprint(data) == first
+    swap(path, b"2")
+    assert choice.fingerprint(data) != first
+
+
+def test_fingerprint_of_prepared_records_follows_their_content(tmp_path):
+    folder = prepare(tmp_path)
+    data = DataConfig(name="cifar10", tfds_dir=str(tmp_path))
+    first = choice.fingerprint(data)
+    records = folder / "cifar10-train.tfrecord-00001-of-00002"
+    os.utime(records, ns=(1, 1))
+    assert choice.fingerprint(data) == first
+    swap(records, bytes(byte ^ 1 for byte in records.read_bytes()))
+    assert choice.fingerprint(data) != first
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "cifar-10-binary.tar.gz")
+    data = DataConfig(name="cifar10", path=str(tmp_path / "cifar-10-binary.tar.gz"))
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        choice.fingerprint(data)
+
+
+def test_a_path_may_have_characters_that_are_patterns_elsewhere(tmp_path):
+    folder = tmp_path / "data [1] *?"
+    official.write_folder(folder, official.files("cifar10", "binary"))
+    data = DataConfig(name="cifar10", path=str(folder))
+    assert len(choice.fingerprint(data)) == 32
+    assert choice.resolve_auto(None, path=str(folder))[0] == "cifar10"
 
 
 def test_fingerprints_of_other_sources_differ(tmp_path):

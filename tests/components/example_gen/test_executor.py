@@ -33,7 +33,7 @@ SIZES = {f"data_batch_{i}": 40 for i in range(1, 6)} | {"test_batch": 30}
 REPOSITORY = Path(__file__).parents[3]
 
 
-def ingest(uri, **settings):
+def ingest(uri, *, fingerprint=None, **settings):
     """Runs the executor alone; returns the artifact."""
     from tfx.types import standard_artifacts
 
@@ -44,8 +44,11 @@ def ingest(uri, **settings):
     settings.setdefault("allow_unverified", True)
     data = DataConfig(**settings)
     context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
+    fingerprint = fingerprint or choice.fingerprint(data)
     executor.CifarExampleGenExecutor(context).Do(
-        {}, {"examples": [artifact]}, {"data": to_json(data)}
+        {},
+        {"examples": [artifact]},
+        {"data": to_json(data), "fingerprint": fingerprint},
     )
     return artifact
 
@@ -348,6 +351,16 @@ def test_a_picture_larger_than_promised_is_not_decoded(tmp_path, prepared):
         ingest(tmp_path / "out", name="cifar10", tfds_dir=str(root))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200_000  # KiB
+
+
+def test_data_that_change_during_the_run_are_not_kept_for_what_they_were(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    official.write_folder(
+        folder, official.files("cifar10", "binary", official.dataset("cifar10", SIZES))
+    )
+    before = "0" * 32  # what the command line saw
+    with pytest.raises(DataError, match="was changed between this run's start"):
+        ingest(tmp_path / "out", path=str(folder), name="cifar10", fingerprint=before)
 
 
 def run_pipeline(root, data):

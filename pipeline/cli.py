@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import re
 import signal
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         command cannot be carried out, 130 interrupted, 141 nobody reads what it prints,
         143 terminated.
     """
+    _prepare_streams()
     try:
         try:
             options = _parse(arguments)
@@ -64,6 +66,16 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+
+
+def _prepare_streams() -> None:
+    """Lets output go on where it is closed (cron, >&-) or cannot encode a character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _silence() -> None:
@@ -88,7 +100,8 @@ def for_tfx(environment: Mapping[str, str]) -> None:
     try:
         resolved = resolve([], environment, os.getcwd())
     except KNOWN as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(USAGE_ERROR)
     runner = LocalRunner(_Silent())
     runner.run(create_pipeline(resolved.config, resolved.fingerprint))
 

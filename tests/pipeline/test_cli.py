@@ -186,3 +186,13 @@ def test_nobody_reads(tmp_path):
         result = pipeline("config", root=tmp_path, stdout=full)
     assert result.returncode == 2
     assert result.stderr == "error: No space left on device\n"
+
+
+def test_closed_streams_and_old_encodings(tmp_path):
+    shell = ["sh", "-c", 'exec "$@" >&-', "-"]
+    result = pipeline("config", root=tmp_path, before=shell)
+    assert (result.returncode, result.stderr) == (0, "")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = pipeline("config", root=tmp_path / "é", env=ascii_only)
+    assert result.returncode == 0
+    assert f"output_root={tmp_path}/\\xe9\n" in result.stdout

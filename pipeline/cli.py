@@ -20,7 +20,7 @@ from typing import Any
 
 from components.example_gen.layout import DataError
 from pipeline import config as configuration
-from pipeline import database, history, relocation, signals, space, temporary
+from pipeline import database, history, paths, relocation, signals, space, temporary
 from pipeline.config import ConfigError, RunConfig, parse_assignment
 from pipeline.exclusive import FolderInUse, exclusive
 from pipeline.failures import root_message
@@ -224,6 +224,7 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     with signals.handled(signals.stop), exclusive(config.output_root):
         database.check(config.output_root)
         moved_from = relocation.follow(config.output_root)
+        _check_serving(config)
         warning = space.check(config)
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with temporary.own_folder(), console.captured_output(log) as screen:
@@ -250,6 +251,15 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
                 return (
                     int(stop.code or 0) if isinstance(stop, SystemExit) else INTERRUPTED
                 )
+
+
+def _check_serving(config: RunConfig) -> None:
+    """A folder of models elsewhere is written to last, and must be known to be first."""
+    if (base := config.serving.base_directory) is None:
+        return
+    folder = os.path.join(base, config.serving.model_name)
+    if (problem := paths.writing_problem(os.path.abspath(folder))) is not None:
+        raise ConfigError(f"serving.base_directory={base}: {problem}")
 
 
 def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:

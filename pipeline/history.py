@@ -36,7 +36,7 @@ from components.pushed_model import (
 from pipeline import database, relocation
 from pipeline.config import RunConfig, override, parse_assignment
 from pipeline.exclusive import exclusive
-from pipeline.resolve import output_root
+from pipeline.resolve import absolute, output_root
 
 EXECUTION_TYPE = NODE = "Rollback"
 EXAMPLES = "Examples"
@@ -203,8 +203,7 @@ def places_of(config: RunConfig, directory: str) -> Places:
         directory: Where a relative `serving.base_directory` starts.
     """
     destination = f"{config.serving_root}/{config.serving.model_name}"
-    if "://" not in destination:
-        destination = os.path.abspath(os.path.join(directory, destination))
+    destination = absolute(destination, directory)
     return Places(
         output_root=config.output_root,
         destination=destination,

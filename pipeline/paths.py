@@ -52,6 +52,20 @@ def length_problem(path: str) -> str | None:
     return None
 
 
+def writing_problem(path: str) -> str | None:
+    """The same of a local folder that will be made and written to later."""
+    place = path
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK):
+        return None
+    return (
+        f"must be a folder that can be made and written, and {place} is "
+        f"{'read-only' if os.path.isdir(place) else 'no folder'}; choose another folder, "
+        "or change this one"
+    )
+
+
 def shown(value: object) -> str:
     """A value as it stands in a message: on one line, whatever it is."""
     text = str(value)

@@ -113,7 +113,7 @@ def output_root(config: RunConfig, overrides: Mapping[str, str], directory: str)
         directory: Where a relative path starts.
     """
     start = directory if "output_root" in overrides else str(_PROJECT)
-    return _absolute(config.output_root, start)
+    return absolute(config.output_root, start)
 
 
 def _local_places(
@@ -124,11 +124,12 @@ def _local_places(
 ) -> dict[str, str | None]:
     """The fields that say where files are, as a local run takes them."""
     tfds_dir = asked.data.tfds_dir or environment.get("TFDS_DATA_DIR") or None
-    path = asked.data.path
+    path, base = asked.data.path, asked.serving.base_directory
     return {
-        "data.tfds_dir": _absolute(tfds_dir, directory) if tfds_dir else None,
-        "data.path": _absolute(path, directory) if path else None,
+        "data.tfds_dir": absolute(tfds_dir, directory) if tfds_dir else None,
+        "data.path": absolute(path, directory) if path else None,
         "output_root": output_root(asked, overrides, directory),
+        "serving.base_directory": absolute(base, directory) if base else None,
     }
 
 
@@ -151,7 +152,7 @@ def _vertex_places(
     return found
 
 
-def _absolute(path: str, directory: str) -> str:
+def absolute(path: str, directory: str) -> str:
     """Local paths from `directory`; gs:// and the like only lose a last slash."""
     if "://" in path:
         return path.rstrip("/")

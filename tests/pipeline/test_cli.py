@@ -72,6 +72,22 @@ def test_a_folder_that_is_read_only_also_for_root(tmp_path):
     assert f"(Read-only file system: {tmp_path}/.lock)" in line
 
 
+def test_a_serving_folder_that_cannot_be_written_is_known_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    served = tmp_path / "served"
+    served.mkdir()
+    mount = f"mount -t tmpfs -o ro tmpfs '{served}' && exec \"$@\""
+    before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "-"]
+    for base, why in (
+        ("file/models", f"{tmp_path}/file is no folder"),
+        ("served/models", f"{served} is read-only"),
+    ):
+        command = ["run", f"serving.base_directory={tmp_path}/{base}"]
+        line = refusal(pipeline(*command, root=tmp_path / "out", before=before))
+        assert f"serving.base_directory={tmp_path}/{base}: must be a folder" in line
+        assert why in line
+
+
 def test_a_disk_that_is_too_small_is_known_before_anything_is_loaded(tmp_path):
     mount = f"mount -t tmpfs -o size=3m tmpfs '{tmp_path}' && exec \"$@\""
     before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "-"]

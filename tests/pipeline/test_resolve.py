@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.example_gen.layout import DataError
+from pipeline import history
 from pipeline.config import ConfigError, RunConfig, leaves, override
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex.overrides import assignment, value_of
@@ -36,6 +37,25 @@ def test_relative_paths_start_where_the_command_was_given(tmp_path):
     config = resolve(["data.name=digits", "output_root=here"], {}, str(tmp_path)).config
     assert config.output_root == str(tmp_path / "here")
     assert config.serving_root == str(tmp_path / "here" / "serving")
+
+
+@pytest.mark.parametrize("field", ["output_root", "serving.base_directory"])
+def test_a_folder_means_the_same_from_whatever_folder_it_is_given(
+    tmp_path, monkeypatch, field
+):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given_path, meant in {
+        "models": tmp_path / "models",
+        "../models/": tmp_path.parent / "models",
+        "~/models": tmp_path / "home/models",
+        "/models//x/./y/..": Path("/models/x"),
+    }.items():
+        asked = ["data.name=digits", f"{field}={given_path}"]
+        config = resolve(asked, {}, str(tmp_path)).config
+        assert value_of(config, field) == str(meant)
+        where = history.places([f"{field}={given_path}"], str(tmp_path))
+        below = "serving/cifar" if field == "output_root" else "cifar"
+        assert where.destination == f"{meant}/{below}"
 
 
 def test_the_default_output_is_the_same_from_any_folder(tmp_path):

@@ -49,7 +49,7 @@ def main() -> None:
             }
         prefixed = {f"data.{name}": value for name, value in chosen.items()}
         data = override(RunConfig(), prefixed).data
-        choice.fingerprint(data)  # refuses wrong settings before anything is measured
+        choice.check(data)  # refuses wrong settings before anything is measured
         rows = []
         for compression in ("gzip", "none"):
             settings = override(
@@ -96,8 +96,9 @@ def measure(data: DataConfig) -> dict[str, Any]:
         artifact.uri = folder
         context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
         work = executor.CifarExampleGenExecutor(context)
+        parameters = {"data": to_json(data), "fingerprint": choice.fingerprint(data)}
         cpu, start = time.process_time(), time.perf_counter()
-        work.Do({}, {"examples": [artifact]}, {"data": to_json(data)})
+        work.Do({}, {"examples": [artifact]}, parameters)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         files = [file for file in Path(folder).rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in files)

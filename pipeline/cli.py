@@ -307,8 +307,8 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
 
     decision = report["decision"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("network", overflow="fold")
-    table.add_column("role")
+    table.add_column("network", no_wrap=True)
+    table.add_column("role", overflow="fold")
     for heading in ("eval error", "95 % interval", "test error", "training"):
         table.add_column(heading, justify="right")
     for role, model in report["models"].items():
@@ -319,7 +319,7 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
             model["network"],
             TITLES[role],
             percent(model["eval"]["error"]),
-            interval(model["eval"]["ci95"]),
+            interval(model["eval"]["ci95"]).replace(" %", "\u00a0%"),
             percent(model["test"]["error"]),
             "–" if seconds is None else clock(seconds),
             style="bold green" if role == decision["winner"] else "",

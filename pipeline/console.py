@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import textwrap
 import threading
@@ -99,9 +100,9 @@ def print_lines(
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Words below each other, beside a name; "1.4 %" is one word, and so is a path."""
+    """Rows of words, beside a name; "1.4 %", "p = 0.125" and a path are one word each."""
     rows = textwrap.wrap(
-        text.replace(" %", "\u00a0%"),
+        re.sub(" (?=[%=<])|(?<=[=<]) ", "\u00a0", text),
         width=max(width - _NAMES - 1, 20),
         break_long_words=False,
         break_on_hyphens=False,

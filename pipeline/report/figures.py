@@ -2,6 +2,10 @@
 
 Plain numbers in, SVG out; matplotlib is loaded when the first figure is drawn, so that
 importing the report costs nothing.
+
+A figure is one panel, narrow enough for a telephone; the page puts panels beside or below
+each other. Colours are the page's CSS variables, so that figures follow its light and dark
+schemes. What is told by colour is told by line, marker or words as well.
 """
 
 from __future__ import annotations
@@ -11,100 +15,144 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Colour-blind safe (Okabe and Ito).
-COLOURS = {"baseline": "#0072B2", "candidate": "#D55E00", "in_service": "#009E73"}
-_SPLIT_COLOURS = {"train": "#56B4E9", "eval": "#E69F00", "test": "#999999"}
-_ROLES = ("baseline", "candidate", "in_service")
+# CSS variable of the page -> colour in its light scheme, in which figures are drawn. Those
+# of the networks are colour-blind safe (Okabe and Ito).
+_INK, _SOFT, _GRID = "#1f2328", "#59616a", "#d5dae0"
+_COLOURS = {"baseline": "#0072b2", "candidate": "#d55e00", "in_service": "#009e73"}
+COLOURS = {**_COLOURS, "ink": _INK, "soft": _SOFT, "grid": _GRID}
+# The same for eyes that do not tell these colours apart, for grey printers, and for the
+# page's legend: dashes (on and off, in line widths) and marker.
+LINES = {"baseline": (), "candidate": (4, 2), "in_service": (1.2, 1.2)}
+MARKERS = {"baseline": "o", "candidate": "s", "in_service": "^"}
+_ROLES = tuple(_COLOURS)
+_WIDTH = (
+    3.6  # inches: as wide as a telephone's screen, where letters are 11 pixels high
+)
 _STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9.5,
+    "font.family": ["DejaVu Sans", "sans-serif"],  # the first is matplotlib's own
+    "font.size": 8.5,
+    "text.color": _INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": "#333333",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
+    "axes.edgecolor": _SOFT,
+    "axes.labelcolor": _SOFT,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
     "svg.fonttype": "none",  # real text: searchable, and a tenth of the size
     "svg.hashsalt": "report",  # the same numbers give the same file
     "figure.constrained_layout.use": True,
 }
+_FEW, NAMED = 20, 10  # most classes whose names have room, beside bars, around a square
 
 
 def learning_curves(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     networks: Mapping[str, str],
-) -> str:
+) -> list[str]:
     """Loss and error over epochs, both networks, train (thin) and eval (thick).
 
     Args:
         histories: Role -> points as `trainer.fit.Outcome.history`.
-        networks: Role -> network name, for the legend.
+        networks: Role -> network name.
     """
-    figure, (loss_axes, error_axes) = _figure((9.2, 3.2), columns=2)
-    for role in histories:
-        colour = COLOURS[role]
-        train = [p for p in histories[role] if "loss" in p]
-        evaluated = [p for p in histories[role] if "eval_loss" in p]
-        label = networks[role]
-        for axes, key, value in (
-            (loss_axes, "loss", lambda p, k: p[k]),
-            (error_axes, "accuracy", lambda p, k: 100 * (1 - p[k])),
-        ):
-            axes.plot(
-                [p["epoch"] for p in train],
-                [value(p, key) for p in train],
-                color=colour,
-                linewidth=0.9,
-                alpha=0.55,
-                label=f"{label}, train",
-            )
-            axes.plot(
-                [p["epoch"] for p in evaluated],
-                [value(p, f"eval_{key}") for p in evaluated],
-                color=colour,
-                linewidth=2,
-                marker="o",
-                markersize=3.5,
-                label=f"{label}, eval",
-            )
-    loss_axes.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
-    error_axes.set(xlabel="epoch", ylabel="error, %", ylim=(0, None))
-    for axes in (loss_axes, error_axes):
-        axes.grid(axis="y", color="#e5e5e5", linewidth=0.7)
-    error_axes.legend(frameon=False, fontsize=8.5)
-    return _svg(figure, "Learning curves")
+    drawn = []
+    for title, key, unit, value in (
+        ("Cross-entropy", "loss", "", float),
+        ("Error, %", "accuracy", " %", lambda accuracy: 100 * (1 - accuracy)),
+    ):
+        figure, axes = _figure(2.6)
+        told = []
+        for role, points in histories.items():
+            for split, name, width, marker in (
+                ("train", key, 0.9, None),
+                ("eval", f"eval_{key}", 1.8, MARKERS[role]),
+            ):
+                there = [point for point in points if name in point]
+                values = [value(point[name]) for point in there]
+                axes.plot(
+                    [point["epoch"] for point in there],
+                    values,
+                    color=COLOURS[role],
+                    linewidth=width,
+                    dashes=LINES[role],
+                    marker=marker,
+                    markersize=4,
+                    markevery=max(1, len(there) // 12),
+                )
+                if values:
+                    told.append(
+                        f"{networks[role]} ({_words(role)}) on {split} from "
+                        f"{values[0]:.3g} to {values[-1]:.3g}{unit}"
+                    )
+        axes.set(title=title, xlabel="epoch", ylim=(0, None))
+        axes.grid(axis="y")
+        drawn.append(
+            _svg(figure, f"Learning curves, {title.split(',')[0].lower()}", told)
+        )
+    return drawn
 
 
-def errors(models: Mapping[str, Any]) -> str:
-    """Error rates with their 95 % intervals, eval and test, one row each."""
-    roles = [role for role in _ROLES if models[role]]
-    figure, axes = _figure((9.2, 0.8 + 0.6 * len(roles)))
-    ticks, labels = [], []
-    row = 0
-    for split in ("eval", "test"):
-        for role in roles:
-            measured = models[role][split]
-            if measured["error"] is None:
-                continue
-            error = 100 * measured["error"]
-            low, high = (100 * bound for bound in measured["ci95"])
+def errors(models: Mapping[str, Any]) -> list[str]:
+    """Error rates with their 95 % intervals, a panel for eval and one for test."""
+    measured = {
+        split: [
+            role
+            for role in _ROLES
+            if models[role] and models[role][split]["error"] is not None
+        ]
+        for split in ("eval", "test")
+    }
+    most = max(
+        (
+            models[role][split]["ci95"][1]
+            for split, roles in measured.items()
+            for role in roles
+        ),
+        default=1,
+    )
+    drawn = []
+    for split, roles in measured.items():
+        if not roles:
+            continue
+        figure, axes = _figure(0.7 + 0.5 * len(roles))
+        told = []
+        for row, role in enumerate(roles):
+            error = 100 * models[role][split]["error"]
+            low, high = (100 * bound for bound in models[role][split]["ci95"])
             axes.errorbar(
                 error,
                 -row,
                 xerr=[[error - low], [high - error]],
                 color=COLOURS[role],
-                marker="o",
+                marker=MARKERS[role],
+                markersize=6,
                 capsize=4,
                 linewidth=2,
             )
-            ticks.append(-row)
-            labels.append(f"{models[role]['network']}, {_words(role)}, {split}")
-            row += 1
-    axes.set_yticks(ticks, labels)
-    axes.set(xlabel="error, % (95 % interval)", xlim=(0, None))
-    axes.set_ylim(-row + 0.4, 0.6)
-    axes.grid(axis="x", color="#e5e5e5", linewidth=0.7)
-    return _svg(figure, "Error rates with confidence intervals")
+            axes.annotate(
+                f"{error:.2f} %",
+                (error, -row),
+                (0, 6),
+                textcoords="offset points",
+                ha="left" if error < 50 * most else "right",
+            )
+            told.append(
+                f"{models[role]['network']} ({_words(role)}) {error:.2f} %, interval "
+                f"{low:.1f} to {high:.1f} %"
+            )
+        names = [f"{models[role]['network']}\n{_words(role)}" for role in roles]
+        axes.set_yticks([-row for row in range(len(roles))], names)
+        axes.set(title=f"Error on {split}, %", xlim=(0, 100 * most * 1.05))
+        axes.set_ylim(0.4 - len(roles), 0.6)
+        axes.grid(axis="x")
+        drawn.append(_svg(figure, f"Error on {split} with 95 % intervals", told))
+    return drawn
 
 
 def reliability(
@@ -115,67 +163,104 @@ def reliability(
 
     Args:
         bins: Role -> rows of `components.evaluator.calibration.reliability`, or None.
-        networks: Role -> network name, for the legend.
+        networks: Role -> network name.
     """
-    figure, axes = _figure((4.8, 4.2))
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
+    figure, axes = _figure(3.4)
+    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.8)
+    told = []
     for role, rows in bins.items():
         if not rows:
             continue
         most = max(row["examples"] for row in rows)
+        confidence = [row["confidence"] for row in rows]
+        accuracy = [row["accuracy"] for row in rows]
+        # A network may always be right: nothing is clipped.
         axes.plot(
-            [row["confidence"] for row in rows],
-            [row["accuracy"] for row in rows],
+            confidence,
+            accuracy,
             color=COLOURS[role],
             linewidth=1.3,
-            clip_on=False,  # a network may always be right
-            label=f"{networks[role]}, {_words(role)}",
+            dashes=LINES[role],
+            clip_on=False,
         )
         axes.scatter(
-            [row["confidence"] for row in rows],
-            [row["accuracy"] for row in rows],
-            s=[4 + 60 * row["examples"] / most for row in rows],
+            confidence,
+            accuracy,
+            s=[8 + 50 * row["examples"] / most for row in rows],
             color=COLOURS[role],
+            marker=MARKERS[role],
             linewidths=0,
             clip_on=False,
         )
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    axes.grid(color="#e5e5e5", linewidth=0.7)
-    if any(bins.values()):
-        axes.legend(frameon=False, fontsize=8.5)
-    return _svg(figure, "Reliability diagram")
+        fullest = max(rows, key=lambda row: row["examples"])
+        told.append(
+            f"{networks[role]} ({_words(role)}): of most images it is "
+            f"{100 * fullest['confidence']:.0f} % sure and right in "
+            f"{100 * fullest['accuracy']:.0f} %"
+        )
+    axes.set(
+        title="Calibration",
+        xlabel="confidence",
+        ylabel="accuracy",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axes.grid()
+    return _svg(figure, "Reliability diagram", told)
 
 
-def class_balance(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -> str:
-    """Images per class in each split, as bars."""
-    figure, axes = _figure((9.2, 2.6))
-    width = 0.8 / len(counts)
-    for position, (split, numbers) in enumerate(counts.items()):
-        places = [i - 0.4 + width * (position + 0.5) for i in range(len(numbers))]
-        axes.bar(places, numbers, width, color=_SPLIT_COLOURS[split], label=split)
-    if len(classes) <= 20:
-        axes.set_xticks(range(len(classes)), classes, **_slanted(classes, 30))
-    else:
-        axes.set_xlabel("class index")
-    axes.set_ylabel("images")
-    axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
-    return _svg(figure, "Class balance")
+def class_balance(
+    counts: Mapping[str, Sequence[int]], classes: Sequence[str]
+) -> list[str]:
+    """Images per class as bars, a panel for each split."""
+    drawn = []
+    for split, numbers in counts.items():
+        places = range(len(numbers))
+        if len(classes) <= _FEW:
+            figure, axes = _figure(0.5 + 0.2 * len(classes))
+            bars = axes.barh(places, numbers, 0.7, color=_SOFT)
+            axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=2)
+            axes.set_yticks(places, classes)
+            axes.invert_yaxis()
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0, labelbottom=False)
+            axes.set_xlim(0, 1.2 * max(*numbers, 1))
+        else:
+            figure, axes = _figure(2.2)
+            axes.bar(places, numbers, 0.8, color=_SOFT)
+            axes.set_xlabel("class, by its number")
+            axes.grid(axis="y")
+        axes.set_title(f"{split}: {sum(numbers):,} images")
+        told = [
+            f"{min(numbers):,} to {max(numbers):,} images in each of "
+            f"{len(numbers)} classes"
+        ]
+        drawn.append(_svg(figure, f"Images of {split} by class", told))
+    return drawn
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
-    """Rows: true class; columns: predicted class; colour: share of the row."""
+    """Rows: true class; columns: predicted class; depth of colour: share of the row."""
     import numpy as np
 
     matrix = np.asarray(counts)
     classes = classes[: len(matrix)]  # the last ones may not occur at all
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    few = len(classes) <= 20
-    figure, axes = _figure((5.2, 4.6) if few else (6.4, 5.8))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    few = len(classes) <= NAMED
+    figure, axes = _figure(3.4)
+    # One colour, ever less transparent: right on light and dark, and never so deep that
+    # the numbers on it are hard to read.
+    colour = np.zeros((*matrix.shape, 4))
+    colour[..., :3] = np.array([0x00, 0x72, 0xB2]) / 255
+    colour[..., 3] = 0.75 * shares
+    axes.imshow(colour, interpolation="nearest")
     axes.spines[:].set_visible(False)
     if few:
-        axes.set_xticks(range(len(classes)), classes, **_slanted(classes, 45))
+        short = max(map(len, classes), default=0) <= 3
+        slant = {} if short else {"rotation": 45, "ha": "right"}
+        axes.set_xticks(range(len(classes)), classes, **slant)
         axes.set_yticks(range(len(classes)), classes)
+        axes.tick_params(length=0)
         for row, column in zip(*matrix.nonzero(), strict=True):
             axes.text(
                 column,
@@ -184,11 +269,27 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) ->
                 ha="center",
                 va="center",
                 fontsize=7.5,
-                color="white" if shares[row, column] > 0.5 else "#333333",
             )
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
-    return _svg(figure, "Confusion matrix")
+    by = "" if few else ", by its number"
+    axes.set(title="Confusion", xlabel=f"predicted class{by}", ylabel=f"true class{by}")
+    told = [
+        f"{count:,} of {classes[row]} taken for {classes[column]}"
+        for row, column, count in most_confused(counts)
+    ]
+    return _svg(figure, "Confusion matrix, most frequent mistakes", told)
+
+
+def most_confused(
+    counts: Sequence[Sequence[int]], most: int = 5
+) -> list[tuple[int, int, int]]:
+    """The commonest mistakes: true class, predicted class, how often."""
+    mistakes = [
+        (row, column, count)
+        for row, line in enumerate(counts)
+        for column, count in enumerate(line)
+        if count and row != column
+    ]
+    return sorted(mistakes, key=lambda mistake: -mistake[2])[:most]
 
 
 def _words(role: str) -> str:
@@ -196,42 +297,38 @@ def _words(role: str) -> str:
     return role.replace("_", " ")
 
 
-def _slanted(labels: Sequence[str], degrees: int) -> dict[str, Any]:
-    """How to set labels below an axis: slanted only if they would overlap."""
-    short = max(map(len, labels), default=0) <= 3
-    return {} if short else {"rotation": degrees, "ha": "right"}
-
-
-def _figure(size: tuple[float, float], columns: int = 1) -> tuple[Any, Any]:
+def _figure(height: float) -> tuple[Any, Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams.update(_STYLE)
-    figure = Figure(figsize=size)
-    return figure, figure.subplots(1, columns)
+    figure = Figure(figsize=(_WIDTH, height))
+    return figure, figure.subplots()
 
 
-def _svg(figure: Any, title: str) -> str:
-    """The drawing without XML prologue, labelled for screen readers, of flexible size."""
+def _svg(figure: Any, title: str, told: Sequence[str]) -> str:
+    """The drawing as part of a page: of flexible size, in its colours, told in words."""
+    from markupsafe import escape
+
     buffer = io.StringIO()
     figure.savefig(
         buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
     )
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(
-        r'<svg ([^>]*?)width="([\d.]+)pt" ([^>]*?)height="[\d.]+pt"|<svg ([^>]*?)'
-        r'height="[\d.]+pt" ([^>]*?)width="([\d.]+)pt"',
-        lambda m: (
-            f'<svg role="img" aria-label="{title}" style="max-width: '
-            f'{float(m[2] or m[6]) * 4 / 3:.0f}px" '
-            f"{m[1] or m[4] or ''}{m[3] or m[5] or ''}"
-        ),
-        text,
-        count=1,
-    )
+    head, _, body = text[text.index("<svg") :].partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
     # Identifiers must be unique in the page that holds several drawings.
     prefix = re.sub(r"\W+", "-", title.lower()) + "-"
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = re.sub(r'href="#', f'href="#{prefix}', text)
-    return text.replace("url(#", f"url(#{prefix}")
+    body = re.sub(r'\bid="', f'id="{prefix}', body)
+    body = re.sub(r'href="#', f'href="#{prefix}', body)
+    body = body.replace("url(#", f"url(#{prefix}")
+    words = escape(f"{title}: {'; '.join(told)}" if told else title)
+    return (
+        f'<svg role="img" aria-label="{words}" {box[0]} '
+        'xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
+    )

@@ -9,6 +9,7 @@ import base64
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 
 from components.model_chooser.choice import p_value, slice_name
 from pipeline.console import clock
@@ -75,17 +77,15 @@ def html(report: Mapping[str, Any]) -> str:
     environment.filters |= {
         "percent": percent,
         "interval": interval,
-        "clock": clock,
-        "thousands": lambda number: "–" if number is None else f"{number:,.0f}",
+        "clock": lambda seconds: unbroken(clock(seconds)),
+        "thousands": number,
         "signed_points": signed_points,
-        "p_value": p_value,
+        "p_value": lambda value: unbroken(p_value(value)),
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
+        "name": _breakable,
         "moment": lambda text: f"{text[:10]} {text[11:16]} UTC",
         "json": lambda value: json.dumps(value, indent=2),
-        "number": lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
-        "range": lambda bounds, digits: (
-            f"({bounds[0]:.{digits}f} to {bounds[1]:.{digits}f})" if bounds else ""
-        ),
+        "number": number,
     }
     page = report["page"]
     winner = report["decision"]["winner"]
@@ -98,15 +98,16 @@ def html(report: Mapping[str, Any]) -> str:
         for role in ("baseline", "candidate")
     }
     confusion = measured[shown].get("confusion") if measured[shown] else None
+    classes = page["classes"]
     drawings = {
         "errors": figures.errors(report["models"]),
         "curves": figures.learning_curves(page["histories"], networks),
-        "balance": figures.class_balance(page["class_counts"], page["classes"]),
+        "balance": figures.class_balance(page["class_counts"], classes),
         "reliability": figures.reliability(
             {role: measured[role].get("reliability") for role in roles}, networks
         ),
         "confusion": (
-            figures.confusion_matrix(confusion, page["classes"]) if confusion else None
+            figures.confusion_matrix(confusion, classes) if confusion else None
         ),
     }
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
@@ -115,15 +116,91 @@ def html(report: Mapping[str, Any]) -> str:
         titles=TITLES,
         shown=shown,
         figures=drawings,
-        colours=figures.COLOURS,
+        lines=figures.LINES,
+        contenders=[role for role in roles if role in page["histories"]],
+        named=figures.NAMED,
         lead=lead(report),
         against_service={role: pair for role, pair in pairs.items() if pair},
         # Vertex AI tells a component neither.
         timed=any(row["seconds"] is not None for row in report["components"]),
         numbered=any(row["id"] is not None for row in page["artifacts"]),
-        any_published=any(report["published"].values()),
-        slices=worst_slices(report["comparison"]["eval"], page["classes"]),
+        measured=_measured(report, roles),
+        confused=[
+            (classes[row], classes[column], count)
+            for row, column, count in figures.most_confused(confusion or [])
+        ],
+        slices=worst_slices(report["comparison"]["eval"], classes),
     )
+
+
+def _measured(
+    report: Mapping[str, Any], roles: Sequence[str]
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """The table of results: what was measured -> role -> value and its interval.
+
+    A row that nobody has a value in is left out.
+    """
+
+    def row(value: Any) -> dict[str, tuple[str, str]]:
+        return {role: value(role, report["models"][role]) for role in roles}
+
+    def rate(found: Mapping[str, Any] | None) -> tuple[str, str]:
+        if not found or found["error"] is None:
+            return "–", ""
+        return percent(found["error"]), interval(found["ci95"]).replace(" %", "\u00a0%")
+
+    def published(role: str) -> tuple[str, str]:
+        found = report["published"].get(role)
+        return percent(found["error"] if found else None), ""
+
+    rows = {
+        "eval error": row(lambda _, model: rate(model["eval"])),
+        "top-5 error": row(lambda _, model: rate(model["top5"])),
+        "test error": row(lambda _, model: rate(model["test"])),
+        "published test error": row(lambda role, _: published(role)),
+        **{
+            title: row(
+                lambda _, model, key=key: (
+                    number(model[key], 3),
+                    bounds(model[f"{key}_ci95"]),
+                )
+            )
+            for title, key in (
+                ("cross-entropy", "cross_entropy"),
+                ("calibration error", "ece"),
+            )
+        },
+        "time for one image": row(
+            lambda _, model: (number(model["latency_ms"], 1, " ms"), "")
+        ),
+        "parameters": row(lambda _, model: (number(model["parameters"]), "")),
+        "training": row(
+            lambda _, model: (
+                "–"
+                if model["train_seconds"] is None
+                else clock(model["train_seconds"]),
+                "",
+            )
+        ),
+        "images/s in training": row(
+            lambda _, model: (number(model["images_per_second"]), "")
+        ),
+    }
+    return {
+        title: values
+        for title, values in rows.items()
+        if any(value != "–" for value, _ in values.values())
+    }
+
+
+def unbroken(text: str) -> str:
+    """A number and its unit stay on one line."""
+    return text.replace(" ", "\u00a0")
+
+
+def _breakable(name: str) -> markupsafe.Markup:
+    """A long name may be broken after each underscore or equals sign."""
+    return markupsafe.Markup("<wbr>").join(re.split("(?<=[_=])", name))
 
 
 def lead(report: Mapping[str, Any]) -> str:
@@ -199,6 +276,16 @@ def signed_points(share: float) -> str:
     text = f"{100 * share:+.2f}"
     # Neither sign says anything about nothing; a minus is as wide as a plus.
     return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def number(value: float | None, digits: int = 0, unit: str = "") -> str:
+    """Like "1,234" or "1.5 ms"; a dash where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def bounds(pair: Sequence[float] | None) -> str:
+    """Two numbers as "0.400 to 0.600"; nothing where there are none."""
+    return "" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:

@@ -1,0 +1,313 @@
+"""Reports of every form, as plain numbers: who wins, what is in service, how many classes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trainer import features
+
+CLASSES = ["cat", "dog <b>", "ship"]
+
+
+def evaluated(network: str, rate: float) -> dict:
+    part = {"error": rate, "ci95": [rate / 2, rate * 1.5], "examples": 10, "errors": 1}
+    return part | {
+        "network": network,
+        "problem": None,
+        "top5": None,
+        "cross_entropy": 0.5,
+        "cross_entropy_ci95": [0.4, 0.6],
+        "ece": 0.05,
+        "ece_ci95": [0.02, 0.08],
+        "latency_ms": 1.5,
+        "reliability": [
+            {
+                "low": 0.4,
+                "high": 0.5,
+                "examples": 4,
+                "confidence": 0.45,
+                "accuracy": 0.5,
+            },
+            {
+                "low": 0.9,
+                "high": 1.0,
+                "examples": 6,
+                "confidence": 0.95,
+                "accuracy": 0.9,
+            },
+        ],
+        "confusion": [[8, 1, 1], [0, 10, 0], [2, 3, 5]],
+        "slices": {
+            "label=0": part,
+            "label=1": part | {"error": 0.9},
+            "brightness=low": part,
+        },
+    }
+
+
+def comparison(error: float | None) -> dict:
+    models = {
+        "baseline": evaluated("resnet20", 0.2),
+        "candidate": evaluated("preact_resnet20", 0.1)
+        if error is not None
+        else {"network": "preact_resnet20", "problem": "it is broken", "error": None},
+        "in_service": None,
+    }
+    part = {"difference": -0.1, "interval": [-0.3, 0.1], "examples": 10}
+    pair = {"slices": {name: part for name in models["baseline"]["slices"]}}
+    return {
+        "split": "eval",
+        "examples": 1234,
+        "models": models,
+        "pairs": {
+            "candidate_minus_baseline": None if error is None else pair,
+            "candidate_minus_in_service": None,
+            "baseline_minus_in_service": None,
+        },
+    }
+
+
+def model(network: str, error: float | None, **changes) -> dict:
+    measured = {
+        "error": error,
+        "ci95": None if error is None else [error / 2, error * 2],
+    }
+    known = error is not None
+    return {
+        "network": network,
+        "parameters": 123_456,
+        "eval": measured,
+        "test": measured,
+        "problem": None if known else "it is broken",
+        "top5": None,
+        "cross_entropy": 0.5 if known else None,
+        "cross_entropy_ci95": [0.4, 0.6] if known else None,
+        "ece": 0.05 if known else None,
+        "ece_ci95": [0.02, 0.08] if known else None,
+        "latency_ms": 1.5 if known else None,
+        "train_seconds": 61.0,
+        "images_per_second": 1000.0,
+    } | changes
+
+
+CANARY = {
+    "passed": True, "reasons": [], "server": "embedded", "load_seconds": 0.4,
+    "p50_ms": 1.2, "p99_ms": 3.4, "requests": 50, "max_abs_difference": 1e-7,
+}  # fmt: skip
+
+
+def report(winner: str | None = "candidate", **changes) -> dict:
+    history = [
+        {"step": 1, "epoch": 0.5, "loss": 2.0, "accuracy": 0.1, "learning_rate": 0.1},
+        {"step": 2, "epoch": 1.0, "eval_loss": 1.5, "eval_accuracy": 0.4},
+    ]
+    error = 0.1 if winner else None
+    said = {"class": "cat", "probability": 0.9}
+    return {
+        "schema": 1,
+        "run": {
+            "id": "r1",
+            "preset": "quick",
+            "started": "2026-01-01T00:00:00+00:00",
+            "seconds": 75.0,
+            "commit": "abc",
+            "versions": {"python": "3.11"},
+        },
+        "data": {
+            "name": "digits",
+            "source": "made <script>alert(1)</script>",
+            "verified": False,
+            "verification": "nobody looked",
+            "reason": "a test",
+            "counts": {"train": 30, "eval": 10, "test": 10},
+            "consistency": None,
+            "warnings": [],
+        },
+        "models": {
+            "baseline": model("resnet20", 0.2),
+            "candidate": model("preact_resnet20", error),
+            "in_service": None,
+        },
+        "difference": {
+            "candidate_minus_baseline": -0.1,
+            "ci95": [-0.2, 0.01],
+            "bootstrap_ci95": [-0.19, 0.0],
+            "only_candidate_wrong": 3,
+            "only_baseline_wrong": 13,
+            "p_value": float("nan"),
+            "method": "by hand",
+        },
+        "decision": {
+            "policy": "best",
+            "winner": winner,
+            "reason": "because",
+            "blocked_by": [] if winner else ["candidate: it is <i>broken</i>"],
+        },
+        "canary": CANARY,
+        "pushed": {"version": 7, "path": "/x/7"} if winner else None,
+        "in_service": None,
+        "published": {"baseline": None, "candidate": {"error": 0.0546, "source": "He"}},
+        "comparison": {"eval": comparison(error), "test": comparison(error)},
+        "components": [
+            {"id": "A", "state": "complete", "seconds": 1.5, "cached": False}
+        ],
+        "page": {
+            "config": {"preset": "quick"},
+            "platform": "Linux",
+            "dataset_title": "Digits",
+            "classes": CLASSES,
+            "histories": {"baseline": history, "candidate": history},
+            "class_counts": {
+                "train": [10, 10, 10],
+                "eval": [3, 3, 4],
+                "test": [3, 3, 4],
+            },
+            "samples": [["data:image/png;base64,AAAA"]] * 3,
+            "pictures": {"cat": "data:image/png;base64,AAAA"},
+            "disagreements": [
+                {
+                    "picture": "data:image/png;base64,AAAA",
+                    "label": "dog <b>",
+                    "right": "candidate",
+                    "baseline": said,
+                    "candidate": said | {"class": "dog <b>"},
+                }
+            ],
+            "artifacts": [
+                {"id": 1, "node": "A", "key": "k", "type": "T", "uri": "/tmp/a"}
+            ],
+        },
+    } | changes
+
+
+def in_service(report: dict) -> dict:
+    """The same with a model in service that stays."""
+    report["models"]["in_service"] = model(
+        "old_net", 0.05, parameters=None, train_seconds=None, images_per_second=None
+    )
+    report["comparison"]["eval"]["models"]["in_service"] = evaluated("old_net", 0.05)
+    report["decision"] |= {"winner": "in_service"}
+    return report | {
+        "pushed": None,
+        "canary": CANARY
+        | {"passed": False, "reasons": ["nothing to check"], "load_seconds": None},
+    }
+
+
+def all_forms() -> dict[str, dict[str, Any]]:
+    """Name -> report; together they show whatever the page can show."""
+    refused = "serving_default answers 0.9 for class cat where training answered 0.1"
+    long = "/home/somebody/" + "a_folder_with_a_rather_long_name/" * 6
+    blocked = report(None)
+    blocked["decision"]["blocked_by"] = [f"candidate: {refused}", long]
+    stays = in_service(realistic("digits"))
+    pairs = stays["comparison"]["eval"]["pairs"]
+    for role in ("baseline", "candidate"):
+        pairs[f"{role}_minus_in_service"] = {
+            "difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.0001,
+        }  # fmt: skip
+    cloud = realistic("cifar10")
+    cloud["pushed"] |= {
+        "path": f"gs://{long[1:]}serving/cifar/1795285205",
+        "registered_model": f"projects/p{long}models/5@2",
+        "registered_alias": "best",
+        "endpoint": "projects/some-project/locations/europe-west4/endpoints/6",
+        "traffic_percent": 10,
+    }
+    cloud["page"]["artifacts"] *= 3
+    for artifact in cloud["page"]["artifacts"]:
+        artifact["uri"] = long + "artifacts/BaselineTrainer/model_run/12"
+    for row in cloud["components"]:
+        row["seconds"] = None
+    cloud["data"]["source"] = f"archive {long}cifar-10-binary.tar.gz (binary form)"
+    return {
+        "plain numbers": report(),
+        "nothing pushed": blocked,
+        "baseline wins": realistic("digits", winner="baseline"),
+        "in service stays": stays,
+        "refused by the server": realistic("digits") | {
+            "pushed": None, "canary": CANARY | {"passed": False, "reasons": [refused]},
+        },
+        "cloud and long paths": cloud,
+        "hundred classes": realistic("cifar100"),
+        "twenty long classes": realistic("cifar100", label="coarse"),
+    }  # fmt: skip
+
+
+def realistic(
+    data: str, *, label: str = "fine", winner: str = "candidate"
+) -> dict[str, Any]:
+    """A report with the sizes of a real one: names, histories, classes, pictures."""
+    dice = np.random.default_rng(7)
+    made = report(winner)
+    classes = list(features.class_names(data, label))
+    networks = {"baseline": "resnet1001", "candidate": "preact_resnet1001"}
+    history = [
+        {"step": step, "epoch": step / 10, "loss": 2 / (1 + step), "accuracy": 1 - 0.9 / step}
+        for step in range(1, 31)
+    ] + [
+        {"step": 10 * n, "epoch": n, "eval_loss": 1.5 / n, "eval_accuracy": 1 - 0.8 / n}
+        for n in range(1, 4)
+    ]  # fmt: skip
+    compared = made["comparison"]["eval"]
+    for role, network in networks.items():
+        made["models"][role] |= {
+            "network": network, "parameters": 10_327_194, "train_seconds": 36_061.0,
+            "top5": {"error": 0.0123, "ci95": [0.0101, 0.0149]} if len(classes) > 10 else None,
+        }  # fmt: skip
+        counts = 50 * np.eye(len(classes), dtype=int)
+        counts += dice.poisson(4 / len(classes), counts.shape)
+        part = evaluated(network, 0.1)["slices"]["label=0"]
+        names = [f"label={n}" for n in range(len(classes))]
+        names += ["brightness=low", "contrast=highest"]
+        compared["models"][role] |= {
+            "network": network, "confusion": counts.tolist(),
+            "slices": dict.fromkeys(names, part),
+        }  # fmt: skip
+        difference = {"difference": -0.1, "interval": [-0.3, 0.1], "examples": 10}
+        compared["pairs"]["candidate_minus_baseline"]["slices"] = dict.fromkeys(
+            names, difference
+        )
+    made["models"]["baseline"]["eval"] = {"error": 0.0139, "ci95": [0.005, 0.035]}
+    said = {"class": classes[0], "probability": 0.97}
+    made["page"] |= {
+        "dataset_title": features.DATASETS[data].title,
+        "classes": classes,
+        "histories": dict.fromkeys(networks, history),
+        "class_counts": {
+            split: dice.poisson(mean, len(classes)).tolist()
+            for split, mean in (("train", 4500), ("eval", 500), ("test", 1000))
+        },
+        "samples": [[picture(dice) for _ in range(8)] for _ in classes[:20]],
+        "disagreements": [
+            {
+                "picture": picture(dice), "label": max(classes, key=len),
+                "right": ("baseline", "candidate")[n % 2],
+                "baseline": said, "candidate": said | {"class": max(classes, key=len)},
+            }
+            for n in range(6)
+        ],
+    }  # fmt: skip
+    made["difference"]["p_value"] = 0.125
+    made["components"] = [
+        {"id": node, "state": "complete", "seconds": seconds, "cached": False}
+        for node, seconds in (("CifarExampleGen", 2.6), ("BaselineTrainer", 36_062.0))
+    ]
+    made["data"]["warnings"] = [
+        "10,000 of 10,000 test images stand in the training data as well (8,993 in train, "
+        "1,007 in eval): the test error does not tell how well new images are classified"
+    ]
+    return made
+
+
+def picture(dice: np.random.Generator) -> str:
+    """A data URI of coarse noise."""
+    pixels = dice.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -87,10 +87,9 @@ def _inputs(shown: dict[str, Any], output: str) -> tuple[Path, Path]:
 
 
 def _here(uri: str, output: str) -> Path:
-    """An artifact's folder; that of an output folder that was moved is below its own."""
+    """An artifact's folder, in an output folder that may have been moved or copied."""
     _, found, below = uri.rpartition("/artifacts/")
-    moved = Path(output, "artifacts", below)
-    return moved if found and not Path(uri).is_dir() else Path(uri)
+    return Path(output, "artifacts", below) if found else Path(uri)
 
 
 def _answers(evaluation: Path, role: str) -> np.ndarray:

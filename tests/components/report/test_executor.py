@@ -168,6 +168,32 @@ def test_a_copy_that_cannot_be_written_fails_no_run(make, vertex, object_storage
     assert_same(read(folders["artifact"])[0], local)
 
 
+def test_what_is_in_service_is_what_the_ledger_names(
+    make, vertex, object_storage, tmp_path
+):
+    from components.atomic_pusher import ledger
+    from components.atomic_pusher.object_storage import publish
+
+    _, found = make()
+    facts = json.loads(json.dumps(dict(found.facts)))
+    facts["config"]["output_root"] = object_storage.url("output")
+    found = dataclasses.replace(found, facts=facts)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"\x08\x01")
+    folder = ledger.open_folder(object_storage.url("output/serving/cifar"))
+    entry = publish(model, folder, ledger.Origin(network="resnet8"))
+    _, folders = vertex(found, object_storage.url("output"))
+    assert read(folders["copy"])[0]["in_service"] == {
+        "version": entry.version,
+        "path": f"{folder.uri}/{entry.version}",
+        "network": "resnet8",
+        "pushed": entry.published,
+        "by": "run",
+        "rollback_of": None,
+    }
+
+
 def test_a_report_that_cannot_be_made_fails_no_run(make, vertex):
     import tensorflow as tf
 

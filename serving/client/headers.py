@@ -71,7 +71,7 @@ def _read_png(content: bytes) -> Header | None:
         elif kind == b"eXIf":
             plain &= orientation(content[place + 8 : place + 8 + length]) == 1
         elif kind == b"IEND":
-            whole = True
+            whole = place + 12 <= len(content)
         place += 12 + length
     return Header(width, height, plain and whole)
 

@@ -64,12 +64,14 @@ def test_no_header_is_too_broken(content, begin):
     assert found is None or max(found.width, found.height) < 2**32
 
 
-@given(length=st.integers(0, 1200))
-@settings(max_examples=50, deadline=None)
-def test_cut_jpegs_give_the_size_or_nothing(length):
-    content = encoded(PIXELS, "jpeg")
-    found = headers.read(content[:length])
+@given(kind=st.sampled_from(["jpeg", "png"]), share=st.floats(0, 0.999))
+@settings(max_examples=100, deadline=None)
+def test_half_files_give_the_size_or_nothing(kind, share):
+    content = encoded(PIXELS, kind)
+    assert headers.read(content).plain
+    found = headers.read(content[: int(share * len(content))])
     assert found is None or (found.width, found.height) == (32, 32)
+    assert found is None or not found.plain
 
 
 @given(data=st.data())

@@ -111,7 +111,7 @@ def test_what_nobody_sees_changes_nothing():
 
 
 def test_a_transparent_colour_of_16_bits():
-    key = (25700, 25700, 25700)
+    key = (25601, 25602, 25603)
     values = np.zeros((3, 3, 3), np.uint16)
     values[1, 1] = key
     content = png_16(values)

@@ -99,7 +99,7 @@ class Classifier(Configured):
 
         Args:
             images: uint8 array [n, 32, 32, 3] or [32, 32, 3]; a Pillow image; the path of
-                a PNG or JPEG file; its bytes; or an iterable of these, mixed as you like.
+                a picture's file; its bytes; or an iterable of these, mixed as you like.
             deadline_seconds: For the whole call (default: `Timeouts.request` for each
                 request, no limit for all).
             return_errors: Put an `InvalidInput` in the place of an image that cannot be

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):  # names of files may be anything
         sys.stdout.reconfigure(errors="backslashreplace")
-    # Pillow's, of pictures that are refused here in a sentence.
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
+    # Pillow's, about pictures of which one sentence is said here, or nothing matters.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with _classifier(options) as classifier:
             done = options.run(classifier, options)

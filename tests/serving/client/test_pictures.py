@@ -122,9 +122,11 @@ def test_a_transparent_colour_of_16_bits():
     np.testing.assert_array_equal(pictures.upright(content), expected)
 
 
-def test_damaged_exif_refuses_no_picture():
+@pytest.mark.parametrize("damaged", [b"MM\0*" + b"\xff" * 40, b"garbage!"])
+def test_damaged_exif_refuses_no_picture(damaged):
+    """Pillow's own ImageOps.exif_transpose raises for the second."""
     photo = photograph(40, 50)
-    content = encoded(photo, "PNG", exif=b"Exif\0\0MM\0*" + b"\xff" * 40)
+    content = encoded(photo, "PNG", exif=b"Exif\0\0" + damaged)
     np.testing.assert_array_equal(pictures.upright(content), photo)
 
 

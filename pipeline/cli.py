@@ -27,6 +27,7 @@ from pipeline.failures import root_message
 from pipeline.resolve import Resolved, resolve
 from pipeline.vertex import commands as vertex
 from pipeline.vertex.place import VertexError
+from serving import quiet
 
 USAGE_ERROR, RUN_FAILED, INTERRUPTED = 2, 1, 130
 NOBODY_READS = 128 + signal.SIGPIPE
@@ -399,9 +400,10 @@ def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     resolved = resolve(options.runtime_parameter, environment, os.getcwd())
     database.check(resolved.config.output_root)
     relocation.settle(resolved.config.output_root)
-    from pipeline.report import collect
+    with quiet.loading_tensorflow():
+        from pipeline.report import collect
 
-    page = collect.write_again(resolved.config.output_root)
+        page = collect.write_again(resolved.config.output_root)
     if page is None:
         raise ConfigError(
             f"output_root={resolved.config.output_root}: no finished run is recorded "

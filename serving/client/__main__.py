@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from serving.client.options import TLS, Retry, Timeouts, parse_address
 from serving.client.probe import speaks_tls
 
 PROGRAM = "python -m serving.client"
+_ECHO_SECONDS = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -262,9 +264,31 @@ def _common() -> argparse.ArgumentParser:
     return parser
 
 
+def end_on_signals() -> None:
+    """SIGTERM ends a command as Ctrl-C does: what is half written is taken back.
+
+    A signal right after another one (GNU `timeout` sends two) must not end that as well.
+    """
+    last = -_ECHO_SECONDS
+
+    def end(number: int, _: object) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _ECHO_SECONDS:
+            return
+        last = now
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    # Shells switch it off for what runs in the background, and so it stays.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+
+
 if __name__ == "__main__":
-    # As Ctrl-C: what is half written is taken back.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_on_signals()
     # Python has none where the shell closed them (>&-).
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from serving.client.errors import InvalidInput
 
@@ -172,6 +172,12 @@ def parse_address(text: str) -> Address:
         InvalidInput: With what is missing and an example.
     """
     example = "for instance localhost:8500, unix:/run/model.sock, http://localhost:8501"
+    if isinstance(text, str) and text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.strip("/"):
+            raise InvalidInput(f"{text}: the socket's path is missing; {example}")
+        # gRPC reads a URI, in which some characters of a path stand for others.
+        return Address("grpc", f"unix:{quote(path)}", secure=False, text=text)
     if not isinstance(text, str) or not text or not text.isprintable() or " " in text:
         raise InvalidInput(f"{text!r} is no address; {example}")
     if "@" in text:
@@ -181,9 +187,7 @@ def parse_address(text: str) -> Address:
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if scheme in ("http", "https"):
         return _rest_address(text, scheme, example)
-    if text.startswith(("unix:", "unix-abstract:")):
-        if not text.partition(":")[2].strip("/"):
-            raise InvalidInput(f"{text}: the socket's path is missing; {example}")
+    if text.startswith("unix-abstract:"):
         return Address("grpc", text, secure=False, text=text)
     if scheme in ("grpc", "grpcs"):
         target = text[len(scheme) + 3 :]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import sys
 import threading
+import time
 
+from serving import quiet
 from serving.server import flags as command_line
+from serving.server import signals
+
+# What stopping may take beyond the grace of calls in flight.
+_SECONDS_TO_STOP = 15.0
 
 _log = logging.getLogger("serving.server")
 
@@ -31,21 +36,27 @@ def main(arguments: list[str]) -> int:
     )
     for warning in warnings:
         _log.warning(warning)
-    stop = threading.Event()
-    # Before the imports below, which take seconds.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    stop = signals.stop_event()
+    loaded = threading.Event()
+    threading.Thread(
+        target=_end_for_sure,
+        args=(stop, loaded, flags.shutdown_grace_seconds + _SECONDS_TO_STOP),
+        daemon=True,
+    ).start()
     # A thread that is woken up waits for the interpreter's lock this long at most.
     sys.setswitchinterval(0.0005)
     try:
-        from serving.server import application
+        with quiet.loading_tensorflow():
+            from serving.server import application
+
+            application.look_for_devices()
     except ModuleNotFoundError as error:
         sys.stderr.write(
             f"Failed to start server. Error: {sys.executable} lacks a package ({error}); "
             "use .venv/bin/python, or `make serve`\n"
         )
         return 1
+    loaded.set()
 
     # TensorFlow's modules stay. Left out of collections, these stop all requests for
     # some milliseconds instead of a quarter of a second, which a change of version is
@@ -64,6 +75,18 @@ def main(arguments: list[str]) -> int:
     _log.info("stopping: calls in flight get %g s", flags.shutdown_grace_seconds)
     server.stop(flags.shutdown_grace_seconds)
     return 0
+
+
+def _end_for_sure(
+    stop: threading.Event, loaded: threading.Event, seconds: float
+) -> None:
+    """At once while TensorFlow is loaded, which takes long; later when stopping hangs."""
+    stop.wait()
+    if not loaded.is_set():
+        os._exit(0)
+    time.sleep(seconds)
+    _log.error("the server did not stop in time, and is ended")
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from serving.server import (
     grpc_services,
     handlers,
     metrics,
+    page,
     pending,
     savedmodel,
     tensors,
@@ -45,6 +47,11 @@ _MOST_WAITING = 1000
 _log = logging.getLogger(__name__)
 # TensorFlow's advice on deprecated names is for those who write models.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def look_for_devices() -> None:
+    """TensorFlow does so once, and has something to say about it."""
+    tf.config.list_physical_devices()
 
 
 class StartError(RuntimeError):
@@ -120,6 +127,11 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
     )
     tls = configuration.load_tls(flags.ssl_config_file)
     metrics_path = configuration.load_metrics_path(flags.monitoring_config_file)
+    if flags.web_page and metrics_path == page.PATH:
+        raise StartError(
+            f"{flags.monitoring_config_file}: prometheus_config.path is {page.PATH}, "
+            "where --web_page has its page; name another path"
+        )
     channel_arguments = configuration.channel_arguments(flags.grpc_channel_arguments)
     options = handlers.Options(
         limits=tensors.Limits(
@@ -308,10 +320,10 @@ def _methods(
 
 
 def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:
-    def add(address: str) -> int:
+    def add(address: str, shown: str) -> int:
         port = server.grpc_server.add_port(address, credentials)
         if not port:
-            text = f"cannot listen on {address}: is it in use, or not this machine's?"
+            text = f"cannot listen on {shown}: is it in use, or not this machine's?"
             if credentials:
                 text += " Do server_key and server_cert of --ssl_config_file fit?"
             raise StartError(text)
@@ -323,10 +335,14 @@ def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:
             raise StartError(
                 f"--grpc_socket_path={flags.grpc_socket_path}: there is no folder {folder}"
             )
-        add(f"unix:{flags.grpc_socket_path}")
+        # gRPC reads a URI, in which some characters of a path stand for others.
+        shown = f"unix:{flags.grpc_socket_path}"
+        add(f"unix:{urllib.parse.quote(flags.grpc_socket_path)}", shown)
     if flags.port or not flags.grpc_socket_path:
-        server.port = add(f"{flags.bind_address}:{max(flags.port, 0)}")
-        server.address = f"{flags.bind_address}:{server.port}"
+        host = _in_url(flags.bind_address)
+        address = f"{host}:{max(flags.port, 0)}"
+        server.port = add(address, address)
+        server.address = f"{host}:{server.port}"
         server.parts.append(f"{server.address} (gRPC{', TLS' if credentials else ''})")
     if flags.grpc_socket_path:
         server.parts.append(f"unix:{flags.grpc_socket_path}")
@@ -348,7 +364,14 @@ def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
             most_body_bytes=min(flags.max_message_bytes, rest.MOST_BODY_BYTES),
         ),
     )
-    server.parts.append(f"http://{flags.bind_address}:{server.rest.port} (REST)")
+    host = _in_url(flags.bind_address)
+    server.parts.append(f"http://{host}:{server.rest.port} (REST)")
+
+
+def _in_url(host: str) -> str:
+    """An IPv6 address stands in brackets there."""
+    host = host.strip("[]")
+    return f"[{host}]" if ":" in host else host
 
 
 def _recorder(flags: Flags) -> Any:

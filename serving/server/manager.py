@@ -245,9 +245,11 @@ class Manager:
                 UNAVAILABLE if the server stops.
         """
         with self._changed:
+            if self._change and self._change.models == models:
+                return self._change
+            if not self._change and self._models == models:
+                return Change(models, ended=True)
             before = self._wanted()
-            if before == models:
-                return self._change or Change(models, ended=True)
             self._check_change(models)
         # Folders may answer slowly: not with the lock.
         found = {
@@ -614,6 +616,10 @@ class Manager:
                 return
             version.state = State.LOADING
             version.fingerprint = fingerprint
+        _log.info(
+            "Loading servable version {name: %s version: %d}",
+            version.model, version.number,
+        )  # fmt: skip
         began = time.monotonic()
         try:
             self._load(model, version)

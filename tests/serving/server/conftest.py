@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,17 +73,19 @@ def process(
 ) -> Iterator[SimpleNamespace]:
     """A server as its users start it. The last one to use it may end it."""
     folder = tmp_path_factory.mktemp("process")
+    socket = f"{folder}/a b%20#?ü"
     config = write_config(folder / "models.txt", model_root)
     child = processes.start(
         "--port=-1",
         f"--model_config_file={config}",
-        f"--grpc_socket_path={folder}/grpc.sock",
+        f"--grpc_socket_path={socket}",
         "--allow_version_labels_for_unavailable_models",
         "--enable_grpc_healthcheck_service=true",
         "--max_image_pixels=1000000",
         "--max_message_bytes=20000000",
     )
-    child.socket = f"unix:{folder}/grpc.sock"
+    child.socket_path = socket
+    child.socket = f"unix:{urllib.parse.quote(socket)}"  # a URI, to gRPC
     yield child
     if child.popen.poll() is None:
         child.popen.kill()

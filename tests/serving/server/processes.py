@@ -19,13 +19,15 @@ START_SECONDS = 120  # a loaded machine takes long to import TensorFlow
 
 def start(*arguments: str, wait: bool = True) -> SimpleNamespace:
     """Starts `python -m serving.server`; returns when it says that it serves."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX, imported here, has set it
     popen = subprocess.Popen(
         [sys.executable, "-m", "serving.server", *arguments],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env=environment,
     )
     child = SimpleNamespace(popen=popen, lines=[], address="")
     said = threading.Condition()
@@ -68,8 +70,9 @@ def resident_bytes(pid: int) -> int:
 
 
 def end(child: SimpleNamespace, seconds: float = 60) -> int:
-    """Asks a server to stop, and returns its exit status."""
-    child.popen.send_signal(signal.SIGTERM)
+    """Asks a server to stop, twice as GNU timeout does; returns its exit status."""
+    for _ in range(2):
+        child.popen.send_signal(signal.SIGTERM)
     status = child.popen.wait(seconds)
     child.reader.join(seconds)
     return status

@@ -332,6 +332,19 @@ def test_a_start_without_any_good_version_fails(manage, tmp_path):
     )
 
 
+def test_a_reload_needs_no_polling(manage, made, tmp_path):
+    """With --file_system_poll_wait_seconds=0, where tensorflow_model_server waits for ever
+    (tensorflow/serving, issue 1519).
+    """
+    add(made, tmp_path, 1)
+    manager = manage(poll_seconds=0)
+    manager.start({})
+    manager.reload({"m": model(tmp_path)})
+    assert served(manager) == [1]
+    manager.reload({"n": model(tmp_path, name="n")})
+    assert {name for name, found in manager.available().items() if found} == {"n"}
+
+
 class Held:
     """Loads, but of some models only when told to."""
 
@@ -426,12 +439,15 @@ def test_a_change_supersedes_the_one_under_way(manage, made, tmp_path):
         first = pool.submit(manager.reload, {"slow": slow})
         assert held.loading.wait(60)
         assert served(manager) == [1]  # until the new one is there
-        manager.reload(
-            {"m": model(tmp_path / "a"), "b": model(tmp_path / "b", name="b")}
-        )
+        both = manager.begin({"m": model(tmp_path / "a"), "slow": slow})
         with pytest.raises(ServingError) as caught:
             first.result(60)
         assert caught.value.code == Code.ABORTED
+        assert not both.ended  # what is wanted on the way is not what arrives
+        manager.reload(
+            {"m": model(tmp_path / "a"), "b": model(tmp_path / "b", name="b")}
+        )
+    assert both.error and both.error.code == Code.ABORTED
     held.go.set()
     processes.wait_for(
         lambda: (

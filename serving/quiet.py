@@ -1,0 +1,53 @@
+"""Keeps what TensorFlow says of itself while it is loaded off the screen.
+
+Some of it comes before TensorFlow has read TF_CPP_MIN_LOG_LEVEL, and that there is no GPU
+is an error to it. So the descriptor of stderr is a file meanwhile; what else was written to
+it follows. Whoever has set TF_CPP_MIN_LOG_LEVEL sees everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import glob
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# "I0000 00:00:1795942847.810704   21181 port.cc:153] oneDNN ...", as absl writes it.
+_NOISE = re.compile(
+    rb"[IW]\d{4} \d\d:\d\d:[\d.]+ |WARNING: All log messages before absl::"
+)
+_NO_GPU = re.compile(rb"E\d{4} .*failed call to cuInit")
+
+
+@contextlib.contextmanager
+def loading_tensorflow() -> Iterator[None]:
+    """Wraps the import of TensorFlow, and the first look for devices."""
+    if LEVEL in os.environ:
+        yield
+        return
+    os.environ[LEVEL] = "2"
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as file, os.fdopen(screen, "wb") as out:
+        # A crash would take the file with it.
+        faulthandler.enable(out)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            faulthandler.disable()
+            file.seek(0)
+            out.writelines(line for line in file if not _is_noise(line))
+
+
+def _is_noise(line: bytes) -> bool:
+    if _NOISE.match(line):
+        return True
+    return bool(_NO_GPU.match(line)) and not glob.glob("/dev/nvidia[0-9]*")

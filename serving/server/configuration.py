@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -280,10 +281,10 @@ def load_metrics_path(path: str) -> str | None:
     prometheus = _read(path, _MESSAGES["MonitoringConfig"]()).prometheus_config
     if not prometheus.enable:
         return None
-    if prometheus.path and not prometheus.path.startswith("/"):
+    if prometheus.path and not re.fullmatch(r"/[^?#\s]*", prometheus.path):
         raise ConfigurationError(
             f"{path}: prometheus_config.path is {prometheus.path!r}, but must begin "
-            "with a slash"
+            "with a slash and be a path alone, without ? and #"
         )
     return prometheus.path or METRICS_PATH
 

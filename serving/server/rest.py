@@ -34,6 +34,7 @@ from typing import Any
 import grpc
 import numpy as np
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from google.protobuf import json_format
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
@@ -71,6 +72,7 @@ _LINGER_SECONDS = 5.0  # for a client to read an answer while it still sends
 _BACKLOG = 1024
 _MOST_ACCEPTED = 16  # at a time, or a burst would use up all files before any is closed
 _QUIET_SECONDS = 60.0  # between two warnings of a kind
+_LONGEST_REASON = 200  # it may quote what was sent
 
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -192,6 +194,7 @@ class _Connections:
         self._open: set[_Connection] = set()
         self._waiting: dict[_Connection, None] = {}
         self._warn = _seldom()
+        self.warn_of_malformed = _seldom()
 
     def add(self, connection: _Connection) -> None:
         self._open.add(connection)
@@ -246,6 +249,15 @@ class _Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not self._deaf:
             super().data_received(data)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """One line, now and then, where a client does not speak HTTP."""
+        error = kw.get("exc_info")
+        if isinstance(error, HttpProcessingError):
+            reason = error.message.strip().partition("\n")[0][:_LONGEST_REASON]
+            self._connections.warn_of_malformed(f"malformed HTTP request: {reason}")
+        else:
+            super().log_exception(*args, **kw)
 
     def begin(self) -> None:
         """A request's head is here."""
@@ -321,13 +333,24 @@ class _Rest:
         connections = _Connections(_most_connections() if most is None else most)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        try:
-            self._listening = await loop.create_server(
+        host = host.strip("[]")
+        # asyncio's "::" is IPv6 alone, gRPC's is both.
+        hosts = ["0.0.0.0", "::"] if host == "::" else [host]
+
+        async def create(port: int) -> asyncio.Server:
+            return await loop.create_server(
                 lambda: _Connection(server, connections, options),
-                host.strip("[]"),
+                hosts,
                 port,
                 backlog=_MOST_ACCEPTED,
             )
+
+        try:
+            self._listening = await create(port)
+            ports = {found.getsockname()[1] for found in self._listening.sockets}
+            if len(ports) > 1:  # a free one of its own for each address of the host
+                self._listening.close()
+                self._listening = await create(min(ports))
         except BaseException:
             await runner.cleanup()
             raise
@@ -373,7 +396,9 @@ class _Rest:
         path = request.raw_path.partition("?")[0]
         if origin := _ORIGIN.match(path):
             path = path[origin.end() :] or "/"
-        if not path.lower().startswith("/v1/"):
+        # The one of the metrics goes first: util/net_http/server/internal/evhttp_server.cc
+        # asks its handlers of whole paths before those of patterns.
+        if path == self._options.metrics_path or not path.lower().startswith("/v1/"):
             return await self._handle_extra(request, path)
         try:
             answer = await self._answer(request, path)

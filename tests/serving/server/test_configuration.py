@@ -164,8 +164,9 @@ def test_metrics_path(tmp_path):
         "/monitoring/prometheus/metrics"
     )
     assert path('prometheus_config { enable: true path: "/m" }') == "/m"
-    with pytest.raises(ConfigurationError, match="slash"):
-        path('prometheus_config { enable: true path: "m" }')
+    for wrong in ("m", "/m?x", "/m#x", "/m x"):
+        with pytest.raises(ConfigurationError, match="slash"):
+            path(f'prometheus_config {{ enable: true path: "{wrong}" }}')
 
 
 @pytest.mark.parametrize(

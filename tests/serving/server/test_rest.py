@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 import zlib
 
+import grpc
 import numpy as np
 import pytest
 from aiohttp import compression_utils
@@ -618,6 +619,69 @@ def test_connections_may_take_half_of_the_files(server, monkeypatch):
             assert until_end(first) == b""
             second.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert second.recv(1 << 16).startswith(b"HTTP/1.1 404 ")
+
+
+def test_what_is_no_http_is_one_line_in_the_log(server, caplog):
+    """Now and then: anybody can send it."""
+    texts = (
+        b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",  # TLS
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * 20_000),
+        b"POST /v1/models/half:predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    )
+    with another(server) as other:
+        for text in texts:
+            with socket.create_connection(("127.0.0.1", other.rest.port)) as connection:
+                connection.settimeout(LONG)
+                connection.sendall(text)
+                assert connection.recv(100).startswith(b"HTTP/1.")
+    said = [record for record in caplog.records if record.levelname != "INFO"]
+    assert len(said) == 1
+    assert said[0].getMessage().startswith("malformed HTTP request: ")
+    assert "\n" not in caplog.handler.format(said[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "grpc_host", "asked"),
+    [
+        ("::1", "[::1]", ["[::1]"]),
+        ("[::1]", "[::1]", ["[::1]"]),
+        ("127.0.0.1", "127.0.0.1", ["127.0.0.1"]),
+        ("0.0.0.0", "0.0.0.0", ["127.0.0.1"]),
+        ("::", "[::]", ["127.0.0.1", "[::1]"]),
+        ("localhost", "localhost", ["127.0.0.1"]),
+    ],
+)
+def test_addresses_to_listen_on(tmp_path, given, grpc_host, asked):
+    """And a path of the metrics that is one of the models': it goes first, as in
+    util/net_http/server/internal/evhttp_server.cc, DispatchEvRequest.
+    """
+    monitoring = tmp_path / "monitoring.config"
+    monitoring.write_text('prometheus_config { enable: true path: "/v1/metrics" }')
+    (tmp_path / "models.config").write_text("model_config_list {}")
+    running = application.start(
+        flags.Flags(
+            port=-1,
+            rest_api_port=-1,
+            bind_address=given,
+            model_config_file=str(tmp_path / "models.config"),
+            monitoring_config_file=str(monitoring),
+        )
+    )
+    try:
+        assert running.ready_line() == (
+            f"serving no model yet on {grpc_host}:{running.port} (gRPC), "
+            f"http://{grpc_host}:{running.rest.port} (REST)"
+        )
+        for host in asked:
+            url = f"http://{host}:{running.rest.port}/v1/metrics"
+            with urllib.request.urlopen(url, timeout=LONG) as answer:
+                assert b":tensorflow:" in answer.read()
+            with grpc.insecure_channel(f"{host}:{running.port}") as channel:
+                grpc.channel_ready_future(channel).result(LONG)
+    finally:
+        running.stop(0)
 
 
 def test_lack_of_files_is_logged_once_and_passes(server, caplog):

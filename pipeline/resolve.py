@@ -208,6 +208,7 @@ def _check_local(config: RunConfig) -> None:
     """What this machine must have, and what only Vertex AI can do."""
     try:
         server.check(config.canary.server)
+        server.check_temporary_folder(config.canary.server)
     except server.ServerMissing as error:
         raise ConfigError(str(error)) from None
     for field in ("output_root", "serving.base_directory"):

@@ -18,7 +18,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,11 @@ _GRPC_PORT_IN_IMAGE = 8500  # of tensorflow/serving's images
 _DOCKER_SECONDS = 30.0
 _LOG_TAIL_BYTES = 20_000
 _LONGEST_SOCKET_PATH = 107  # unix(7): sun_path has 108 bytes, one of them is 0
+# What a run's own temporary folder and the canary's in it add to TMPDIR.
+_INSIDE_TMPDIR = "/run-12345678/canary-12345678/grpc"
+# In what every tensorflow_model_server says when a model cannot be loaded: server_core.cc,
+# WaitUntilModelsAvailable; core/load_servables_fast.cc.
+_MODEL_FAILED = "did not become available"
 
 
 class ServerMissing(Exception):
@@ -75,6 +82,21 @@ def check(server: str) -> str:
             f"path of a tensorflow_model_server, or {DOCKER_PREFIX}<image>"
         )
     return os.path.abspath(program)
+
+
+def check_temporary_folder(server: str) -> None:
+    """Whether the server's socket has a place in TMPDIR, before hours are spent on a model.
+
+    Raises:
+        ServerMissing: Its path would be too long.
+    """
+    folder = tempfile.gettempdir()
+    longest = _LONGEST_SOCKET_PATH - len(_INSIDE_TMPDIR)
+    if not server.startswith(DOCKER_PREFIX) and len(os.fsencode(folder)) > longest:
+        raise ServerMissing(
+            f"TMPDIR={folder}: too long for the Unix socket of the canary's server, which "
+            f"leaves it {longest} bytes; set TMPDIR to a shorter folder"
+        )
 
 
 def _check_image(image: str, server: str) -> None:
@@ -128,14 +150,16 @@ def command(server: str, model: Path, workspace: Path) -> Command:
         raise ServerMissing(
             f"{path}: too long for a Unix socket; set TMPDIR to a shorter folder"
         )
-    program = (
-        (sys.executable, "-m", "serving.server") if server == EMBEDDED else (server,)
-    )
+    if server == EMBEDDED:
+        program, flag = (sys.executable, "-m", "serving.server"), path
+    else:
+        # server.cc puts "unix:" before it, and gRPC reads a URI.
+        program, flag = (server,), urllib.parse.quote(path)
     arguments = (
         *program,
         "--port=0",
         "--rest_api_port=0",
-        f"--grpc_socket_path={path}",
+        f"--grpc_socket_path={flag}",
         f"--model_name={MODEL_NAME}",
         f"--model_base_path={base}",
         # A model that cannot be loaded ends the server at once.
@@ -207,14 +231,27 @@ class Running:
             until: time.monotonic() seconds.
 
         Raises:
-            ServerEnded: The process is gone.
+            ServerEnded: The process is gone, because of the model.
+            ServerMissing: It is gone for another reason: nothing is known of the model.
         """
         while not _listens(self.address):
+            self._check_started()
             self.check_alive("loading the model")
             if time.monotonic() >= until:
                 return False
             time.sleep(0.02)
         return True
+
+    def _check_started(self) -> None:
+        """A server that gives up by itself says so if it is for the model."""
+        status = self._process.poll()
+        if not status or status < 0:
+            return
+        if _MODEL_FAILED not in self._log.read_text(encoding="utf-8", errors="replace"):
+            raise ServerMissing(
+                f"the canary's server cannot be started (exit status {status}): "
+                f"{last_words(self._log)}"
+            )
 
 
 @contextlib.contextmanager

@@ -7,13 +7,17 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from components.serving_canary import server
+from serving.client.options import parse_address
 
 ROOT = Path(__file__).parents[3]
 # A program that leaves a child of its own, ignores SIGTERM and listens nowhere.
@@ -99,18 +103,73 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
     assert_gone(numbers)
 
 
-def test_a_program_that_ends_is_told_with_its_last_words(tmp_path):
-    path = program(
-        tmp_path / "server", "#!/bin/sh\necho Error: no such model\necho bye\nexit 3\n"
-    )
+@pytest.mark.parametrize(
+    "text",
+    [  # tensorflow/serving's, old and new, and serving.server's
+        "Error: Some models did not become available: {canary 1, }",
+        "Error: 1 model(s) did not become available: {{canary 1 due to error: no}}",
+        "Error: UNKNOWN: 1 servable(s) did not become available: {Name: canary}",
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_told_with_the_last_words(tmp_path, text):
+    path = program(tmp_path / "server", f"#!/bin/sh\necho '{text}'\necho bye\nexit 3\n")
     with (
         server.running(start(path, tmp_path), tmp_path / "log") as running,
         pytest.raises(server.ServerEnded) as caught,
     ):
         running.wait_for_socket(time.monotonic() + 30)
     assert str(caught.value) == (
-        "the server ended while loading the model (exit status 3): Error: no such model"
+        f"the server ended while loading the model (exit status 3): {text}"
     )
+
+
+def test_a_server_that_cannot_start_says_nothing_of_the_model(tmp_path):
+    path = program(
+        tmp_path / "server", "#!/bin/sh\necho Error: cannot listen\necho bye\nexit 3\n"
+    )
+    with (
+        server.running(start(path, tmp_path), tmp_path / "log") as running,
+        pytest.raises(server.ServerMissing) as caught,
+    ):
+        running.wait_for_socket(time.monotonic() + 30)
+    assert str(caught.value) == (
+        "the canary's server cannot be started (exit status 3): Error: cannot listen"
+    )
+
+
+def test_a_temporary_folder_too_long_for_a_socket_is_known_at_once(monkeypatch):
+    """By 107 bytes of unix(7); the folders of run and canary have 8 random letters."""
+    for length, fits in ((73, True), (74, False)):
+        folder = "/" + "é" * ((length - 1) // 2) + "e" * ((length - 1) % 2)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        deepest = f"{folder}/run-12345678/canary-12345678/grpc"
+        assert (len(deepest.encode()) <= 107) == fits
+        if fits:
+            server.check_temporary_folder(server.EMBEDDED)
+            continue
+        with pytest.raises(
+            server.ServerMissing, match="set TMPDIR to a shorter folder"
+        ):
+            server.check_temporary_folder(server.EMBEDDED)
+        server.check_temporary_folder("docker:tensorflow/serving")
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "a#b", "a?b", "ümlaut", "a;b&c=d"])
+def test_a_socket_in_any_folder(tmp_path, name):
+    """Of tensorflow_model_server: server.cc gives gRPC "unix:" and the flag's value."""
+    model, workspace = tmp_path / "model", tmp_path / name
+    model.mkdir()
+    workspace.mkdir()
+    made = server.command("/bin/tensorflow_model_server", model, workspace)
+    (flag,) = (a for a in made.arguments if a.startswith("--grpc_socket_path="))
+    grpc_server = grpc.server(ThreadPoolExecutor(1))
+    assert grpc_server.add_insecure_port("unix:" + flag.partition("=")[2])
+    grpc_server.start()
+    assert (workspace / "grpc").is_socket()
+    assert made.address == f"unix:{workspace}/grpc"
+    with grpc.insecure_channel(parse_address(made.address).target) as channel:
+        grpc.channel_ready_future(channel).result(30)
+    grpc_server.stop(0).wait()
 
 
 def test_a_program_that_is_none(tmp_path):

@@ -39,6 +39,8 @@ models: setup ## published versions with their verdicts (ARGS="rollback VERSION"
 	@$(PROJECT_PYTHON) pipeline.py models $(ARGS) $(OVERRIDES)
 
 serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--web_page for a page)
+	@test -d output/serving/cifar -o -n "$(findstring --model_,$(ARGS))" || \
+		echo "nothing published yet: \`make run\` makes a model, and the server waits for it" >&2
 	@$(PROJECT_PYTHON) -m serving.server --port=8500 --rest_api_port=8501 \
 		--model_name=cifar --model_base_path=output/serving/cifar $(ARGS)
 

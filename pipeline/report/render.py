@@ -77,10 +77,10 @@ def html(report: Mapping[str, Any]) -> str:
     environment.filters |= {
         "percent": percent,
         "interval": interval,
-        "clock": lambda seconds: unbroken(clock(seconds)),
+        "clock": lambda seconds: _in_one_piece(clock(seconds)),
         "thousands": number,
         "signed_points": signed_points,
-        "p_value": lambda value: unbroken(p_value(value)),
+        "p_value": lambda value: _in_one_piece(p_value(value)),
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "name": _breakable,
         "moment": lambda text: f"{text[:10]} {text[11:16]} UTC",
@@ -141,59 +141,44 @@ def _measured(
     A row that nobody has a value in is left out.
     """
 
-    def row(value: Any) -> dict[str, tuple[str, str]]:
-        return {role: value(role, report["models"][role]) for role in roles}
-
     def rate(found: Mapping[str, Any] | None) -> tuple[str, str]:
         if not found or found["error"] is None:
             return "–", ""
         return percent(found["error"]), interval(found["ci95"]).replace(" %", "\u00a0%")
 
-    def published(role: str) -> tuple[str, str]:
-        found = report["published"].get(role)
-        return percent(found["error"] if found else None), ""
-
-    rows = {
-        "eval error": row(lambda _, model: rate(model["eval"])),
-        "top-5 error": row(lambda _, model: rate(model["top5"])),
-        "test error": row(lambda _, model: rate(model["test"])),
-        "published test error": row(lambda role, _: published(role)),
-        **{
-            title: row(
-                lambda _, model, key=key: (
-                    number(model[key], 3),
-                    bounds(model[f"{key}_ci95"]),
-                )
-            )
-            for title, key in (
-                ("cross-entropy", "cross_entropy"),
-                ("calibration error", "ece"),
-            )
-        },
-        "time for one image": row(
-            lambda _, model: (number(model["latency_ms"], 1, " ms"), "")
-        ),
-        "parameters": row(lambda _, model: (number(model["parameters"]), "")),
-        "training": row(
-            lambda _, model: (
-                "–"
-                if model["train_seconds"] is None
-                else clock(model["train_seconds"]),
+    def column(role: str) -> dict[str, tuple[str, str]]:
+        model = report["models"][role]
+        published = report["published"].get(role)
+        seconds = model["train_seconds"]
+        took = "–" if seconds is None else _in_one_piece(clock(seconds))
+        return {
+            "eval error": rate(model["eval"]),
+            "top-5 error": rate(model["top5"]),
+            "test error": rate(model["test"]),
+            "published test error": (
+                percent(published["error"] if published else None),
                 "",
-            )
-        ),
-        "images/s in training": row(
-            lambda _, model: (number(model["images_per_second"]), "")
-        ),
-    }
+            ),
+            "cross-entropy": (
+                number(model["cross_entropy"], 3),
+                bounds(model["cross_entropy_ci95"]),
+            ),
+            "calibration error": (number(model["ece"], 3), bounds(model["ece_ci95"])),
+            "time for one image": (number(model["latency_ms"], 1, " ms"), ""),
+            "parameters": (number(model["parameters"]), ""),
+            "training": (took, ""),
+            "images/s in training": (number(model["images_per_second"]), ""),
+        }
+
+    columns = {role: column(role) for role in roles}
     return {
-        title: values
-        for title, values in rows.items()
-        if any(value != "–" for value, _ in values.values())
+        title: {role: columns[role][title] for role in roles}
+        for title in columns[roles[0]]
+        if any(columns[role][title][0] != "–" for role in roles)
     }
 
 
-def unbroken(text: str) -> str:
+def _in_one_piece(text: str) -> str:
     """A number and its unit stay on one line."""
     return text.replace(" ", "\u00a0")
 

@@ -270,6 +270,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) ->
                 va="center",
                 fontsize=7.5,
             )
+    else:
+        axes.locator_params(integer=True)
     by = "" if few else ", by its number"
     axes.set(title="Confusion", xlabel=f"predicted class{by}", ylabel=f"true class{by}")
     told = [

@@ -180,6 +180,7 @@ def test_moderate_filling_has_a_limit_of_its_own():
         (lambda p: setattr(p, "dtype", 0), "its type is invalid"),
         (lambda p: setattr(p, "dtype", 77), "its type is type 77"),
         (lambda p: setattr(p, "dtype", 101), "its type is float_ref"),
+        (lambda p: setattr(p, "dtype", types_pb2.DT_QINT8), "its type is qint8"),
         (
             lambda p: [p.tensor_shape.dim.add(size=1) for _ in range(99)],
             "100 dimensions",

@@ -7,9 +7,9 @@ image without its batch dimension. In front of each of these an EnsureShape is p
 returns INVALID_ARGUMENT instead. It forwards its tensor, without a copy.
 
 The table is what a search found that fed tensors of the ranks 0 to 6 to 150 operations of
-TensorFlow 2.21 on a CPU; tests/serving/server/test_guards.py feeds each of it. Where a
-kernel aborts on sizes or on a relation between inputs (ScatterNd's indices, a BlockLSTM of
-no steps), no guard can stand.
+TensorFlow 2.21 on a CPU; tests/serving/server/test_shapes.py feeds each of it. Three more
+abort where no one rank is right: ScatterNd on indices that do not go with its updates,
+FakeQuantWithMinMaxVarsPerChannel on a scalar, BlockLSTM on no steps. They have no guard.
 
 Source: tensorflow/core/framework/graph.proto, function.proto; core/util/tensor_format.h
 (GetTensorDim, whose dim_size is what aborts).

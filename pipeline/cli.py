@@ -269,12 +269,14 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
     config = resolved.config
     with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
         display.start("loading TensorFlow and TFX")
+        from components.example_gen import sources
         from pipeline import local
         from pipeline.dag import create_pipeline
         from trainer.strategy import prepare_devices
 
         prepare_devices(config.train)
-        pipeline = create_pipeline(config, resolved.fingerprint)
+        # Of data in an object store, more than the address can be asked for now.
+        pipeline = create_pipeline(config, sources.fingerprint(config.data))
         display.end("done")
         runner = local.LocalRunner(display)
         runner.run(pipeline)

@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from components.example_gen import choice, identity
+from components.example_gen import choice, identity, sources
 from components.example_gen.layout import DataError
 from pipeline.beam import IN_PROCESS
 from pipeline.config import DataConfig, to_json
@@ -44,7 +44,7 @@ def ingest(uri, *, fingerprint=None, **settings):
     settings.setdefault("allow_unverified", True)
     data = DataConfig(**settings)
     context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
-    fingerprint = fingerprint or choice.fingerprint(data)
+    fingerprint = fingerprint or sources.fingerprint(data)
     executor.CifarExampleGenExecutor(context).Do(
         {},
         {"examples": [artifact]},

@@ -86,7 +86,9 @@ def test_signals_end_a_server_that_has_not_started(model_root, tmp_path):
     log = prediction_log_pb2.PredictionLog()
     endless = predict_request("slow", turns=np.int64(10**12))
     log.predict_log.request.CopyFrom(endless)
-    models.write_warmup(tmp_path / "1", [log])
+    with tf.io.TFRecordWriter(str(tmp_path / "record")) as writer:
+        writer.write(log.SerializeToString())
+    models.write_warmup(tmp_path / "1", (tmp_path / "record").read_bytes())
     loading = "INFO Loading servable version {name: tf2 version: 1}"
     for moment in (None, loading):
         child = processes.start(

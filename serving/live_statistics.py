@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from components.example_validator import image_statistics, invariants
+from serving import quiet
 from serving.live_lineage import NothingToCompare, origin
 from serving.server import images as headers
 from serving.server import request_log
@@ -90,8 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--most", type=int, default=20_000, help="images used of either side"
     )
     options = parser.parse_args(arguments)
-    # "3": on machines without a GPU, TensorFlow calls that an error.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return _run(options)
     except (NothingToCompare, OSError) as problem:
@@ -104,6 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Compares each version; returns the exit status."""
+    _check_log(options.request_log_dir)
+    with quiet.loading_tensorflow():
+        import tensorflow as tf
+        import tensorflow_data_validation  # noqa: F401
+
+        tf.config.list_physical_devices()
     model, tables = live_tables(
         options.request_log_dir, options.most, options.model, options.version
     )
@@ -127,6 +131,11 @@ def _run(options: argparse.Namespace) -> int:
         compared = True
         drift = drift or any(distance.violated for distance in distances)
     return int(drift) if compared else 2
+
+
+def _check_log(directory: str) -> None:
+    if not Path(directory).is_dir():
+        raise NothingToCompare(f"{directory}: there is no such request log.")
 
 
 def _check_enough(
@@ -200,11 +209,9 @@ def live_tables(
         The model's name; by version a column per number, and the answered classes.
 
     Raises:
-        NothingToCompare: No such log, model, version or image; or several models.
+        NothingToCompare: No such model, version or image; or several models.
         OSError: The log may not be read.
     """
-    if not Path(directory).is_dir():
-        raise NothingToCompare(f"{directory}: there is no such request log.")
     found, versions, unused = _collect(directory, model, version)
     chosen = _choose(directory, versions, model, version)
     if unused:

@@ -72,10 +72,15 @@ def runs(tmp_path_factory):
     for number, (name, brightness, answers) in enumerate(
         [("first", 128, alike), ("bright", 200, alike * 0), ("second", 128, alike)], 1
     ):
-        folder = made.root / f"artifacts/{number}"
+        artifacts = made.root / "artifacts"
         setattr(found, name, made.run())
-        write_examples(folder / "examples", images(600, 10 * number, brightness))
-        write_evaluation(folder / "evaluation", answers, alike * 0 + 2)
+        write_examples(
+            artifacts / f"CifarExampleGen/examples/{number}",
+            images(600, 10 * number, brightness),
+        )
+        write_evaluation(
+            artifacts / f"Evaluator/evaluation/{number}", answers, alike * 0 + 2
+        )
     found.again = history.rollback(
         history.places([f"output_root={made.root}"], "/"), found.first
     ).version
@@ -226,25 +231,31 @@ def test_too_little_to_compare(runs, tmp_path, capsys):
             "What cifar, version {first}, was trained on is not known: output_root={output}: ",
         ),
         (
-            lambda output: shutil.rmtree(output / "artifacts/1/examples"),
+            lambda output: shutil.rmtree(
+                output / "artifacts/CifarExampleGen/examples/1"
+            ),
             "The images that cifar, version {first}, was trained on are gone: there is no "
-            "{output}/artifacts/1/examples.\n",
+            "{output}/artifacts/CifarExampleGen/examples/1.\n",
         ),
         (
-            lambda output: shutil.rmtree(output / "artifacts/1/evaluation"),
+            lambda output: shutil.rmtree(output / "artifacts/Evaluator/evaluation/1"),
             "The answers of cifar, version {first}, to the eval images are gone: there is "
-            "no {output}/artifacts/1/evaluation.\n",
+            "no {output}/artifacts/Evaluator/evaluation/1.\n",
         ),
         (
-            lambda output: (output / "artifacts/1/evaluation/predictions.npz").unlink(),
-            "{output}/artifacts/1/evaluation cannot be read as an evaluation: ",
+            lambda output: (
+                output / "artifacts/Evaluator/evaluation/1/predictions.npz"
+            ).unlink(),
+            "{output}/artifacts/Evaluator/evaluation/1 cannot be read as an evaluation: ",
         ),
         (
             lambda output: [
                 path.write_bytes(b"no gzip at all")
-                for path in (output / "artifacts/1/examples/Split-train").iterdir()
+                for path in (
+                    output / "artifacts/CifarExampleGen/examples/1/Split-train"
+                ).iterdir()
             ],
-            "{output}/artifacts/1/examples cannot be read as training examples: ",
+            "{output}/artifacts/CifarExampleGen/examples/1 cannot be read as training ",
         ),
     ],
 )
@@ -255,8 +266,8 @@ def test_what_is_lost_is_said_and_others_are_compared(
     shutil.copytree(runs.output, output)
     hidden = runs.output.with_name("hidden")
     runs.output.rename(hidden)
-    for kind in ("examples", "evaluation"):  # of others, who write there now
-        (runs.output / "artifacts/1" / kind).mkdir(parents=True)
+    for kind in ("CifarExampleGen/examples", "Evaluator/evaluation"):
+        (runs.output / "artifacts" / kind / "1").mkdir(parents=True)  # of others, now
     try:
         log = tmp_path / "log"
         write(log, same_as_training(300, 77, version=runs.first))

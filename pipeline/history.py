@@ -37,6 +37,7 @@ from pipeline import database, relocation
 from pipeline.config import RunConfig, override, parse_assignment
 from pipeline.exclusive import exclusive
 from pipeline.resolve import absolute, output_root
+from serving import quiet
 
 EXECUTION_TYPE = NODE = "Rollback"
 EXAMPLES = "Examples"
@@ -157,10 +158,12 @@ def _rollback(options: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def _write_report_again(where: Places) -> None:
     """The last run's report says what is in service; TensorFlow's import takes a while."""
-    from pipeline.report import collect
-
     try:
-        _print(f"report    {collect.write_again(where.output_root)}")
+        with quiet.loading_tensorflow():
+            from pipeline.report import collect
+
+            page = collect.write_again(where.output_root)
+        _print(f"report    {page}")
     except Exception as error:  # noqa: BLE001 - the rollback is done, whatever is missing
         _print(
             f"the report still says what was in service before ({error}); "

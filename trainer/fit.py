@@ -101,10 +101,12 @@ def fit(
         batches = strategy.experimental_distribute_dataset(batches)
     iterator = iter(batches)
     writer = tf.summary.create_file_writer(summary_directory)
-    meter = _Meter(config.global_batch_size, state.step, steps, title)
+    whole = per_epoch * config.global_batch_size  # unless the last batch is a short one
+    images = min(whole, len(data.train)) / per_epoch
+    meter = _Meter(images, state.step, steps, title)
     profile = _Profile(summary_directory, state.step, config.profile_steps)
 
-    with _termination_requests() as requested, writer.as_default():
+    with _termination_requests() as requested, writer.as_default(), profile:
         while state.step < steps:
             # Executions end where something is to be written.
             step = state.step
@@ -383,7 +385,10 @@ def _checkpoint_number(path: str) -> int:
 
 
 class _Profile:
-    """TensorBoard's profiler over a few steps, after the graph has been built."""
+    """TensorBoard's profiler over a few steps, after the graph has been built.
+
+    A process has one profiler: it must not go on after this training, however that ends.
+    """
 
     _SKIPPED = 3
 
@@ -394,23 +399,30 @@ class _Profile:
         self._running = False
         self._wanted = steps > 0
 
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
     def step(self, done: int) -> None:
         """Starts or stops recording after `done` steps."""
-        if self._wanted and not self._running and done >= self._start:
+        if self._wanted and done >= self._start:
             tf.profiler.experimental.start(self._directory)
             self._running, self._wanted = True, False
-        elif self._running and done >= self._stop:
-            tf.profiler.experimental.stop()
+        elif done >= self._stop:
+            self._end()
+
+    def _end(self) -> None:
+        if self._running:
             self._running = False
+            tf.profiler.experimental.stop()
 
 
 class _Meter:
     """Means since the last point of the curve, and progress for a person."""
 
-    def __init__(
-        self, batch_size: int, first_step: int, steps: int, title: str
-    ) -> None:
-        self._batch_size = batch_size
+    def __init__(self, images: float, first_step: int, steps: int, title: str) -> None:
+        self._images = images  # per step, a mean over a pass
         self._first_step = self._step = first_step
         self._first_steps = 0  # of the first execution
         self._steps = steps
@@ -423,7 +435,7 @@ class _Meter:
     def images_per_second(self) -> float | None:
         """Without the first execution, which builds the graph; None until the second."""
         done = self._step - self._first_step - self._first_steps
-        return done * self._batch_size / self._seconds if done > 0 else None
+        return done * self._images / self._seconds if done > 0 else None
 
     def update(
         self, steps: int, values: tuple[float, float, float], seconds: float

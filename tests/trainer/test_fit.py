@@ -341,3 +341,30 @@ def test_mixed_precision_learns(tmp_path):
 def test_the_profiler_writes_a_trace(tmp_path):
     train(model(), tmp_path, dataclasses.replace(CONFIG, profile_steps=2))
     assert list((tmp_path / "summaries").rglob("*.xplane.pb"))
+
+
+def test_a_profile_ends_with_its_training(tmp_path):
+    """A process has one profiler, and a run trains two networks in one process."""
+    config = dataclasses.replace(CONFIG, profile_steps=500)
+    for name in ("baseline", "candidate"):
+        train(model(), tmp_path / name, config)
+        assert list((tmp_path / name / "summaries").rglob("*.xplane.pb"))
+
+
+def test_images_per_second_count_the_images_that_there_are(tmp_path, monkeypatch):
+    """65 images make batches of 64 and of 1; the first one builds the graph."""
+    from trainer import fit
+
+    seconds = []
+    advance = fit._State.advance
+
+    def note(self, steps, taken):
+        seconds.append(taken)
+        advance(self, steps, taken)
+
+    monkeypatch.setattr(fit._State, "advance", note)
+    config = dataclasses.replace(
+        CONFIG, global_batch_size=64, last_batch="keep", steps=5
+    )
+    outcome = train(model(), tmp_path, config, data(65))
+    assert outcome.images_per_second == pytest.approx(2 * 65 / sum(seconds[1:]))

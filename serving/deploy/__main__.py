@@ -17,11 +17,14 @@ PROGRAM = "python -m serving.deploy"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the folder; returns the exit status."""
     options = vars(_parser().parse_args(arguments))
-    root, target, wanted = (options.pop(key) for key in ("output_root", "to", "model"))
+    root, base, target, wanted = (
+        options.pop(key) for key in ("output_root", "base_directory", "to", "model")
+    )
+    base = base or os.path.join(root, "serving")
     target = target or os.path.join(root, "deploy")
     try:
         choices = Choices(**options)
-        models = read_outputs(root)
+        models = read_outputs(base)
         unknown = set(wanted) - {model.name for model in models}
         if unknown:
             raise DeployError(
@@ -55,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     default = Choices()
     add = parser.add_argument
     add("--output_root", default="output", help="of the run (default %(default)s)")
+    add(
+        "--base_directory",
+        metavar="FOLDER",
+        help="of the models, the run's serving.base_directory "
+        "(default <output_root>/serving)",
+    )
     add("--to", metavar="FOLDER", help="where to write (default <output_root>/deploy)")
     add("--model", action="append", default=[], help="only this one (repeatable)")
     add(

@@ -1,8 +1,8 @@
 """What a run left behind, as far as a server needs it.
 
-In: `output_root` with `serving/<model>/<version>/`. Out: one frozen value per model. The
-highest version is in service, as for TensorFlow Serving: a push and a rollback both add a
-higher one. Nothing of TensorFlow is loaded.
+In: a folder with `<model>/<version>/`, of a run `<output_root>/serving`. Out: one frozen
+value per model. The highest version is in service, as for TensorFlow Serving: a push and a
+rollback both add a higher one. Nothing of TensorFlow is loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DeployError(ValueError):
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """One folder below `serving/`."""
+    """One folder of versions."""
 
     name: str
     folder: Path  # absolute; its children are the versions
@@ -33,17 +33,17 @@ class PublishedModel:
     size: int  # bytes of the newest version's files
 
 
-def read_outputs(output_root: str | os.PathLike[str]) -> tuple[PublishedModel, ...]:
-    """The models of an output folder, the one published last first.
+def read_outputs(folder: str | os.PathLike[str]) -> tuple[PublishedModel, ...]:
+    """The models that runs published to a folder, the one published last first.
 
     Raises:
         DeployError: There is none, or a name that other tools would refuse.
     """
-    root = Path(output_root).absolute()
-    base = root / "serving"
+    base = Path(folder).absolute()
     if not base.is_dir():
         raise DeployError(
-            f"{base}: there is no such folder, so no published model; `make run` makes one"
+            f"{base}: there is no such folder, so no published model; `make run` makes one, "
+            "and --base_directory names another folder if serving.base_directory did"
         )
     models = []
     for folder in sorted(base.iterdir()):

@@ -735,7 +735,7 @@ def test_monitoring_configuration_turns_prometheus_on():
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     root = tmp_path / "output"
-    publish(root, "cifar", 5, 7, batching=BATCHING)
+    publish(root / "serving", "cifar", 5, 7, batching=BATCHING)
     return root
 
 
@@ -806,6 +806,16 @@ def test_the_folder_is_by_default_the_runs_own(output):
     assert (output / "deploy" / "compose.yaml").is_file()
 
 
+def test_models_that_a_run_publishes_elsewhere_are_found_there(output, tmp_path):
+    elsewhere = tmp_path / "models"
+    (output / "serving").rename(elsewhere)
+    options = ["--output_root", str(output), "--base_directory", str(elsewhere)]
+    assert main(options) == 0
+    compose = yaml.safe_load((output / "deploy/compose.yaml").read_text())
+    volumes = compose["services"]["tensorflow_serving"]["volumes"]
+    assert volumes[0]["source"] == str(elsewhere)
+
+
 def test_a_folder_of_somebody_else_is_left_alone(output, tmp_path, capsys):
     target = tmp_path / "mine"
     target.mkdir()
@@ -863,6 +873,6 @@ def test_outputs_of_a_run_end_to_end(output):
     """read_outputs and render agree with the client's defaults: the model is `cifar`."""
     from serving.client.configured import DEFAULT_MODEL
 
-    files = generate.render(read_outputs(output), Choices())
+    files = generate.render(read_outputs(output / "serving"), Choices())
     assert f'name: "{DEFAULT_MODEL}"' in files["tensorflow_serving/models.config"]
     assert images.SIGNATURE_IMAGES == "serving_default"

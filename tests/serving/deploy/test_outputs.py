@@ -11,7 +11,7 @@ from serving.deploy.outputs import DeployError, read_outputs
 
 def publish(root: Path, model: str, *versions: int | str, batching: str = "") -> None:
     for version in versions:
-        folder = root / "serving" / model / str(version)
+        folder = root / model / str(version)
         folder.mkdir(parents=True)
         (folder / "saved_model.pb").write_bytes(b"x")
         if batching:
@@ -20,14 +20,14 @@ def publish(root: Path, model: str, *versions: int | str, batching: str = "") ->
 
 def test_versions_are_those_that_tensorflow_serving_sees(tmp_path: Path):
     publish(tmp_path, "cifar", 10, 9, 100, 2**63, "007", ".publishing-1-ab", "+3")
-    half = tmp_path / "serving" / "cifar" / "200"
+    half = tmp_path / "cifar" / "200"
     half.mkdir()  # no saved_model.pb in it
-    (tmp_path / "serving" / "cifar" / "300").write_text("a file")
-    (tmp_path / "serving" / "notes.txt").touch()
-    (tmp_path / "serving" / "empty").mkdir()
+    (tmp_path / "cifar" / "300").write_text("a file")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "empty").mkdir()
     (model,) = read_outputs(tmp_path)
     assert model.versions == (7, 9, 10, 100)
-    assert model.folder == tmp_path / "serving" / "cifar"
+    assert model.folder == tmp_path / "cifar"
     assert model.batching is None
 
 
@@ -42,8 +42,8 @@ def test_the_model_published_last_comes_first(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda _: None, "no such folder.*make run"),
-        (lambda root: (root / "serving" / "cifar").mkdir(parents=True), "no version"),
+        (Path.rmdir, "no such folder.*make run"),
+        (lambda root: (root / "cifar").mkdir(), "no version"),
         (lambda root: publish(root, "a b", 1), "letters, digits"),
         (lambda root: publish(root, 'x"; evil', 1), "letters, digits"),
         (lambda root: publish(root, "x" * 64, 1), "at most 63"),

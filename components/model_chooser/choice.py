@@ -305,8 +305,9 @@ def _proven(
             f"which {obstacles[BASELINE][0]}; nothing is pushed"
         )
     evidence = (
-        f"the difference is {points(pair['difference'])} points "
-        f"({interval(pair['ci95'])}) on {comparison['examples']:,} eval images"
+        f"its error minus that of {names[BASELINE]} is "
+        f"{100 * pair['difference']:+.2f} points ({interval(pair['ci95'])}) on "
+        f"{comparison['examples']:,} eval images"
     )
     if pair["ci95"][1] < margin:
         return CANDIDATE, (
@@ -350,8 +351,8 @@ def _against_service(
     pair = _pair(comparison, winner, IN_SERVICE)
     error = comparison["models"][IN_SERVICE]["error"]
     evidence = (
-        f"its difference to it is {points(pair['difference'])} points "
-        f"({interval(pair['ci95'])})"
+        f"its error minus that of {service} is "
+        f"{100 * pair['difference']:+.2f} points ({interval(pair['ci95'])})"
     )
     name = _name(comparison, winner)
     if rule.policy == BEST:

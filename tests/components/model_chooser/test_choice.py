@@ -143,6 +143,21 @@ def test_reasons_name_networks_numbers_and_the_rule():
     )
 
 
+def test_evidence_says_who_is_worse():
+    decision = choice.choose(
+        compare(
+            baseline=answers(0.05, network="base"),
+            candidate=answers(0.10, network="cand"),
+            in_service=answers(0.30, network="old"),
+        ),
+        EvaluationConfig(policy="superior"),
+    )
+    assert "cand is not shown to be better than base: " in decision.reason
+    assert "its error minus that of base is +5.00 points (95 %" in decision.reason
+    service = "the model in service (old)"
+    assert f"its error minus that of {service} is -25.00 points" in decision.reason
+
+
 def test_a_lower_error_that_may_be_chance_says_so():
     decision = choice.choose(
         compare(baseline=answers(0.1), candidate=answers(0.0995)), EvaluationConfig()

@@ -123,7 +123,10 @@ def build(run: Run) -> Report:
             "commit": facts["commit"],
             "versions": facts["versions"],
         },
-        "data": _data(examples, found.get("anomalies"), facts["data_reason"]),
+        "data": {
+            **_data(examples, found.get("anomalies"), facts["data_reason"]),
+            "label": config["data"]["label"],
+        },
         "models": {
             role: _model(
                 {split: part["models"][role] for split, part in comparisons.items()},
@@ -157,7 +160,7 @@ def build(run: Run) -> Report:
         "page": {
             "config": config,
             "platform": facts["platform"],
-            "dataset_title": features.DATASETS[config["data"]["name"]].title,
+            "dataset_title": _title(config["data"], classes),
             "classes": list(classes),
             "histories": {
                 role: trainings[role]["history"] for role in choice.CONTENDERS
@@ -192,6 +195,14 @@ def build(run: Run) -> Report:
             ],
         },
     }
+
+
+def _title(data: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """The data set, and what was learnt of it if that is not its usual classes."""
+    title = features.DATASETS[data["name"]].title
+    if data["label"] == "coarse":
+        return f"{title}, {len(classes)} coarse classes"
+    return title
 
 
 def _data(

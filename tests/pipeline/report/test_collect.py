@@ -111,3 +111,16 @@ def test_the_pictures_are_test_images(root):
         with Image.open(path) as image:
             assert (image.size, image.mode) == ((32, 32), "RGB")
             assert stored[image.tobytes()] == int(path.stem)
+
+
+def test_the_title_says_which_classes_were_learnt():
+    from pipeline.report import build
+    from trainer import features
+
+    for name, label, title in (
+        ("cifar10", "fine", "CIFAR-10"),
+        ("cifar100", "fine", "CIFAR-100"),
+        ("cifar100", "coarse", "CIFAR-100, 20 coarse classes"),
+    ):
+        data = {"name": name, "label": label}
+        assert build._title(data, features.class_names(name, label)) == title

@@ -381,8 +381,9 @@ def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
     from pipeline.console import print_lines
 
     config = resolved.config
+    classes = ", coarse classes" if config.data.label == "coarse" else ""
     lines = {
-        "data": f"{config.data.name} ({resolved.data_reason})",
+        "data": f"{config.data.name}{classes} ({resolved.data_reason})",
         "networks": f"baseline {config.baseline.network}, candidate "
         f"{config.candidate.network}; preset {config.preset}",
         "output": config.output_root,
@@ -391,7 +392,7 @@ def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
     print_lines(out, lines, prose=("data",))
 
 
-def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+def _report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     given = dict(map(parse_assignment, options.runtime_parameter))
     root = given.get("output_root", "").rstrip("/")
     if "://" in root:
@@ -399,17 +400,17 @@ def _report(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             f"output_root={root}: a run on Vertex AI writes its report itself; fetch it "
             f"with `gcloud storage cp {root}/report/report.html .`"
         )
-    resolved = resolve(options.runtime_parameter, environment, os.getcwd())
-    database.check(resolved.config.output_root)
-    relocation.settle(resolved.config.output_root)
+    # Where the data were, or whether they can be downloaded now, is nobody's question.
+    root = history.places(options.runtime_parameter, os.getcwd()).output_root
+    database.check(root)
+    relocation.settle(root)
     with quiet.loading_tensorflow():
         from pipeline.report import collect
 
-        page = collect.write_again(resolved.config.output_root)
+        page = collect.write_again(root)
     if page is None:
         raise ConfigError(
-            f"output_root={resolved.config.output_root}: no finished run is recorded "
-            "there; run the pipeline first"
+            f"output_root={root}: no finished run is recorded there; run the pipeline first"
         )
     print(page)  # noqa: T201
     return 0

@@ -170,7 +170,8 @@ def _network(role: str, name: str) -> units.NetworkSpec:
     try:
         return units.parse_network(name)
     except ValueError as error:
-        raise ConfigError(f"{role}.network={name}: {error}") from None
+        problem = str(error).removeprefix(f"network={name!r}: ")
+        raise ConfigError(f"{role}.network={name}: {problem}") from None
 
 
 def _check(config: RunConfig) -> None:
@@ -224,6 +225,15 @@ def _check_local(config: RunConfig) -> None:
             f"serving.push={config.serving.push}: a local run has no Model Registry; "
             "choose serving.push=directory, or run on Vertex AI"
         )
+    train = config.train
+    if train.tpu is not None and train.strategy not in ("auto", "tpu"):
+        raise ConfigError(
+            f"train.tpu={train.tpu}: train.strategy={train.strategy} trains on no TPU; "
+            "choose train.strategy=tpu, or leave train.tpu out"
+        )
+    # A person's own files may be more, or fewer.
+    if not (config.data.path and config.data.allow_unverified):
+        rules.check_length(config)
 
 
 def _check_vertex(config: RunConfig) -> None:
@@ -241,16 +251,18 @@ def _check_replicas(train: TrainConfig) -> None:
     """Strategy, replicas and batch must fit together before anything starts."""
     replicas = train.replicas or 1
     if replicas > 1 and train.strategy not in ("mirrored", "tpu"):
+        fitting = "mirrored" if train.tpu is None else "tpu"
         raise ConfigError(
             f"train.replicas={replicas}: train.strategy={train.strategy} does not take a "
-            "number of replicas; choose train.strategy=mirrored"
+            f"number of replicas; choose train.strategy={fitting}"
         )
     if train.global_batch_size % replicas:
         raise ConfigError(
             f"train.global_batch_size={train.global_batch_size}: must divide by "
             f"train.replicas={replicas}, every replica gets the same share"
         )
-    if train.last_batch == "keep" and (replicas > 1 or train.strategy == "tpu"):
+    tpu = train.strategy == "tpu" or train.tpu is not None
+    if train.last_batch == "keep" and (replicas > 1 or tpu):
         raise ConfigError(
             "train.last_batch=keep: an incomplete batch cannot be shared out; choose "
             "train.last_batch=drop with several replicas"

@@ -22,8 +22,10 @@ def prepare_devices(config: TrainConfig) -> None:
     """Makes as many logical CPU devices as a mirrored training on CPUs needs.
 
     Raises:
-        StrategyError: TensorFlow has already started with another number.
+        StrategyError: TensorFlow has already started with another number, or the machine
+            cannot train in this precision.
     """
+    _check_precision(config)
     wanted = config.replicas or 1
     if config.strategy != "mirrored" or _gpus() or wanted == 1:
         return
@@ -44,15 +46,11 @@ def create(config: TrainConfig) -> tf.distribute.Strategy:
     """The strategy of a configuration; never with fewer replicas than asked for.
 
     Raises:
-        StrategyError: Devices are missing, or the batch does not divide.
+        StrategyError: Devices are missing, or batch or precision do not suit them.
     """
+    _check_precision(config)
     kind = config.strategy
     gpus = tf.config.list_logical_devices("GPU") if _gpus() else []
-    if config.precision == "mixed_float16" and not gpus:
-        raise StrategyError(
-            "train.precision=mixed_float16: TensorFlow has no batch norm in float16 "
-            "without a GPU; choose train.precision=mixed_bfloat16"
-        )
     if kind == "auto":
         kind = "tpu" if config.tpu else "mirrored" if len(gpus) > 1 else "single"
     if kind == "tpu":
@@ -67,12 +65,36 @@ def create(config: TrainConfig) -> tf.distribute.Strategy:
             f"train.replicas={config.replicas}: there are {replicas}; ask for "
             f"{replicas}, or leave train.replicas out to take all"
         )
+    check_shares(config, replicas)
+    return strategy
+
+
+def check_shares(config: TrainConfig, replicas: int) -> None:
+    """Each replica must get images, the same number of them, in every step.
+
+    How many replicas there are is known before only where a number was asked for.
+
+    Raises:
+        StrategyError: They cannot.
+    """
     if config.global_batch_size % replicas:
         raise StrategyError(
             f"train.global_batch_size={config.global_batch_size}: must divide by the "
             f"{replicas} replicas, every replica gets the same share"
         )
-    return strategy
+    if config.last_batch == "keep" and replicas > 1:
+        raise StrategyError(
+            f"train.last_batch=keep: an incomplete batch cannot be shared out to the "
+            f"{replicas} replicas; choose train.last_batch=drop, or train.strategy=single"
+        )
+
+
+def _check_precision(config: TrainConfig) -> None:
+    if config.precision == "mixed_float16" and not _gpus():
+        raise StrategyError(
+            "train.precision=mixed_float16: TensorFlow has no batch norm in float16 "
+            "without a GPU; choose train.precision=mixed_bfloat16"
+        )
 
 
 def _mirrored_devices(config: TrainConfig, gpus: list) -> list[str]:

@@ -35,7 +35,7 @@ def check(config: RunConfig) -> None:
     names.check(config)
     _check_region(config.vertex, where)
     _check_devices(config, where)
-    _check_length(config)
+    check_length(config)
     _check_beam(config.vertex)
     _check_push(config)
 
@@ -100,7 +100,8 @@ def _check_devices(config: RunConfig, where: Hardware) -> None:
         )
 
 
-def _check_length(config: RunConfig) -> None:
+def check_length(config: RunConfig) -> None:
+    """Refuses a batch that is larger than the train split of the whole data set."""
     try:
         recipe.steps_per_epoch(config.train, train_images(config))
     except ValueError as error:

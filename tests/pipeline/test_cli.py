@@ -65,6 +65,11 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path, root, why):
     assert why.format(tmp_path) in line
 
 
+def test_a_report_is_written_again_wherever_the_data_are_now(tmp_path):
+    line = refusal(pipeline("report", "data.path=/gone", root=tmp_path))
+    assert "no finished run is recorded there" in line
+
+
 def test_a_folder_that_is_read_only_also_for_root(tmp_path):
     mount = f"mount -t tmpfs -o ro tmpfs '{tmp_path}' && exec \"$@\""
     before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "-"]

@@ -78,7 +78,12 @@ def test_what_wins_over_what():
             ["train.strategy=mirrored", "train.replicas=2", "train.last_batch=keep"],
             "train.last_batch=drop",
         ),
+        (["train.strategy=single", "train.tpu=local"], "choose train.strategy=tpu"),
+        (["train.replicas=8", "train.tpu=local"], "choose train.strategy=tpu"),
+        (["train.last_batch=keep", "train.tpu=local"], "train.last_batch=drop"),
+        (["train.global_batch_size=2000"], "the train split has only"),
         (["candidate.network=imagenet_resnet50"], "224"),
+        (["candidate.network=vgg16"], "candidate.network=vgg16: no such network"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(assignments, words):

@@ -158,8 +158,22 @@ def test_float16_without_a_gpu_is_refused():
     from pipeline.config import TrainConfig
     from trainer import strategy
 
-    with pytest.raises(strategy.StrategyError, match="mixed_bfloat16"):
-        strategy.create(TrainConfig(precision="mixed_float16"))
+    config = TrainConfig(precision="mixed_float16")
+    for early_or_late in (strategy.prepare_devices, strategy.create):
+        with pytest.raises(strategy.StrategyError, match="mixed_bfloat16"):
+            early_or_late(config)
+
+
+def test_every_replica_of_all_devices_gets_the_same_share():
+    """A replica without images has no mean: tensorflow/tensorflow, issue 41657."""
+    from pipeline.config import TrainConfig
+    from trainer import strategy
+
+    strategy.check_shares(TrainConfig(last_batch="keep", global_batch_size=63), 1)
+    strategy.check_shares(TrainConfig(), 8)
+    for changes in ({"last_batch": "keep"}, {"global_batch_size": 63}):
+        with pytest.raises(strategy.StrategyError, match=r"the 8 replicas"):
+            strategy.check_shares(TrainConfig(**changes), 8)
 
 
 def test_no_tpu_is_said_in_a_sentence():

@@ -157,7 +157,10 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             {"id": "A", "state": "complete", "seconds": 1.5, "cached": False}
         ],
         "page": {
-            "config": {"preset": "quick"},
+            "config": {
+                "preset": "quick",
+                "train": {"label_smoothing": 0.0, "ema": 0.0},
+            },
             "platform": "Linux",
             "dataset_title": "Digits",
             "classes": CLASSES,

@@ -89,6 +89,16 @@ def test_a_failed_canary_is_told():
     assert reason in page
 
 
+def test_what_the_learning_curves_are_of_is_told():
+    made = report()
+    for words in ("labels smoothed", "moving average"):
+        assert words not in render.html(made)
+    made["page"]["config"]["train"] = {"label_smoothing": 0.1, "ema": 0.99}
+    page = render.html(made)
+    assert "is of labels smoothed by 0.1" in page
+    assert "their moving average (<code>train.ema=0.99</code>)" in page
+
+
 def test_what_the_engine_does_not_tell_is_left_out():
     known = render.html(report())
     assert '<th scope="col">duration</th>' in known

@@ -165,6 +165,7 @@ def _run(payload: bytes) -> Any:
         del stack[start:]
         return items
 
+    argument: Any
     for number, (opcode, argument, _) in enumerate(pickletools.genops(payload)):
         if number >= _MAX_INSTRUCTIONS:
             raise Refused(f"more than {_MAX_INSTRUCTIONS:,} instructions are not read")

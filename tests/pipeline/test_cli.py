@@ -16,6 +16,7 @@ import pytest
 
 from pipeline import space
 from pipeline.resolve import resolve
+from tests.pipeline import tmpfs
 
 PROJECT = Path(__file__).parents[2]
 COMMANDS = (["run"], ["report"], ["models", "list"])
@@ -71,8 +72,7 @@ def test_a_report_is_written_again_wherever_the_data_are_now(tmp_path):
 
 
 def test_a_folder_that_is_read_only_also_for_root(tmp_path):
-    mount = f"mount -t tmpfs -o ro tmpfs '{tmp_path}' && exec \"$@\""
-    before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "-"]
+    before = tmpfs.mounted(tmp_path, "ro")
     line = refusal(pipeline("run", root=tmp_path, before=before))
     assert f"(Read-only file system: {tmp_path}/.lock)" in line
 
@@ -81,8 +81,7 @@ def test_a_serving_folder_that_cannot_be_written_is_known_before_training(tmp_pa
     (tmp_path / "file").write_text("")
     served = tmp_path / "served"
     served.mkdir()
-    mount = f"mount -t tmpfs -o ro tmpfs '{served}' && exec \"$@\""
-    before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "-"]
+    before = tmpfs.mounted(served, "ro")
     for base, why in (
         ("file/models", f"{tmp_path}/file is no folder"),
         ("served/models", f"{served} is read-only"),
@@ -94,8 +93,7 @@ def test_a_serving_folder_that_cannot_be_written_is_known_before_training(tmp_pa
 
 
 def test_a_disk_that_is_too_small_is_known_before_anything_is_loaded(tmp_path):
-    mount = f"mount -t tmpfs -o size=3m tmpfs '{tmp_path}' && exec \"$@\""
-    before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "-"]
+    before = tmpfs.mounted(tmp_path, "size=3m")
     line = refusal(pipeline("run", root=tmp_path, before=before))
     assert f"output_root={tmp_path}: 3 MB are free, and a run" in line
 

@@ -8,6 +8,7 @@ import pytest
 
 from components.example_gen.layout import DataError
 from pipeline.failures import root_message
+from tests.pipeline import tmpfs
 
 PROJECT = Path(__file__).parents[2]
 
@@ -66,6 +67,7 @@ import apache_beam as beam, numpy as np, tensorflow as tf
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from pipeline.failures import root_message
+from tests.pipeline import tmpfs
 
 place, big = sys.argv[1], bytes(3_000_000)
 
@@ -123,20 +125,9 @@ for write in (records, saved_model, numpy, worker, worker_in_python,
 
 @pytest.mark.tf
 def test_a_full_disk_is_named_wherever_it_hides(tmp_path):
-    # A file system of 1 MB, for this child alone; needs no rights outside of it.
-    mount = f"mount -t tmpfs -o size=1m tmpfs '{tmp_path}'"
-    command = f"{mount} && exec '{sys.executable}' -c \"$0\" '{tmp_path}'"
+    before = tmpfs.mounted(tmp_path, "size=1m")
     result = subprocess.run(
-        [
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            command,
-            WRITERS,
-        ],
+        [*before, sys.executable, "-c", WRITERS, str(tmp_path)],
         cwd=PROJECT,
         capture_output=True,
         text=True,

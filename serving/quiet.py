@@ -2,7 +2,7 @@
 
 Some of it comes before TensorFlow has read TF_CPP_MIN_LOG_LEVEL, and that there is no GPU
 is an error to it. So the descriptor of stderr is a file meanwhile; what else was written to
-it follows. Whoever has set TF_CPP_MIN_LOG_LEVEL sees everything.
+it follows. Who has set TF_CPP_MIN_LOG_LEVEL to 0 or 1 has asked to see it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ _NO_GPU = re.compile(rb"E\d{4} .*failed call to cuInit")
 @contextlib.contextmanager
 def loading_tensorflow() -> Iterator[None]:
     """Wraps the import of TensorFlow, and the first look for devices."""
-    if LEVEL in os.environ:
+    if os.environ.setdefault(LEVEL, "2") in ("0", "1"):
         yield
         return
-    os.environ[LEVEL] = "2"
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as file, os.fdopen(screen, "wb") as out:

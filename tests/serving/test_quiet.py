@@ -55,9 +55,16 @@ def test_that_there_is_no_gpu_is_no_error():
     assert run(printing(NO_GPU)).stderr == "2"
 
 
-def test_who_sets_the_level_sees_everything():
-    done = run(printing(NOISE + NO_GPU + ERRORS), TF_CPP_MIN_LOG_LEVEL="0")
-    assert done.stderr == NOISE + NO_GPU + ERRORS + "0"
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_who_asks_for_it_sees_everything(level):
+    done = run(printing(NOISE + NO_GPU + ERRORS), TF_CPP_MIN_LOG_LEVEL=level)
+    assert done.stderr == NOISE + NO_GPU + ERRORS + level
+
+
+@pytest.mark.parametrize("level", ["2", "3"])
+def test_who_asks_for_less_does_not_see_more(level):
+    done = run(printing(NOISE + ERRORS), TF_CPP_MIN_LOG_LEVEL=level)
+    assert done.stderr == ERRORS + level
 
 
 def test_an_exception_and_a_crash_are_seen():

@@ -18,6 +18,7 @@ import pytest
 
 from components.serving_canary import server
 from serving.client.options import parse_address
+from tests.serving.server import processes
 
 ROOT = Path(__file__).parents[3]
 # A program that leaves a child of its own, ignores SIGTERM and listens nowhere.
@@ -92,11 +93,13 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
         from components.serving_canary import server
         command = server.Command(arguments=({str(path)!r},), address="unix:/nobody")
         with server.running(command, Path({str(tmp_path / "log")!r})):
+            Path({str(tmp_path / "guarded")!r}).touch()
             time.sleep(600)
     """
     owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT)
     try:
         numbers = pids(tmp_path / "pids")
+        processes.wait_for((tmp_path / "guarded").exists)
     finally:
         owner.send_signal(signal.SIGKILL)
         owner.wait(30)

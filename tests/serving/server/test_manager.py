@@ -79,8 +79,10 @@ def spec(version: int | None = None, label: str = "", name: str = "m") -> Any:
 
 
 def add(made: Path, base: Path, *versions: int) -> None:
+    """Whole at once: a load that has just ended looks for others, at any moment."""
     for version in versions:
-        shutil.copytree(made, base / str(version))
+        copy = shutil.copytree(made, base / f".{version}")
+        copy.rename(base / str(version))
 
 
 def served(manager: Manager) -> list[int]:

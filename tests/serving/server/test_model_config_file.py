@@ -113,7 +113,10 @@ def test_a_file_that_is_wrong_for_a_moment(
     if text is None:
         watched.path.unlink()
     else:
-        watched.path.write_text(text, encoding="latin-1")
+        # Replaced, not truncated: on a busy machine an empty file would be seen first.
+        new = watched.path.with_suffix(".new")
+        new.write_text(text, encoding="latin-1")
+        new.replace(watched.path)
     processes.wait_for(lambda: complaints(caplog))
     time.sleep(5 * SECONDS)
     assert watched.served() == {"a": [1]}

@@ -583,8 +583,9 @@ def _without_none(annotation: Any) -> Any:
 def _checked(info: FieldInfo, value: Any) -> Any:
     """Converts text to the field's type and checks the range."""
 
-    def refuse() -> ConfigError:
-        return ConfigError(f"{info.name}={paths.shown(value)}: must be {info.rule}")
+    def refuse(but: str = "") -> ConfigError:
+        rule = info.rule + but
+        return ConfigError(f"{info.name}={paths.shown(value)}: must be {rule}")
 
     kind = _without_none(info.annotation)
     if typing.get_origin(kind) is Literal and value in typing.get_args(kind):
@@ -592,7 +593,7 @@ def _checked(info: FieldInfo, value: Any) -> Any:
     if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
         if _is_optional(info.annotation):
             return None
-        raise refuse()
+        raise refuse(", not none" if kind is str else "")
     if typing.get_origin(kind) is Literal:
         raise refuse()
     if kind is bool:
@@ -615,8 +616,10 @@ def _checked(info: FieldInfo, value: Any) -> Any:
         if not isinstance(number, kind) or not info.low <= number <= info.high:
             raise refuse()
         return number
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
         raise refuse()
+    if not value.strip():
+        raise refuse(", not empty")
     if info.problem is not None and (problem := info.problem(value)) is not None:
         raise ConfigError(f"{info.name}={paths.shown(value)}: {problem}")
     return value

@@ -32,6 +32,8 @@ from trainer import features, units
 Engine = Literal["local", "vertex"]
 
 _PROJECT = Path(__file__).parents[1]
+# As serving/deploy takes it: a published name is hard to change.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,10 @@ def _check(config: RunConfig) -> None:
             f"pipeline_name={config.pipeline_name}: must be lower-case letters, digits "
             "and dashes, at most 128 (Vertex AI's rule)"
         )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", config.serving.model_name):
+    if not _MODEL_NAME.fullmatch(config.serving.model_name):
         raise ConfigError(
             f"serving.model_name={config.serving.model_name}: must be letters, digits, "
-            "dots, dashes and underscores, at most 128"
+            "dots, dashes and underscores, at most 63, a letter or digit first and last"
         )
 
 

@@ -63,7 +63,9 @@ def test_text_becomes_the_type_of_the_field(name, text, value):
         ("data.name", "none", ["one of"]),
         ("train.epoch", "1", ["no such", "did you mean train.epochs?"]),
         ("data", "digits", ["no such"]),
-        ("output_root", " ", ["output_root", "text"]),
+        ("output_root", " ", ["output_root", "text, not empty"]),
+        ("serving.model_name", "none", ["=none: must be text, not none"]),
+        ("data.path", "", ["data.path=: must be text or none, not empty"]),
     ],
 )
 def test_refusals_name_field_value_and_rule(name, text, words):

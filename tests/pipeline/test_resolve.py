@@ -14,6 +14,7 @@ from pipeline import history
 from pipeline.config import ConfigError, RunConfig, leaves, override
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex.overrides import assignment, value_of
+from serving.deploy.outputs import DeployError, read_outputs
 
 PROJECT = Path(__file__).parents[2]
 
@@ -81,6 +82,26 @@ def test_what_cannot_work_is_refused_before_anything_runs(assignments, words):
         resolve(assignments, {}, "/")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a", "My.net_2", "a" * 63])
+def test_a_models_name_can_be_deployed(name, tmp_path):
+    folder = tmp_path / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    resolve(["data.name=digits", f"serving.model_name={name}"], {}, "/")
+    assert read_outputs(tmp_path)[0].name == name
+
+
+@pytest.mark.parametrize("name", ["a" * 64, "a-", ".a", "a b", "ä"])
+def test_a_models_name_that_cannot_be_deployed_is_refused(name, tmp_path):
+    folder = tmp_path / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    with pytest.raises(ConfigError, match=f"^serving.model_name={name}: must be"):
+        resolve(["data.name=digits", f"serving.model_name={name}"], {}, "/")
+    with pytest.raises(DeployError):
+        read_outputs(tmp_path)
 
 
 def test_a_folder_says_which_data_set_it_is(tmp_path):

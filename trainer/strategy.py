@@ -22,10 +22,13 @@ def prepare_devices(config: TrainConfig) -> None:
     """Makes as many logical CPU devices as a mirrored training on CPUs needs.
 
     Raises:
-        StrategyError: TensorFlow has already started with another number, or the machine
-            cannot train in this precision.
+        StrategyError: TensorFlow has already started with another number, or batch or
+            precision do not suit this machine.
     """
     _check_precision(config)
+    if config.strategy in ("auto", "mirrored") and config.tpu is None:
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        check_shares(config, config.replicas or max(1, gpus))
     wanted = config.replicas or 1
     if config.strategy != "mirrored" or _gpus() or wanted == 1:
         return

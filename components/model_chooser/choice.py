@@ -233,6 +233,12 @@ def points(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def signed_points(share: float) -> str:
+    """The same with its sign: "+1.25", "-0.40", and "0.00", of which no sign says more."""
+    text = f"{100 * share:+.2f}"
+    return text[1:] if float(text) == 0 else text
+
+
 def interval(bounds: list[float]) -> str:
     """Two differences in percentage points: "95 % interval -0.20 to 1.10"."""
     return f"95 % interval {points(bounds[0])} to {points(bounds[1])}"
@@ -306,7 +312,7 @@ def _proven(
         )
     evidence = (
         f"its error minus that of {names[BASELINE]} is "
-        f"{100 * pair['difference']:+.2f} points ({interval(pair['ci95'])}) on "
+        f"{signed_points(pair['difference'])} points ({interval(pair['ci95'])}) on "
         f"{comparison['examples']:,} eval images"
     )
     if pair["ci95"][1] < margin:
@@ -352,7 +358,7 @@ def _against_service(
     error = comparison["models"][IN_SERVICE]["error"]
     evidence = (
         f"its error minus that of {service} is "
-        f"{100 * pair['difference']:+.2f} points ({interval(pair['ci95'])})"
+        f"{signed_points(pair['difference'])} points ({interval(pair['ci95'])})"
     )
     name = _name(comparison, winner)
     if rule.policy == BEST:

@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from components.model_chooser import choice
 from components.model_chooser.choice import p_value, slice_name
 from pipeline.console import clock
 from pipeline.report import figures
@@ -258,9 +259,8 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 def signed_points(share: float) -> str:
     """A difference of fractions in percentage points: "+1.39", "−0.40", "0.00"."""
-    text = f"{100 * share:+.2f}"
-    # Neither sign says anything about nothing; a minus is as wide as a plus.
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
+    # A minus is as wide as a plus.
+    return choice.signed_points(share).replace("-", "−")
 
 
 def number(value: float | None, digits: int = 0, unit: str = "") -> str:

@@ -86,7 +86,7 @@ class Average:
             first_step=0,
             steps=batches,
         )
-        if strategy.num_replicas_in_sync > 1:
+        if tf.distribute.has_strategy():
             self._batches = strategy.experimental_distribute_dataset(self._batches)
 
         @tf.function(reduce_retracing=True)

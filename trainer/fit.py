@@ -97,7 +97,7 @@ def fit(
     batches = training_batches(
         data.train, data.normalise, config, first_step=state.step, steps=steps
     )
-    if strategy.num_replicas_in_sync > 1:
+    if tf.distribute.has_strategy():
         batches = strategy.experimental_distribute_dataset(batches)
     iterator = iter(batches)
     writer = tf.summary.create_file_writer(summary_directory)
@@ -220,11 +220,9 @@ def _execution(
 
     def step(iterator: Any, rate: tf.Tensor) -> tf.Tensor:
         batch = next(iterator)
-        if replicas == 1:
-            result = replica_step(*batch, rate)
-        else:
-            results = strategy.run(replica_step, args=(*batch, rate))
-            result = strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
+        # Of one replica, too: a strategy's variables are the replica's there alone.
+        results = strategy.run(replica_step, args=(*batch, rate))
+        result = strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
         if average:
             average.update()
         return result

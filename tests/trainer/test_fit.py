@@ -368,3 +368,18 @@ def test_images_per_second_count_the_images_that_there_are(tmp_path, monkeypatch
     )
     outcome = train(model(), tmp_path, config, data(65))
     assert outcome.images_per_second == pytest.approx(2 * 65 / sum(seconds[1:]))
+
+
+def test_a_strategy_of_one_device_trains_as_that_device(tmp_path):
+    """As train.strategy=mirrored is on a machine with one GPU, or without."""
+    from trainer import strategy
+
+    config = dataclasses.replace(CONFIG, ema=0.9, strategy="mirrored")
+    alone = network_with_statistics()
+    train(alone, tmp_path / "alone", config)
+    with strategy.create(config).scope():
+        mirrored = network_with_statistics()
+        outcome = train(mirrored, tmp_path / "mirrored", config)
+    assert outcome.replicas == 1
+    for a, b in zip(alone.weights, mirrored.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)

@@ -42,6 +42,7 @@ CASES = {
         "steps": 75,
         "steps_per_execution": 4,
         "last_batch": "keep",
+        "strategy": "mirrored",  # of one device
         "nesterov": False,
         "schedule": "cosine",
     },

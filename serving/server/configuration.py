@@ -25,7 +25,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.server import protos
 from serving.server.batching import BatchingParameters
 from serving.server.errors import ServingError, failed_precondition, invalid
-from serving.server.flags import Flags
+from serving.server.flags import LONGEST_NAME, Flags
 
 _PLATFORM = "tensorflow"
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -333,6 +333,11 @@ def _model(entry: Any) -> Model:
         )
     if not entry.name:
         raise invalid("A model in the config list has no name.")
+    if len(entry.name) > LONGEST_NAME:
+        raise invalid(
+            f"A model in the config list has a name of {len(entry.name)} characters, but "
+            f"at most {LONGEST_NAME} are allowed."
+        )
     if not entry.base_path:
         raise invalid(f"Model {entry.name} has no base_path.")
     if "://" not in entry.base_path and not os.path.isabs(entry.base_path):

@@ -40,6 +40,8 @@ REFUSED = {
     "enable_tfrt": "the session runtime is used",
 }
 
+LONGEST_NAME = 256  # characters of a model's; requests with longer ones are refused
+
 
 class FlagError(ValueError):
     """A command line that cannot be used; the message is one sentence."""
@@ -229,6 +231,10 @@ def _check(flags: Flags) -> None:
     if flags.version:
         return
     rules = (
+        (
+            len(flags.model_name) <= LONGEST_NAME,
+            f"--model_name has more than {LONGEST_NAME} characters.",
+        ),
         (
             bool(flags.model_base_path or flags.model_config_file),
             "Neither --model_base_path nor --model_config_file is given: name the folder "

@@ -69,7 +69,7 @@ def model_methods(service: Service) -> dict[str, tuple[type[Message], Handle]]:
 def methods(service: Service) -> dict[str, grpc_core.Method]:
     """Both services, by the methods' full names."""
     return {
-        f"/{name}/{method}": _method(method, kind, handle, counted=counted)
+        f"/{name}/{method}": _method(method, kind, handle, service if counted else None)
         for name, table, counted in (
             (PREDICTION_SERVICE, prediction_methods(service), True),
             (MODEL_SERVICE, model_methods(service), False),
@@ -79,7 +79,7 @@ def methods(service: Service) -> dict[str, grpc_core.Method]:
 
 
 def _method(
-    method: str, kind: type[Message], handle: Handle, *, counted: bool
+    method: str, kind: type[Message], handle: Handle, counted_by: Service | None
 ) -> grpc_core.Method:
     async def answer(data: bytes, call: grpc_core.Call) -> None:
         began = time.perf_counter()
@@ -97,9 +97,9 @@ def _method(
         except Exception:  # a mistake of ours
             code, text = grpc.StatusCode.INTERNAL, INTERNAL
             _log.exception("%s failed", method)
-        if counted:  # before the answer: who has one finds it counted
-            seconds = time.perf_counter() - began
-            metrics.observe_request(model, method, "GRPC", code.name, seconds)
+        if counted_by:  # before the answer: who has one finds it counted
+            label, seconds = counted_by.label(model), time.perf_counter() - began
+            metrics.observe_request(label, method, "GRPC", code.name, seconds)
         if code is grpc.StatusCode.OK:
             call.reply(message)
         else:

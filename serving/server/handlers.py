@@ -299,6 +299,10 @@ class Service:
                 f"Unsupported log_type for warmup: {number}",
             )
 
+    def label(self, model: str) -> str:
+        """Of a model that a request names, for the metrics."""
+        return model if self.manager.configured(model) else metrics.OTHER
+
     def model_names(self) -> list[str]:
         """Models that can be asked now."""
         return sorted(name for name, found in self.manager.available().items() if found)

@@ -43,10 +43,12 @@ from serving.server.errors import (
     invalid,
     not_found,
 )
+from serving.server.flags import LONGEST_NAME
 from serving.server.savedmodel import Servable
 
 _HIGHEST_VERSION = 2**63 - 1
 _MOST_REMEMBERED = 100  # versions per model that have ended, for their status
+_MOST_COMPLAINTS = 1000
 _CHECK_SECONDS = 0.1  # how often the one that waits for a change asks if it should
 _REMIND_SECONDS = 30.0  # between two lines about what a start waits for
 
@@ -374,6 +376,7 @@ class Manager:
             ServingError: NOT_FOUND, or INVALID_ARGUMENT.
         """
         with self._changed:
+            _check_name(spec.name)
             versions = self._versions.get(spec.name, {})
             chosen = self._number(spec)
             if chosen is not None and chosen not in versions:
@@ -392,6 +395,11 @@ class Manager:
             model = self._wanted().get(name)
             return model.sampling_rate if model else None
 
+    def configured(self, name: str) -> bool:
+        """Whether there is such a model, loaded or not."""
+        with self._changed:
+            return len(name) <= LONGEST_NAME and name in self._wanted()
+
     def available(self) -> dict[str, list[int]]:
         """The versions served, by model."""
         with self._changed:
@@ -409,6 +417,7 @@ class Manager:
     def _choose(self, spec: model_pb2.ModelSpec) -> Version:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
+        _check_name(spec.name)
         number = self._number(spec)
         if number is None:
             version = self._latest.get(spec.name)
@@ -536,6 +545,8 @@ class Manager:
     def _complain(self, model: Model, folder: Path, text: str) -> None:
         """Logs once, until something else is to be said of the folder."""
         if self._complaints.get((model.name, folder)) != text:
+            if len(self._complaints) >= _MOST_COMPLAINTS:
+                self._complaints.clear()  # reloads may name models without end
             self._complaints[model.name, folder] = text
             _log.warning("%s: %s", folder, text)
 
@@ -721,6 +732,14 @@ class Manager:
             self._latest[name] = max(serving, key=lambda version: version.number)
         else:
             self._latest.pop(name, None)
+
+
+def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise invalid(
+            f"The model's name has {len(name)} characters; no model's has more than "
+            f"{LONGEST_NAME}"
+        )
 
 
 def _stopping() -> ServingError:

@@ -6,9 +6,10 @@ writes for a counter; so the text is made here, and dashboards made for
 tensorflow_model_server work unchanged. What belongs to the process (memory, CPU seconds,
 open files) comes from prometheus_client and keeps its usual names.
 
-Times are microseconds, as there. Labels come from requests: a family keeps at most
-`_MOST_SERIES` combinations and books the rest under "other", so that nobody can fill the
-memory with invented model names.
+Times are microseconds, as there. Nobody can fill the memory with invented names: callers
+give OTHER for a model that is not configured, a label is cut at `_LONGEST_LABEL`
+characters, and a family keeps at most `_MOST_SERIES` combinations (a reload may name
+models without end) and books the rest under OTHER as well.
 
 Sources: tensorflow/serving, util/prometheus_exporter.cc (format),
 servables/tensorflow/util.cc, batching/batching_session.{h,cc}, core/request_logger.cc;
@@ -25,7 +26,9 @@ import prometheus_client
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+OTHER = "other"
 _MOST_SERIES = 1000
+_LONGEST_LABEL = 256
 
 
 class _Counter:
@@ -40,9 +43,10 @@ class _Counter:
         self._lock = threading.Lock()
 
     def add(self, *labels: str, amount: float = 1) -> None:
+        labels = _cut(labels)
         with self._lock:
             if labels not in self._values and len(self._values) >= _MOST_SERIES:
-                labels = ("other",) * len(labels)
+                labels = (OTHER,) * len(labels)
             self._values[labels] = self._values.get(labels, 0) + amount
 
     def lines(self) -> list[str]:
@@ -70,11 +74,12 @@ class _Histogram:
         self._lock = threading.Lock()
 
     def add(self, *labels: str, values: Sequence[float]) -> None:
+        labels = _cut(labels)
         with self._lock:
             series = self._series.get(labels)
             if series is None:
                 if len(self._series) >= _MOST_SERIES:
-                    labels = ("other",) * len(labels)
+                    labels = (OTHER,) * len(labels)
                 series = self._series.setdefault(
                     labels, ([0] * (len(self._limits) + 1), [0.0])
                 )
@@ -166,7 +171,7 @@ def observe_request(
     """Books an answered request.
 
     Args:
-        model: As the request named it.
+        model: As the request named it, if it is configured; else OTHER.
         api: "Predict", "Classify", "Regress", "MultiInference" or "GetModelMetadata"
             over gRPC; the same in lower case over REST.
         entrypoint: "GRPC" or "REST".
@@ -235,6 +240,10 @@ def render() -> bytes:
         lines += family.lines()
     text = "\n".join(lines) + "\n"
     return text.encode() + prometheus_client.generate_latest(_REGISTRY)
+
+
+def _cut(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(label[:_LONGEST_LABEL] for label in labels)
 
 
 def _pairs(names: Sequence[str], values: Sequence[str]) -> str:

@@ -432,7 +432,7 @@ class _Rest:
                 raise
             finally:
                 metrics.observe_request(
-                    _unquote(match[1]),
+                    self._service.label(_unquote(match[1])),
                     match[4].lower(),
                     "REST",
                     status.name,

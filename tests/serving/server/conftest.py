@@ -75,8 +75,12 @@ def process(
     folder = tmp_path_factory.mktemp("process")
     socket = f"{folder}/a b%20#?ü"
     config = write_config(folder / "models.txt", model_root)
+    monitoring = folder / "monitoring.txt"
+    monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
     child = processes.start(
         "--port=-1",
+        "--rest_api_port=-1",
+        f"--monitoring_config_file={monitoring}",
         f"--model_config_file={config}",
         f"--grpc_socket_path={socket}",
         "--allow_version_labels_for_unavailable_models",

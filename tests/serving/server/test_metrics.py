@@ -174,3 +174,12 @@ def test_counting_from_many_threads_loses_nothing():
         ":tensorflow:serving:request_count", model_name="threads", status="OK"
     )
     assert after - before == 16_000
+
+
+def test_labels_are_cut():
+    before = len(metrics.render())
+    metrics.observe_request("long" * 2**20, "predict", "GRPC", "OK", 0.001)
+    metrics.observe_load("/long" * 2**20, 1.0, succeeded=True)
+    assert len(metrics.render()) - before < 20_000
+    name = ":tensorflow:serving:request_count"
+    assert value(name, model_name="long" * 64, status="OK") == 1

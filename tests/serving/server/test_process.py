@@ -61,7 +61,7 @@ def test_one_line_tells_what_is_served_and_where(process):
     assert all(re.match(r"\d{4}-\d\d-\d\d .* (INFO|WARNING) ", li) for li in before)
     assert "tf2 version(s) 1, 3" in lines[0]
     assert re.search(r" on 127\.0\.0\.1:\d+ \(gRPC\), unix:/", lines[0])
-    assert lines[0].endswith(f"unix:{process.socket_path}\n")
+    assert f", unix:{process.socket_path}, http://127.0.0.1:" in lines[0]
     one = np.ones(1, np.float32)
     for address in (process.address, process.socket):
         assert list(predict(address, x=one).outputs["y"].float_val) == [3.5]

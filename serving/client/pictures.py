@@ -67,7 +67,8 @@ def upright(picture: Any, *, name: str = "") -> Image.Image:
         name: To stand before the message of an error; a path is its own name.
 
     Returns:
-        A Pillow image of mode RGB, in the picture's own size.
+        A Pillow image of mode RGB, in the picture's own size; a new one, without
+        metadata.
 
     Raises:
         InvalidInput: No such file, no picture, a damaged one, one of more than
@@ -89,9 +90,11 @@ def upright(picture: Any, *, name: str = "") -> Image.Image:
         )
     try:
         picture.load()
-        return _turned(_on_white(_in_8_bits(picture)), picture.info.get("exif"))
+        rgb = _turned(_on_white(_in_8_bits(picture)), picture.info.get("exif"))
     except Exception as error:  # decoders raise many kinds on broken files
         raise InvalidInput(_damaged(label, picture.format, error)) from None
+    rgb.info.clear()  # it still says how to turn what has been turned
+    return rgb
 
 
 def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from serving.client import images, pictures
 from serving.client.errors import InvalidInput
@@ -80,6 +80,17 @@ def test_a_picture_turned_by_its_owner_is_not_turned_again():
     with Image.open(io.BytesIO(EXAMPLES["jpeg turned 6"].content)) as opened:
         turned = ImageOps.exif_transpose(opened)
     np.testing.assert_array_equal(pictures.upright(turned), np.asarray(turned))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_is_upright_stays_so(name):
+    """Given to `upright`, to a client or to ImageOps, or saved, it is what it was."""
+    made = pictures.upright(EXAMPLES[name].content)
+    for again in (pictures.upright(made), ImageOps.exif_transpose(made)):
+        assert np.array_equal(np.asarray(again), np.asarray(made))
+    for kind in ("PNG", "TIFF"):
+        with Image.open(io.BytesIO(encoded(made, kind))) as saved:
+            assert np.array_equal(np.asarray(pictures.upright(saved)), made)
 
 
 @pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa", "PA"])

@@ -153,8 +153,12 @@ class AsyncClassifier(Configured):
         patience = Patience(self._config, deadline_seconds)
         while True:
             try:
-                status = self._transport().status(patience.seconds_left())
-                ready = patience.ready(await status)
+                transport = self._transport()
+                versions = await transport.status(patience.seconds_left())
+                if self._config.version_label is not None:
+                    known = await transport.metadata(patience.seconds_left())
+                    versions = [one for one in versions if one.version == known.version]
+                ready = patience.ready(versions)
             except (Unavailable, NotFound, DeadlineExceeded) as error:
                 ready = patience.failed(error)
             if ready is not None:

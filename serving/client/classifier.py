@@ -184,7 +184,12 @@ class Classifier(Configured):
         return self._predict(call, retries.end_of(deadline_seconds)).outputs
 
     def status(self, *, deadline_seconds: float | None = None) -> list[VersionStatus]:
-        """States of the model's versions, newest first."""
+        """States of the model's versions, newest first.
+
+        With `version` of that one; with `version_label` of the one that it means, or of
+        all: TensorFlow Serving ignores labels here (model_servers/get_model_status_impl.cc
+        at 49ac8ac).
+        """
         attempts = self._attempts(retries.end_of(deadline_seconds))
         return retries.run(self._transport.status, attempts, self._closed)
 
@@ -196,6 +201,8 @@ class Classifier(Configured):
     def wait_until_ready(self, deadline_seconds: float = 60.0) -> VersionStatus:
         """Waits for a server and for an available version of the model on it.
 
+        The one of `version` or `version_label`, if that is given.
+
         Returns:
             The version that is ready.
 
@@ -205,7 +212,11 @@ class Classifier(Configured):
         patience = Patience(self._config, deadline_seconds)
         while True:
             try:
-                ready = patience.ready(self._transport.status(patience.seconds_left()))
+                versions = self._transport.status(patience.seconds_left())
+                if self._config.version_label is not None:
+                    meant = self._transport.metadata(patience.seconds_left()).version
+                    versions = [one for one in versions if one.version == meant]
+                ready = patience.ready(versions)
             except (Unavailable, NotFound, DeadlineExceeded) as error:
                 ready = patience.failed(error)
             if ready is not None:

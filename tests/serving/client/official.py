@@ -213,6 +213,8 @@ def start_server(socket: Path, credentials: Any = None) -> tuple[Any, Backend]:
 
     class Models(model_service_pb2_grpc.ModelServiceServicer):
         def GetModelStatus(self, request, context):  # noqa: N802
+            # Labels are ignored: model_servers/get_model_status_impl.cc at 49ac8ac.
+            request.model_spec.ClearField("version_label")
             resolve(request.model_spec, context)
             response = get_model_status_pb2.GetModelStatusResponse()
             statuses = backend.statuses or [(backend.version, 30, 0, "")]

@@ -88,6 +88,13 @@ def test_status_metadata_readiness_predict(backend):
     assert outputs["x"].tolist() == [1.5]
 
 
+def test_the_version_of_the_label_is_waited_for(backend):
+    backend.labels = {"stable": 7, "canary": 9}
+    backend.statuses = [(9, 30, 0, ""), (7, 30, 0, "")]
+    ready = run(backend, lambda c: c.wait_until_ready(5), version_label="stable")
+    assert ready.version == 7
+
+
 def test_passing_failures_are_repeated_and_others_are_not(backend):
     backend.failures = [(grpc.StatusCode.UNAVAILABLE, "away")] * 3
     check(run(backend, lambda c: c.classify(IMAGES[:1])), IMAGES[:1])

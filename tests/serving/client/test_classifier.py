@@ -389,6 +389,24 @@ def test_waiting_for_readiness_gives_up_with_the_reason(backend, classifier):
         other.wait_until_ready(0.2)
 
 
+def test_the_version_of_the_label_is_waited_for(backend):
+    """The server names all versions to any label, as TensorFlow Serving does."""
+    backend.labels = {"stable": 7, "canary": 9}
+    backend.statuses = [(9, 20, 0, ""), (8, 30, 0, ""), (7, 30, 0, "")]
+    with Classifier(backend.address, version_label="stable") as classifier:
+        assert classifier.wait_until_ready(5).version == 7
+    with (
+        Classifier(backend.address, version_label="canary") as classifier,
+        pytest.raises(DeadlineExceeded, match="version 9 is LOADING"),
+    ):
+        classifier.wait_until_ready(0.2)
+    with (
+        Classifier(backend.address, version_label="nope") as classifier,
+        pytest.raises(InvalidInput, match="^Unrecognized servable version label: nope"),
+    ):
+        classifier.wait_until_ready(5)
+
+
 def test_a_last_question_cut_short_hides_no_reason(classifier):
     patience = Patience(classifier._config, 0.2)
     patience.seconds_left()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
+import resource
 import sys
 import threading
 import time
 
 from serving import quiet
 from serving.server import flags as command_line
-from serving.server import signals
+from serving.server import log_lines, signals
 
 # What stopping may take beyond the grace of calls in flight.
 _SECONDS_TO_STOP = 15.0
+# Shells give 1,024 files by default, and a connection takes one.
+_MOST_FILES = 65_536
 
 _log = logging.getLogger("serving.server")
 
@@ -29,11 +33,7 @@ def main(arguments: list[str]) -> int:
     if flags.version:
         sys.stdout.write(command_line.versions())
         return 0
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    log_lines.to_stderr()
     for warning in warnings:
         _log.warning(warning)
     stop = signals.stop_event()
@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
         args=(stop, loaded, flags.shutdown_grace_seconds + _SECONDS_TO_STOP),
         daemon=True,
     ).start()
+    _raise_files_limit()
     # A thread that is woken up waits for the interpreter's lock this long at most.
     sys.setswitchinterval(0.0005)
     try:
@@ -75,6 +76,15 @@ def main(arguments: list[str]) -> int:
     _log.info("stopping: calls in flight get %g s", flags.shutdown_grace_seconds)
     server.stop(flags.shutdown_grace_seconds)
     return 0
+
+
+def _raise_files_limit() -> None:
+    """To what the operator lets the process open, if it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_for_sure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,8 @@ def process(
     config = write_config(folder / "models.txt", model_root)
     monitoring = folder / "monitoring.txt"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
+    files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, most_files))
     child = processes.start(
         "--port=-1",
         "--rest_api_port=-1",
@@ -88,6 +91,7 @@ def process(
         "--max_image_pixels=1000000",
         "--max_message_bytes=20000000",
     )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most_files))
     child.socket_path = socket
     child.socket = f"unix:{urllib.parse.quote(socket)}"  # a URI, to gRPC
     yield child

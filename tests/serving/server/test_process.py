@@ -67,6 +67,12 @@ def test_one_line_tells_what_is_served_and_where(process):
         assert list(predict(address, x=one).outputs["y"].float_val) == [3.5]
 
 
+def test_it_may_open_as_many_files_as_the_hard_limit_allows(process):
+    limits = Path(f"/proc/{process.popen.pid}/limits").read_text()
+    soft, hard = re.search(r"^Max open files +(\d+) +(\d+)", limits, re.M).groups()
+    assert int(soft) == min(int(hard), 65_536) > 512
+
+
 def test_it_listens_on_loopback_only(process):
     port = int(process.address.split(":")[1])
     listening = {

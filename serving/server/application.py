@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
 import threading
 import time
 import urllib.parse
@@ -43,6 +44,10 @@ _OPERATION = re.compile(r"\{\{.*?\}\} | \[Op:.*")
 # Calls beyond those that the threads work on; more are refused, so that a flood does not
 # fill the memory.
 _MOST_WAITING = 1000
+# Of gRPC, as those of REST.
+_MOST_CONNECTIONS = 10_000
+_HANDSHAKE_MS = 30_000
+_IDLE_MS = 620_000
 
 _log = logging.getLogger(__name__)
 # TensorFlow's advice on deprecated names is for those who write models.
@@ -174,6 +179,7 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
                 "grpc.max_receive_message_length": flags.max_message_bytes,
                 "grpc.max_send_message_length": -1,
                 "grpc.so_reuseport": 0,  # a port that is taken is an error
+                **_connection_limits(),
                 **channel_arguments,
             },
         ),
@@ -292,6 +298,19 @@ def _roots(flags: Flags, models: Mapping[str, Model]) -> tuple[str, ...]:
         os.path.normpath(path if "://" in path else os.path.abspath(path))
         for path in given
     )
+
+
+def _connection_limits() -> dict[str, int]:
+    """Of gRPC: it may take a quarter of the files, REST a half, and a quarter is left."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_CONNECTIONS
+    if files != resource.RLIM_INFINITY:
+        most = min(most, files // 4)
+    return {
+        "grpc.max_allowed_incoming_connections": most,
+        "grpc.server_handshake_timeout_ms": _HANDSHAKE_MS,
+        "grpc.max_connection_idle_ms": _IDLE_MS,
+    }
 
 
 def _threads() -> int:

@@ -9,6 +9,10 @@ Connections are bounded too. Each must send a whole request head in time; past t
 the one that has waited longest for a request is closed. Of a body that nobody wants any
 more nothing is parsed or inflated: the connection ends with the answer.
 
+So is memory. The bodies that have not been answered share a limit: past it the largest of
+those that are still being read is refused, so that half-sent ones do not keep small ones
+out. An answer has to be taken at a least rate, and those that wait share a limit as well.
+
 Source: tensorflow/serving, g3doc/api_rest.md, model_servers/http_rest_api_util.cc (paths,
 status and metadata as JSON) and model_servers/http_server.cc (status codes).
 """
@@ -28,7 +32,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -65,9 +69,14 @@ _MODEL = re.compile(
 # Parsed JSON takes up to twenty times the memory of its text.
 MOST_BODY_BYTES = 64 << 20
 
+MOST_BODIES_BYTES = 256 << 20  # of all, unpacked, until they are answered
+MOST_UNSENT_BYTES = 1 << 30  # of all answers that clients have not taken yet
+
 MOST_CONNECTIONS = 10_000  # or half of the files that the process may open, if fewer
 HEAD_SECONDS = 30.0  # from the opening to the end of the first request's head
 IDLE_SECONDS = 620.0  # load balancers keep theirs for 600 and must be first to hang up
+TAKE_SECONDS = 30.0  # a client that takes nothing of its answer is closed
+_LEAST_TAKEN = 32 << 10  # bytes per second, over half of that time
 _LINGER_SECONDS = 5.0  # for a client to read an answer while it still sends
 _BACKLOG = 1024
 _MOST_ACCEPTED = 16  # at a time, or a burst would use up all files before any is closed
@@ -120,9 +129,12 @@ class Options:
     threads: int = 16
     most_waiting: int = 1024  # requests beyond those that the threads work on
     most_body_bytes: int = MOST_BODY_BYTES
+    most_bodies_bytes: int = MOST_BODIES_BYTES
+    most_unsent_bytes: int = MOST_UNSENT_BYTES
     most_connections: int | None = None  # what MOST_CONNECTIONS says
     head_seconds: float = HEAD_SECONDS
     idle_seconds: float = IDLE_SECONDS
+    take_seconds: float = TAKE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,61 @@ class _TooLarge(ServingError):
         super().__init__(
             grpc.StatusCode.RESOURCE_EXHAUSTED, f"The body has more than {most} bytes"
         )
+
+
+@dataclass(eq=False)
+class _Body:
+    """Of a request; `limit` is that of reading it."""
+
+    limit: asyncio.Timeout
+    size: int = 0
+    data: bytearray = field(default_factory=bytearray)
+    read: bool = False  # as a whole
+    refused: bool = False
+
+
+class _Bodies:
+    """Those that have not been answered; only the event loop's thread touches them."""
+
+    def __init__(self, most_bytes: int):
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._reading: set[_Body] = set()
+
+    def begin(self, body: _Body) -> None:
+        self._reading.add(body)
+
+    def grow(self, body: _Body, chunk: bytes) -> None:
+        body.data += chunk
+        body.size += len(chunk)
+        self._bytes += len(chunk)
+        while self._bytes > self._most_bytes and self._reading:
+            largest = max(self._reading, key=lambda reading: reading.size)
+            self.end(largest)
+            largest.data.clear()
+            largest.refused = True
+            with contextlib.suppress(RuntimeError):  # it is about to time out anyway
+                largest.limit.reschedule(asyncio.get_running_loop().time())
+
+    def finish(self, body: _Body) -> bytes:
+        """It is here as a whole.
+
+        Raises:
+            TimeoutError: It has just been refused.
+        """
+        if body.refused:
+            raise TimeoutError
+        self._reading.discard(body)
+        body.read = True
+        data = bytes(body.data)
+        body.data.clear()
+        return data
+
+    def end(self, body: _Body) -> None:
+        """It is answered, or nobody wants it any more."""
+        self._reading.discard(body)
+        self._bytes -= body.size
+        body.size = 0
 
 
 class Server:
@@ -189,8 +256,11 @@ def start(service: Service, host: str, port: int, options: Options) -> Server:
 class _Connections:
     """The open ones, and which of them wait for a request, longest first."""
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, most_unsent_bytes: int):
         self._most = most
+        self._most_unsent_bytes = most_unsent_bytes
+        self._slow: set[_Connection] = set()  # have not taken all of their answer
+        self.warn_of_slow = _seldom()
         self._open: set[_Connection] = set()
         self._waiting: dict[_Connection, None] = {}
         self._warn = _seldom()
@@ -208,6 +278,16 @@ class _Connections:
     def remove(self, connection: _Connection) -> None:
         self._open.discard(connection)
         self._waiting.pop(connection, None)
+        self._slow.discard(connection)
+
+    def set_slow(self, connection: _Connection) -> None:
+        self._slow.add(connection)
+        unsent = sum(slow.unsent_bytes() for slow in self._slow)
+        if unsent > self._most_unsent_bytes and len(self._slow) > 1:
+            max(self._slow, key=lambda slow: slow.unsent_bytes()).abort()
+
+    def set_taken(self, connection: _Connection) -> None:
+        self._slow.discard(connection)
 
     def set_busy(self, connection: _Connection) -> None:
         self._waiting.pop(connection, None)
@@ -232,10 +312,16 @@ class _Connection(web.RequestHandler):
         self._connections = connections
         self._head_seconds = options.head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
+        self._half_take_seconds = options.take_seconds / 2
+        self._take_timer: asyncio.TimerHandle | None = None
         self._deaf = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._socket = transport
+        # So `pause_writing` is called whenever something has to wait for the client.
+        transport.set_write_buffer_limits(high=0)
         self._head_timer = asyncio.get_running_loop().call_later(
             self._head_seconds, self.force_close
         )
@@ -243,8 +329,44 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
+        self._stop_take_timer()
         self._connections.remove(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client has not taken all of its answer yet."""
+        super().pause_writing()
+        self._check_taking_later(None)
+        self._connections.set_slow(self)
+
+    def resume_writing(self) -> None:
+        """It has."""
+        self._stop_take_timer()
+        self._connections.set_taken(self)
+        super().resume_writing()
+
+    def _check_taking_later(self, unsent: int | None) -> None:
+        self._take_timer = asyncio.get_running_loop().call_later(
+            self._half_take_seconds, self._check_taking, unsent
+        )
+
+    def _check_taking(self, before: int | None) -> None:
+        unsent = self.unsent_bytes()
+        least = _LEAST_TAKEN * self._half_take_seconds
+        if before is not None and before - unsent < least:
+            self.abort()
+        else:
+            self._check_taking_later(unsent)
+
+    def unsent_bytes(self) -> int:
+        """Of the answer."""
+        return self._socket.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Throws away what the client does not take."""
+        self._connections.warn_of_slow("a REST client does not take its answer")
+        self._connections.set_taken(self)
+        self._socket.abort()
 
     def data_received(self, data: bytes) -> None:
         if not self._deaf:
@@ -287,6 +409,10 @@ class _Connection(web.RequestHandler):
             transport.resume_reading()
             await asyncio.sleep(_LINGER_SECONDS)  # ends when the client hangs up
 
+    def _stop_take_timer(self) -> None:
+        if self._take_timer:
+            self._take_timer.cancel()
+
     def _stop_timer(self) -> None:
         if self._head_timer:
             self._head_timer.cancel()
@@ -317,6 +443,7 @@ class _Rest:
         self._service = service
         self._options = options
         self._workers = Workers(options.threads)
+        self._bodies = _Bodies(options.most_bodies_bytes)
         self._pending = 0  # being answered; only the event loop's thread touches it
         self._listening: asyncio.Server | None = None
         self._warn_of_accept = _seldom()
@@ -330,7 +457,9 @@ class _Rest:
         server, options = runner.server, self._options
         assert server is not None
         most = options.most_connections
-        connections = _Connections(_most_connections() if most is None else most)
+        connections = _Connections(
+            _most_connections() if most is None else most, options.most_unsent_bytes
+        )
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
         host = host.strip("[]")
@@ -423,8 +552,8 @@ class _Rest:
         if request.method == "POST" and (match := _PREDICTION.fullmatch(path)):
             status = grpc.StatusCode.CANCELLED  # stays so if the client hangs up
             try:
-                body = await self._read(request, started)
-                answer = await self._run(started, self._infer, match, body)
+                body, data = await self._read(request, started)
+                answer = await self._run(started, self._infer, match, data, body=body)
                 status = answer.status
                 return answer
             except ServingError as error:
@@ -458,32 +587,45 @@ class _Rest:
                 )
         return web.Response(status=404, text="Not Found")
 
-    async def _read(self, request: web.Request, started: float) -> bytes:
+    async def _read(self, request: web.Request, started: float) -> tuple[_Body, bytes]:
         most = self._options.most_body_bytes
         if (request.content_length or 0) > most:
             raise _TooLarge(most)
-        body = bytearray()
+        body = _Body(asyncio.timeout(self._seconds_left(started)))
         try:
-            async with asyncio.timeout(self._seconds_left(started)):
+            async with body.limit:
+                self._bodies.begin(body)
                 while chunk := await request.content.readany():
-                    body += chunk
-                    if len(body) > most:
+                    self._bodies.grow(body, chunk)
+                    if body.size > most:
                         raise _TooLarge(most)
                     await asyncio.sleep(0)  # others' turn: inflating takes time
+                return body, self._bodies.finish(body)
         except TimeoutError:
-            raise self._late() from None
+            if not body.refused:
+                raise self._late() from None
+            raise ServingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "The bodies of all requests together have more than "
+                f"{self._options.most_bodies_bytes} bytes; try again",
+            ) from None
         except (web.RequestPayloadError, ValueError) as error:
             raise invalid(f"The body cannot be read: {error}") from None
-        return bytes(body)
+        finally:
+            if not body.read:
+                self._bodies.end(body)
 
     async def _run(
         self,
         started: float,
         function: Callable[..., Coroutine[Pending[Any], None, _Answer]],
         *arguments: Any,
+        body: _Body | None = None,
     ) -> _Answer:
         """Answers on other threads, for as long as somebody waits for it."""
         if self._pending >= self._workers.threads + self._options.most_waiting:
+            if body:
+                self._bodies.end(body)
             raise ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests are waiting"
             )
@@ -503,7 +645,7 @@ class _Rest:
                 _log.exception("a REST request failed")
                 error = ServingError(grpc.StatusCode.INTERNAL, INTERNAL)
             with contextlib.suppress(RuntimeError):  # the loop is closed: we stop
-                loop.call_soon_threadsafe(self._done, answered, answer, error)
+                loop.call_soon_threadsafe(self._done, answered, answer, error, body)
 
         self._pending += 1
         self._workers.start(work())
@@ -518,8 +660,11 @@ class _Rest:
         answered: asyncio.Future[_Answer],
         answer: _Answer | None,
         error: ServingError | None,
+        body: _Body | None,
     ) -> None:
         self._pending -= 1
+        if body:
+            self._bodies.end(body)
         if answered.done():  # cancelled: nobody waits any more
             return
         if answer is not None:

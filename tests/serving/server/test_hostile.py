@@ -1,8 +1,14 @@
 """What those who mean harm send: each attack is bounded in time, and in memory."""
 
+import contextlib
 import http.client
+import json
+import os
 import re
+import select
+import socket
 import time
+import zlib
 
 import grpc
 import pytest
@@ -13,10 +19,12 @@ from tensorflow_serving.apis import (  # noqa: E402
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     predict_pb2,
     regression_pb2,
 )
 
+from serving.server import application, grpc_core, rest  # noqa: E402
 from tests.serving.server import processes  # noqa: E402
 
 pytestmark = pytest.mark.tf
@@ -87,3 +95,158 @@ def test_names_without_end_are_no_labels(process):
     assert request_count % ("other", "NOT_FOUND") + "1150" in text
     for name in re.findall(r'model_name="([^"]*)"', text):
         assert name in {"tf2", "tf1", "images", "other"}
+
+
+@contextlib.contextmanager
+def rest_beside(server, **options):
+    """REST on the shared server's models; its port."""
+    running = rest.start(server.service, "127.0.0.1", 0, rest.Options(**options))
+    try:
+        yield running.port
+    finally:
+        running.stop(0.1)
+
+
+def connections(stack, port, count, *, window=0):
+    """Clients; of an answer they take `window` bytes before they read."""
+    opened = []
+    for _ in range(count):
+        client = stack.enter_context(socket.socket())
+        client.settimeout(SECONDS)
+        if window:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        client.connect(("127.0.0.1", port))
+        opened.append(client)
+    return opened
+
+
+def answer_to(client, data=b""):
+    """All that comes until the server hangs up, or has answered; `data` came before."""
+    with contextlib.suppress(ConnectionError):
+        while part := client.recv(1 << 18):
+            data += part
+            head, end, body = data.partition(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head)
+            if end and length and len(body) == int(length[1]):
+                break
+    return data
+
+
+POST = b"POST /v1/models/tf2:predict HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def test_half_sent_bodies_share_a_limit_that_small_ones_pass(server):
+    compressor = zlib.compressobj(wbits=31)
+    half = compressor.compress(b" " * (16 * MIB)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    head = b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    honest = b'{"instances": [0]}'
+    with (
+        rest_beside(server, most_bodies_bytes=32 * MIB) as port,
+        contextlib.ExitStack() as stack,
+    ):
+        memory = processes.resident_bytes(os.getpid())
+        clients = connections(stack, port, 32)
+        for client in clients:
+            client.sendall(POST + head + b"%x\r\n" % len(half) + half)
+        refused = [
+            client for client in clients if select.select([client], [], [], 2)[0]
+        ]
+        assert 28 <= len(refused) <= 31  # one or two fit in
+        for client in refused:
+            data = client.recv(1 << 16)
+            assert data.startswith(b"HTTP/1.1 429 ")
+            assert b"The bodies of all requests together have more than" in data
+        assert processes.resident_bytes(os.getpid()) - memory < 256 * MIB  # not 512
+        (client,) = connections(stack, port, 1)
+        client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(honest) + honest)
+        assert answer_to(client).startswith(b"HTTP/1.1 200 ")
+
+
+def ask_for_much(clients):
+    body = json.dumps({"instances": [0.123456] * 400_000}).encode()
+    for client in clients:
+        client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def is_whole(data):
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(re.search(rb"Content-Length: (\d+)", head)[1]) == len(body) > 10 * MIB
+
+
+def test_clients_that_do_not_take_their_answer_are_closed(server):
+    with (
+        rest_beside(server, take_seconds=2) as port,
+        contextlib.ExitStack() as stack,
+    ):
+        never = connections(stack, port, 6, window=4096)
+        slow, fast = connections(stack, port, 2, window=1 << 16)
+        ask_for_much([*never, slow, fast])
+        assert is_whole(answer_to(fast))
+        begun, data = time.monotonic(), b""
+        while time.monotonic() < begun + 5:  # at more than the least rate
+            data += slow.recv(1 << 16)
+            time.sleep(0.02)
+        assert is_whole(answer_to(slow, data))
+        for client in never:
+            assert not is_whole(answer_to(client))
+
+
+def test_answers_that_wait_share_a_limit(server):
+    with (
+        rest_beside(server, most_unsent_bytes=16 * MIB) as port,
+        contextlib.ExitStack() as stack,
+    ):
+        clients = connections(stack, port, 6, window=4096)
+        ask_for_much(clients)
+        time.sleep(6)
+        whole = [is_whole(answer_to(client)) for client in clients]
+        assert 1 <= sum(whole) <= 2
+
+
+def test_idle_sockets_leave_grpc_and_go():
+    """The channel arguments that application.py sets, in small."""
+    running = grpc_core.Server(
+        {"/a/B": lambda data, call: call.reply(data)},
+        most_calls=10,
+        options={
+            **application._connection_limits(),
+            "grpc.max_allowed_incoming_connections": 5,
+            "grpc.server_handshake_timeout_ms": 1000,
+        },
+    )
+    port = running.add_port("127.0.0.1:0")
+    running.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            idle = connections(stack, port, 20)
+            time.sleep(0.5)
+            closed = [c for c in idle if select.select([c], [], [], 0)[0]]
+            assert len(closed) >= 14
+            begun = time.monotonic()
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                call = channel.unary_unary("/a/B")
+                assert call(b"x", timeout=SECONDS, wait_for_ready=True) == b"x"
+            for client in idle:
+                answer_to(client)
+            assert time.monotonic() - begun < 10
+    finally:
+        running.stop(0)
+
+
+def test_a_reload_forges_no_line_of_the_log(process):
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(
+        name="x\n2026-01-01 00:00:00,000 INFO a forged line",
+        base_path="/nowhere\r\n2026-01-01 00:00:00,000 INFO another\x1b[2J",
+        model_platform="tensorflow",
+    )
+    with grpc.insecure_channel(process.address) as channel:
+        call = channel.unary_unary(
+            "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+        )
+        with pytest.raises(grpc.RpcError):
+            call(request.SerializeToString(), timeout=SECONDS)
+    processes.wait_for(lambda: any("forged" in line for line in process.lines), 10)
+    (line,) = (line for line in process.lines if "forged" in line)
+    assert "ERROR ReloadConfig failed: " in line
+    assert r"x\n2026-01-01" in line

@@ -514,6 +514,7 @@ class Manager:
                 if missing is None:
                     there[int(name)] = base / name
                 else:
+                    os.stat(base)  # gone meanwhile, it says nothing about versions
                     self._complain(model, base / name, f"not complete: {missing}")
         wanted = {number: there[number] for number in model.wanted(there)}
         for number in model.versions.difference(there):

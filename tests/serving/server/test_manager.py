@@ -322,6 +322,26 @@ def test_a_base_folder_that_is_gone_takes_nothing_down(manage, made, tmp_path):
     settle(manager, 1)
 
 
+def test_a_base_folder_that_goes_while_it_is_read_takes_nothing_down(
+    manage, made, tmp_path, monkeypatch
+):
+    """Between the list of its versions and the look into one."""
+    base = tmp_path / "base"
+    add(made, base, 1)
+    manager = manage()
+    manager.start({"m": model(base)})
+    settle(manager, 1)
+    look = manager._missing
+
+    def go_away(folder: Path) -> str | None:
+        base.rename(tmp_path / "away")
+        return look(folder)
+
+    monkeypatch.setattr(manager, "_missing", go_away)
+    manager.poll()
+    assert served(manager) == [1]
+
+
 def test_a_start_without_any_good_version_fails(manage, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"nonsense")

@@ -72,8 +72,9 @@ def check(server: str) -> str:
     """
     if server == EMBEDDED:
         return server
-    if server.startswith(DOCKER_PREFIX):
-        _check_image(server.removeprefix(DOCKER_PREFIX).strip(), server)
+    name, _, image = server.partition(":")
+    if f"{name}:" == DOCKER_PREFIX:  # "docker" alone is no model server either
+        _check_image(image.strip(), server)
         return server
     program = shutil.which(server)
     if program is None:

@@ -206,8 +206,9 @@ def test_without_docker(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(server.ServerMissing, match="no program docker"):
         server.check("docker:tensorflow/serving")
-    with pytest.raises(server.ServerMissing, match="must name an image"):
-        server.check("docker:")
+    for nameless in ("docker:", "docker"):
+        with pytest.raises(server.ServerMissing, match="must name an image"):
+            server.check(nameless)
 
 
 def test_an_image_that_is_not_there(tmp_path, monkeypatch):

@@ -255,9 +255,13 @@ def as_text(history: Sequence[Published]) -> str:
         ("version", "published (UTC)", "network", "role", "eval error",
          "95 % interval", "data", "by", "folder"),
     ]  # fmt: skip
+    folders = {os.path.dirname(each.path) for each in history}
     for each in history:
         by = f"rollback to {each.rollback_of}" if each.rollback_of else each.by
         state = "there" if each.exists else "missing"
+        state += ", in service" if each.in_service else ""
+        if len(folders) > 1:  # of several models, each has a version in service
+            state += f", {os.path.dirname(each.path)}"
         rows.append(
             (
                 str(each.version),
@@ -268,7 +272,7 @@ def as_text(history: Sequence[Published]) -> str:
                 interval(each.ci95),
                 each.dataset or "–",
                 by,
-                f"{state}, in service" if each.in_service else state,
+                state,
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

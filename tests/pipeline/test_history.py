@@ -478,6 +478,22 @@ def test_the_lineage_of_a_rollback_goes_back_to_the_training(pipeline):
     assert found["config"] == {"preset": "resnet8"}
 
 
+def test_versions_in_several_folders_are_listed_with_them():
+    def version(number: int, folder: str) -> history.Published:
+        fields = dict.fromkeys(
+            item.name for item in dataclasses.fields(history.Published)
+        )
+        known = {"version": number, "path": f"{folder}/{number}", "exists": True}
+        known |= {"pushed": "2026-11-29T10:37", "in_service": True, "by": "run"}
+        return history.Published(**fields | known)
+
+    first, second = version(1, "/a/cifar"), version(2, "/b/mine")
+    assert "/a/cifar" not in history.as_text([first])
+    lines = history.as_text([second, first]).splitlines()
+    assert lines[1].endswith("there, in service, /b/mine")
+    assert lines[2].endswith("there, in service, /a/cifar")
+
+
 def test_folders_are_those_of_a_run(tmp_path):
     from pipeline.resolve import resolve
 

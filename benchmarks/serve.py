@@ -447,14 +447,17 @@ def _malformed(server: Server) -> Iterator[tuple[str, set[str], Any]]:
     def over_http(body: bytes, path: str = f"/v1/models/{MODEL}:predict") -> Any:
         def ask(_: Any, random: np.random.Generator) -> str:
             data = body or random.bytes(200)
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
+                f"Content-Length: {len(data)}\r\n\r\n"
+            )
             return server.http(head.encode() + data)
 
         return ask
 
     def half_closed(_: Any, random: np.random.Generator) -> str:
         return server.http(
-            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n"
             + random.bytes(20),
             half_close=True,
         )

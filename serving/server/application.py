@@ -32,7 +32,7 @@ from serving.server import (
 )
 from serving.server.configuration import ConfigurationError, Model
 from serving.server.errors import ServingError, invalid
-from serving.server.flags import Flags
+from serving.server.flags import Flags, is_loopback
 from serving.server.manager import Manager, Policy, Version
 from serving.server.pending import Workers
 
@@ -378,6 +378,7 @@ def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
             timeout_ms=flags.rest_api_timeout_in_ms,
             metrics_path=metrics_path,
             web_page=flags.web_page,
+            hosts=_hosts(flags),
             cors=flags.rest_api_enable_cors_support,
             threads=flags.rest_api_num_threads or _threads(),
             most_body_bytes=min(flags.max_message_bytes, rest.MOST_BODY_BYTES),
@@ -385,6 +386,15 @@ def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
     )
     host = _in_url(flags.bind_address)
     server.parts.append(f"http://{host}:{server.rest.port} (REST)")
+
+
+def _hosts(flags: Flags) -> frozenset[str] | None:
+    """Those that the Host header may name; None: any, for others know names for it."""
+    if not is_loopback(flags.bind_address):
+        return None
+    more = flags.rest_allowed_hosts.lower().split(",")
+    names = ("localhost", "127.0.0.1", "::1", flags.bind_address.lower(), *more)
+    return frozenset(name.strip(" []") for name in names if name)
 
 
 def _in_url(host: str) -> str:

@@ -11,7 +11,9 @@ import argparse
 import dataclasses
 import difflib
 import importlib.metadata
+import ipaddress
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -129,6 +131,11 @@ class Flags:
         "interface to listen on; 0.0.0.0 or [::] opens the server to the network "
         "(tensorflow_model_server always does)",
     )
+    rest_allowed_hosts: str = _flag(
+        "",
+        "comma-separated names that the Host header of REST requests may hold, besides "
+        "localhost and the address, where --bind_address is this machine's alone",
+    )
     reload_roots: str = _flag(
         "",
         "comma-separated folders below which HandleReloadConfigRequest may name models, "
@@ -197,6 +204,15 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     flags = Flags(**values)
     _check(flags)
     return flags, warnings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on the address or name."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(a[4][0])).is_loopback for a in found)
 
 
 def versions() -> str:

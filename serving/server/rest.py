@@ -88,6 +88,11 @@ _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # RFC 9112, 3.2.2: what stands before the path in a proxy's form of the request.
 _ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
+# What a form could send, or nothing at all.
+_FORM_TYPES = {
+    "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
+}  # fmt: skip
+
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,
@@ -125,6 +130,7 @@ class Options:
     timeout_ms: int = 30_000
     metrics_path: str | None = None
     web_page: bool = False
+    hosts: frozenset[str] | None = None  # that the Host header may name; None: any
     cors: bool = False
     threads: int = 16
     most_waiting: int = 1024  # requests beyond those that the threads work on
@@ -525,11 +531,14 @@ class _Rest:
         path = request.raw_path.partition("?")[0]
         if origin := _ORIGIN.match(path):
             path = path[origin.end() :] or "/"
-        # The one of the metrics goes first: util/net_http/server/internal/evhttp_server.cc
-        # asks its handlers of whole paths before those of patterns.
-        if path == self._options.metrics_path or not path.lower().startswith("/v1/"):
-            return await self._handle_extra(request, path)
         try:
+            self._check_browser(request)
+            # The one of the metrics goes first: evhttp_server.cc of util/net_http/server/
+            # internal asks its handlers of whole paths before those of patterns.
+            if path == self._options.metrics_path or not path.lower().startswith(
+                "/v1/"
+            ):
+                return await self._handle_extra(request, path)
             answer = await self._answer(request, path)
         except ServingError as error:
             answer = _Answer(
@@ -546,6 +555,44 @@ class _Rest:
             content_type="application/json",
             headers=headers,
         )
+
+    def _check_browser(self, request: web.Request) -> None:
+        """Other sites' pages, in a browser that reaches this server, get nothing.
+
+        A page whose name is made to mean this machine (DNS rebinding) is of the same
+        origin as the server to a browser, but shows in the Host header. Of others a
+        browser sends without asking only what a form could (Fetch Standard, "CORS-
+        safelisted request-header"), with their Origin.
+
+        Raises:
+            ServingError: PERMISSION_DENIED.
+        """
+        options, host = self._options, request.headers.get("Host", "").lower()
+        name = re.sub(r":\d*$", "", host).strip("[]")
+        # No browser leaves it out, HTTP/1.0 does.
+        if host and options.hosts is not None and name not in options.hosts:
+            raise ServingError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "The Host header names another host than this machine; start the server "
+                "with --rest_allowed_hosts to allow more",
+            )
+        origin = request.headers.get("Origin")
+        if (
+            request.method == "POST"
+            and origin is not None
+            and not options.cors
+            and origin.lower().rpartition("://")[2] != host
+            and request.headers.get("Content-Type", "")
+            .partition(";")[0]
+            .strip()
+            .lower()
+            in _FORM_TYPES
+        ):
+            raise ServingError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "A page of another site may not ask; send application/json, or start the "
+                "server with --rest_api_enable_cors_support",
+            )
 
     async def _answer(self, request: web.Request, path: str) -> _Answer:
         started = time.monotonic()

@@ -250,3 +250,71 @@ def test_a_reload_forges_no_line_of_the_log(process):
     (line,) = (line for line in process.lines if "forged" in line)
     assert "ERROR ReloadConfig failed: " in line
     assert r"x\n2026-01-01" in line
+
+
+def ask_as(process, headers, *, method="POST", path="/v1/models/tf2:predict"):
+    body = b'{"instances": [0]}' if method == "POST" else b""
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    address = ("127.0.0.1", rest_port(process))
+    with socket.create_connection(address, SECONDS) as client:
+        client.sendall(
+            f"{method} {path} HTTP/1.1\r\n{head}".encode()
+            + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        return int(answer_to(client).split()[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("LOCALHOST:8501", 200), ("127.0.0.1:80", 200),
+        ("[::1]:8501", 200), ("evil.example", 403), ("evil.example:8501", 403),
+        ("localhost.evil.example", 403), ("127.0.0.1.evil.example:1", 403),
+        ("user@127.0.0.1", 403),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/models/tf2:predict"),
+        ("GET", "/v1/models/tf2"),
+        ("GET", "/metrics"),
+    ],
+)
+def test_a_name_that_was_made_to_mean_this_machine_reads_nothing(
+    process, host, status, method, path
+):
+    """DNS rebinding: the browser asks us with the name of the other site."""
+    assert ask_as(process, {"Host": host}, method=method, path=path) == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind", "status"),
+    [
+        ("https://evil.example", "text/plain", 403),
+        ("https://evil.example", "Text/Plain;charset=UTF-8", 403),
+        ("https://evil.example", "application/x-www-form-urlencoded", 403),
+        ("https://evil.example", "multipart/form-data; boundary=x", 403),
+        ("https://evil.example", None, 403),
+        ("null", "text/plain", 403),
+        ("http://localhost:1", "text/plain", 403),
+        # A browser asks first whether it may send this, and OPTIONS is refused; who
+        # sends it all the same is none, or stands behind a proxy.
+        ("https://app.example", "application/json", 200),
+        ("http://localhost", "text/plain", 200),
+        (None, "text/plain", 200),
+        (None, "application/x-www-form-urlencoded", 200),  # curl -d
+    ],
+)
+def test_a_page_of_another_site_does_not_run_the_model(process, origin, kind, status):
+    headers = {"Host": "localhost", "Origin": origin, "Content-Type": kind}
+    given = {name: value for name, value in headers.items() if value is not None}
+    assert ask_as(process, given) == status
+    asking = {
+        "Host": "localhost",
+        "Origin": "https://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    assert ask_as(process, asking, method="OPTIONS") == 400

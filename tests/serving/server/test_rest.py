@@ -155,7 +155,7 @@ def test_path_is_read_without_case_and_unquoted(server):
      ("http://x/v1/models/none", 404), ("http://x/v2/models/half", 404)],
 )  # fmt: skip
 def test_target_may_be_a_whole_url(server, target, status):
-    head = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = raw_answer(server, head.encode(), shutdown=False)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
@@ -442,7 +442,7 @@ def test_random_bytes_do_not_break_the_server(server, data):
 
 
 def test_half_closed_and_broken_bodies(server):
-    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n"
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
     for data in (
         head + b'Content-Length: 50\r\n\r\n{"instances"',
         head + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
@@ -488,7 +488,7 @@ def until_end(connection):
     return b"".join(parts)
 
 
-POST = f"POST {HALF} HTTP/1.1\r\nHost: x\r\n".encode()
+POST = f"POST {HALF} HTTP/1.1\r\nHost: localhost\r\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_too_large_a_body_is_refused_before_it_has_come(small, start):
 @pytest.mark.parametrize(
     ("head", "status"),
     [(POST, 413), (POST.replace(b"predict", b"guess"), 400),
-     (b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\n", 200)],
+     (b"GET /v1/models/half HTTP/1.1\r\nHost: localhost\r\n", 200)],
 )  # fmt: skip
 def test_body_that_nobody_wants_is_not_inflated(small, monkeypatch, head, status):
     compressor = zlib.compressobj(wbits=31)
@@ -555,11 +555,11 @@ def test_connection_without_a_request_is_closed(server):
             for _ in range(3)
         )
         half.sendall(b"GET /v1/mo")
-        kept.sendall(b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.sendall(b"GET /v1/models/half HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
         assert until_end(silent) == until_end(half) == b""
         assert time.monotonic() - begun >= 0.3
-        kept.sendall(b"GET /v1/models/half HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept.sendall(b"GET /v1/models/half HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
         assert until_end(kept) == b""  # idle for too long
         assert time.monotonic() - begun >= 1
@@ -617,7 +617,7 @@ def test_connections_may_take_half_of_the_files(server, monkeypatch):
         )
         with first, second, third:
             assert until_end(first) == b""
-            second.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            second.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert second.recv(1 << 16).startswith(b"HTTP/1.1 404 ")
 
 

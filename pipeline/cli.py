@@ -404,10 +404,14 @@ def _report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     root = history.places(options.runtime_parameter, os.getcwd()).output_root
     database.check(root)
     relocation.settle(root)
-    with quiet.loading_tensorflow():
-        from pipeline.report import collect
+    page = None
+    if os.path.isfile(
+        database.path(root)
+    ):  # else TensorFlow would be loaded for nothing
+        with quiet.loading_tensorflow():
+            from pipeline.report import collect
 
-        page = collect.write_again(root)
+            page = collect.write_again(root)
     if page is None:
         raise ConfigError(
             f"output_root={root}: no finished run is recorded there; run the pipeline first"

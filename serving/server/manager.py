@@ -716,7 +716,13 @@ class Manager:
         version.close()
         gc.collect()  # graphs are cyclic, and large
         with self._changed:
+            model = self._wanted().get(version.model)
+        found = self._find(model) if model else None
+        with self._changed:
             version.state = State.END
+            if model and found is not None:
+                self._aspire(model, found)  # meanwhile it may be wanted again
+            self._arrive()
             self._changed.notify_all()
         _log.info(
             "Done unloading servable version {name: %s version: %d}",

@@ -382,6 +382,19 @@ class Held:
         load(model, version)
 
 
+def test_what_is_being_unloaded_may_be_wanted_again(manage, made, tmp_path):
+    """Once it has gone; nobody polls meanwhile."""
+    add(made, tmp_path, 1)
+    manager = manage()
+    manager.start({"m": model(tmp_path)})
+    with manager.use(spec()):  # it stays in memory to the end of this
+        manager.reload({})
+        change = manager.begin({"m": model(tmp_path)})
+    processes.wait_for(lambda: change.ended)
+    assert change.error is None
+    assert served(manager) == [1]
+
+
 def test_a_stop_ends_a_reload_that_waits(manage, made, tmp_path):
     """Without an OK for models that never came; one that comes later is told as well."""
     add(made, tmp_path, 1)

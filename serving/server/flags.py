@@ -136,6 +136,9 @@ class Flags:
         "comma-separated names that the Host header of REST requests may hold, besides "
         "localhost and the address, where --bind_address is this machine's alone",
     )
+    allow_rest_without_tls: bool = _flag(
+        False, "open REST, which has no TLS, beside --ssl_config_file to the network"
+    )
     reload_roots: str = _flag(
         "",
         "comma-separated folders below which HandleReloadConfigRequest may name models, "
@@ -203,6 +206,11 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     ]
     flags = Flags(**values)
     _check(flags)
+    if flags.ssl_config_file and flags.rest_api_port and not flags.version:
+        warnings.append(
+            "--ssl_config_file is for gRPC: REST answers the same in the clear, and asks "
+            "for no certificate"
+        )
     return flags, warnings
 
 
@@ -274,6 +282,14 @@ def _check(flags: Flags) -> None:
             or not (flags.web_page or flags.monitoring_config_file),
             "--web_page and --monitoring_config_file need --rest_api_port: that is "
             "where they are served.",
+        ),
+        (
+            not (flags.ssl_config_file and flags.rest_api_port)
+            or flags.allow_rest_without_tls
+            or is_loopback(flags.bind_address),
+            "--ssl_config_file is for gRPC, and --rest_api_port would answer the same to "
+            "the network in the clear: leave it out, keep --bind_address=127.0.0.1, or "
+            "say --allow_rest_without_tls.",
         ),
         (
             0 <= flags.request_log_sampling_rate <= 1,

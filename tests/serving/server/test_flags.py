@@ -149,3 +149,23 @@ def test_version_and_mistakes_do_not_wait_for_tensorflow():
     done = run("--prot=1")
     assert done.returncode == 2
     assert done.stderr == "Unknown flag --prot: did you mean --port?\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "[::1]"])
+def test_rest_in_the_clear_beside_tls_is_warned_of(address):
+    arguments = ["--ssl_config_file=x", "--rest_api_port=8501", BASE]
+    _, warnings = flags.parse([*arguments, f"--bind_address={address}"])
+    assert [warning for warning in warnings if "REST" in warning and "clear" in warning]
+    assert not flags.parse([*arguments[::2], "--bind_address=0.0.0.0"])[1]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "[::]", "192.0.2.1"])
+def test_rest_in_the_clear_beside_tls_is_not_opened_to_the_network(address):
+    arguments = [
+        "--ssl_config_file=x", "--rest_api_port=-1", BASE, f"--bind_address={address}"
+    ]  # fmt: skip
+    with pytest.raises(flags.FlagError, match="--allow_rest_without_tls"):
+        flags.parse(arguments)
+    _, warnings = flags.parse([*arguments, "--allow_rest_without_tls"])
+    assert len(warnings) == 1
+    flags.parse([argument for argument in arguments if "ssl" not in argument])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
@@ -44,6 +45,8 @@ _OPERATION = re.compile(r"\{\{.*?\}\} | \[Op:.*")
 # Calls beyond those that the threads work on; more are refused, so that a flood does not
 # fill the memory.
 _MOST_WAITING = 1000
+# Methods for those who run the server: what --management is about.
+_MANAGEMENT = ("/HandleReloadConfigRequest", "ProfilerService/Profile", "/Terminate")
 # Of gRPC, as those of REST.
 _MOST_CONNECTIONS = 10_000
 _HANDSHAKE_MS = 30_000
@@ -146,6 +149,7 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
         check_method_names=flags.enable_signature_method_name_check,
         tensor_content=flags.enable_serialization_as_tensor_content,
         reload_roots=_roots(flags, models),
+        sampling_rates=_sampling_rates(flags, models),
         recorder=_recorder(flags),
     )
     loader = _Loader(flags, batching)
@@ -313,6 +317,19 @@ def _connection_limits() -> dict[str, int]:
     }
 
 
+def _sampling_rates(
+    flags: Flags, models: Mapping[str, Model]
+) -> Mapping[str | None, float]:
+    """What a reload may ask for: by model, and for others."""
+    if not flags.request_log_dir:
+        return {}
+    rates: dict[str | None, float] = {None: flags.request_log_sampling_rate}
+    for name, model in models.items():
+        if model.sampling_rate is not None:
+            rates[name] = model.sampling_rate
+    return rates
+
+
 def _threads() -> int:
     return max(16, 4 * batching.processors())
 
@@ -335,7 +352,34 @@ def _methods(
         from serving.server import profiler
 
         methods |= profiler.methods(flags.profiler_log_dir)
+    allowed = _management(flags)
+    if allowed != "all":
+        for name in methods:
+            if name.endswith(_MANAGEMENT):
+                methods[name] = _for_socket(methods[name], allowed == "socket")
     return methods
+
+
+def _management(flags: Flags) -> str:
+    """As --management says."""
+    if flags.management:
+        return flags.management
+    return "all" if is_loopback(flags.bind_address) else "socket"
+
+
+def _for_socket(method: grpc_core.Method, open_there: bool) -> grpc_core.Method:
+    """Refuses a method to those who do not come by the unix socket, or to all."""
+
+    def answer(data: bytes, call: grpc_core.Call) -> object:
+        if open_there and call.by_socket():
+            return method(data, call)
+        raise ServingError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "Reloads and profiles are not allowed here; the server's --management and "
+            "--grpc_socket_path say to whom",
+        )
+
+    return answer
 
 
 def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:

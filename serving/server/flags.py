@@ -139,6 +139,12 @@ class Flags:
     allow_rest_without_tls: bool = _flag(
         False, "open REST, which has no TLS, beside --ssl_config_file to the network"
     )
+    management: str = _flag(
+        "",
+        'who may reload the models and take profiles: "all" callers of gRPC, those of '
+        'the "socket" of --grpc_socket_path, or "none"; by default all where '
+        "--bind_address is this machine's alone, else the socket's",
+    )
     reload_roots: str = _flag(
         "",
         "comma-separated folders below which HandleReloadConfigRequest may name models, "
@@ -290,6 +296,10 @@ def _check(flags: Flags) -> None:
             "--ssl_config_file is for gRPC, and --rest_api_port would answer the same to "
             "the network in the clear: leave it out, keep --bind_address=127.0.0.1, or "
             "say --allow_rest_without_tls.",
+        ),
+        (
+            flags.management in ("", "all", "socket", "none"),
+            f"--management={flags.management}: take all, socket or none.",
         ),
         (
             0 <= flags.request_log_sampling_rate <= 1,

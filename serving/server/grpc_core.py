@@ -65,6 +65,10 @@ class Call:
         """Whether it is answered, cancelled, or its deadline has passed."""
         return self._ended
 
+    def by_socket(self) -> bool:
+        """Whether it came by a unix socket."""
+        return self._call.peer().startswith(b"unix:")
+
     def on_end(self, callback: Callable[[], object]) -> None:
         """Calls when it has ended, or now."""
         with self._lock:

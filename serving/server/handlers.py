@@ -11,6 +11,7 @@ model_servers/{get_model_status_impl,server_core}.cc, tensorflow/cc/saved_model/
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import time
@@ -109,6 +110,8 @@ class Options:
     check_method_names: bool = False
     tensor_content: bool = False  # numbers in answers
     reload_roots: tuple[str, ...] = ()
+    # The most that a reload may set: by model, and for others under None. For 1 if empty.
+    sampling_rates: Mapping[str | None, float] = field(default_factory=dict)
     recorder: Recorder | None = None
 
 
@@ -263,8 +266,12 @@ class Service:
                     "Only ModelConfigList is currently supported"
                 )
             models = configuration.models(request.config)
-            for model in models.values():
-                self._check_root(model)
+            for name, model in models.items():
+                models[name] = dataclasses.replace(
+                    model,
+                    base_path=self._checked_path(model),
+                    sampling_rate=self._checked_rate(model),
+                )
             # A thread besides the workers: loading may need those for its warm-up.
             await in_thread(self.manager.reload, models, call.check)
         except ServingError as error:
@@ -339,12 +346,36 @@ class Service:
             version, _servable(version), self.options, self.workers, call, api
         )
 
-    def _check_root(self, model: Model) -> None:
-        """Compares texts only: the request's path is not looked up anywhere."""
+    def _checked_rate(self, model: Model) -> float | None:
+        """Who may reload does not decide that more of the callers' data are kept."""
+        rates, rate = self.options.sampling_rates, model.sampling_rate
+        most = rates.get(model.name, rates.get(None, 1.0))
+        if rate is None:
+            return rates.get(model.name)
+        if rate > most:
+            raise ServingError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"logging_config of model {model.name} has a sampling_rate of {rate:g}, "
+                f"but the server was started with {most:g}, and a reload may not raise it",
+            )
+        return rate
+
+    def _checked_path(self, model: Model) -> str:
+        """The folder to open: one of the roots as it was given, or one really below.
+
+        Paths that are not below a root by their text are not looked up anywhere. Links
+        of others are followed now, so that what is opened is what was checked.
+        """
         path = os.path.normpath(model.base_path)
-        for root in self.options.reload_roots:
-            if path == root or path.startswith(root.rstrip("/") + "/"):
-                return
+        roots = self.options.reload_roots
+        if path in roots:
+            return path
+        real_roots = [os.path.realpath(root) for root in roots]
+        if any(_below(path, root) for root in (*roots, *real_roots)):
+            with contextlib.suppress(ValueError, OSError):  # no path at all
+                real = os.path.realpath(path)
+                if any(_below(real, root) for root in real_roots):
+                    return real
         raise ServingError(
             grpc.StatusCode.PERMISSION_DENIED,
             f"base_path of model {model.name} is not below a folder given at start; "
@@ -683,6 +714,10 @@ def _regressions(
     for value in values.reshape(-1):
         result.regressions.add(value=value)
     return result
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def _set(names: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import socket
 import time
 import zlib
@@ -20,11 +21,13 @@ from tensorflow_serving.apis import (  # noqa: E402
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
     regression_pb2,
 )
 
 from serving.server import application, grpc_core, rest  # noqa: E402
+from serving.server.flags import Flags  # noqa: E402
 from tests.serving.server import processes  # noqa: E402
 
 pytestmark = pytest.mark.tf
@@ -41,7 +44,8 @@ CALLS = {
 
 
 def rest_port(process):
-    return int(re.search(r"http://127\.0\.0\.1:(\d+)", process.ready)[1])
+    (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)", process.ready)
+    return int(port)
 
 
 def get(process, path, method="GET", body=None):
@@ -170,7 +174,8 @@ def ask_for_much(clients):
 
 def is_whole(data):
     head, _, body = data.partition(b"\r\n\r\n")
-    return int(re.search(rb"Content-Length: (\d+)", head)[1]) == len(body) > 10 * MIB
+    (length,) = re.findall(rb"Content-Length: (\d+)", head)
+    return int(length) == len(body) > 10 * MIB
 
 
 def test_clients_that_do_not_take_their_answer_are_closed(server):
@@ -318,3 +323,102 @@ def test_a_page_of_another_site_does_not_run_the_model(process, origin, kind, st
         "Access-Control-Request-Headers": "content-type",
     }
     assert ask_as(process, asking, method="OPTIONS") == 400
+
+
+RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+
+
+def reload_code(address, base_path, *, name="tf2", rate=None):
+    """The code of a reload to one model."""
+    request = model_management_pb2.ReloadConfigRequest()
+    entry = request.config.model_config_list.config.add(
+        name=name, base_path=str(base_path), model_platform="tensorflow"
+    )
+    if rate is not None:
+        entry.logging_config.sampling_config.sampling_rate = rate
+    return code_of(address, RELOAD, request.SerializeToString())
+
+
+def code_of(address, method, data=b""):
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(method)(data, timeout=SECONDS)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+@contextlib.contextmanager
+def managed(model_root, tmp_path, **options):
+    """A server of one model, with a unix socket."""
+    running = application.start(
+        Flags(
+            port=-1,
+            grpc_socket_path=str(tmp_path / "socket"),
+            model_name="tf2",
+            model_base_path=str(model_root / "tf2"),
+            **options,
+        )
+    )
+    try:
+        yield running
+    finally:
+        running.stop(0)
+
+
+@pytest.mark.parametrize("management", ["socket", "none"])
+def test_management_is_for_the_socket_beyond_loopback(model_root, tmp_path, management):
+    for address, allowed in (("127.0.0.1", "all"), ("0.0.0.0", "socket")):
+        flags = Flags(bind_address=address)
+        assert application._management(flags) == allowed
+        flags = Flags(bind_address=address, management=management)
+        assert application._management(flags) == management
+    ok, denied = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
+    with managed(model_root, tmp_path, management=management) as server:
+        for address, code in (
+            (server.address, denied),
+            (f"unix:{tmp_path}/socket", ok if management == "socket" else denied),
+        ):
+            assert reload_code(address, model_root / "tf2") is code
+            for method in ("Profile", "Terminate"):
+                method = f"/tensorflow.ProfilerService/{method}"
+                expected = code
+                if code is ok and method.endswith("Profile"):
+                    expected = grpc.StatusCode.INVALID_ARGUMENT  # for 0 ms
+                assert code_of(address, method) is expected
+        status = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "tf2"})
+        method = "/tensorflow.serving.ModelService/GetModelStatus"
+        assert code_of(server.address, method, status.SerializeToString()) is ok
+
+
+def test_a_reload_does_not_raise_the_sampling_rate(model_root, tmp_path):
+    ok, denied = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
+    options = {"request_log_dir": str(tmp_path / "log")}
+    base = model_root / "tf2"
+    with managed(
+        model_root, tmp_path, request_log_sampling_rate=0.25, **options
+    ) as server:
+        for rate, code in ((0.0, ok), (0.25, ok), (0.26, denied), (1.0, denied)):
+            assert reload_code(server.address, base, rate=rate) is code
+        assert reload_code(server.address, base, name="new", rate=0.5) is denied
+
+
+def test_a_link_below_a_root_leads_nowhere_else(model_root, tmp_path):
+    ok, denied = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
+    root, inside = tmp_path / "root", tmp_path / "root" / "inside"
+    shutil.copytree(model_root / "tf2", inside)
+    (root / "out").symlink_to(model_root)
+    (root / "in").symlink_to(inside)
+    (tmp_path / "given").symlink_to(root)
+    with managed(model_root, tmp_path, reload_roots=f"{tmp_path / 'given'}") as server:
+        for path, code in (
+            (tmp_path / "given" / "out" / "tf1", denied),
+            (tmp_path / "given" / ".." / "inside", denied),
+            (tmp_path / "given" / "no\x00path", denied),
+            (tmp_path / "given" / "inside", ok),
+            (root / "inside", ok),
+            (tmp_path / "given" / "in", ok),
+        ):
+            assert reload_code(server.address, path, name="linked") is code, path
+        with server.service.manager.use(model_pb2.ModelSpec(name="linked")) as version:
+            assert version.folder.parent == inside  # no link is left to be changed

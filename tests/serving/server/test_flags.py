@@ -169,3 +169,15 @@ def test_rest_in_the_clear_beside_tls_is_not_opened_to_the_network(address):
     _, warnings = flags.parse([*arguments, "--allow_rest_without_tls"])
     assert len(warnings) == 1
     flags.parse([argument for argument in arguments if "ssl" not in argument])
+
+
+@pytest.mark.parametrize(
+    ("address", "alone"),
+    [
+        ("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("[::1]", True),
+        ("localhost", True), ("0.0.0.0", False), ("0", False), ("::", False),
+        ("", False), ("192.0.2.1", False), ("no such name", False),
+    ],
+)  # fmt: skip
+def test_what_only_this_machine_reaches(address, alone):
+    assert flags.is_loopback(address) is alone

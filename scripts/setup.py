@@ -37,6 +37,8 @@ WHEELS_NEED = (
 )  # glibc that ml-metadata's and tensorflow-data-validation's ask for
 C_LIBRARY_SUITE = "trixie"  # Debian 13: glibc 2.41
 C_LIBRARY_PACKAGES = ("libc6", "libstdc++6", "libgcc-s1")
+# With the fixes of tempfile (3.11.8, CVE-2023-6597) and tarfile (3.11.13, CVE-2025-4517).
+SECURE_PYTHON = (3, 11, 13)
 FREE_GB = 4.0  # .venv takes 3.2, downloads and builds a little more for a while
 MIRROR_VARIABLE = "DEBIAN_MIRROR"
 
@@ -368,7 +370,7 @@ def build(environment: str, project: str) -> None:
 
     say("installing the locked packages (1 GB to download when nothing is cached)")
     interpreter = os.path.join(environment, "bin", "python")
-    install = [uv, "pip", "sync", "--python", interpreter]
+    install = [uv, "pip", "sync", "--require-hashes", "--python", interpreter]
     if private:
         install += ["--python-platform", "x86_64-manylinux_2_39"]
     _install([*install, *LOCKS], project, _compilers(python))
@@ -396,6 +398,8 @@ def make_interpreter(  # noqa: PLR0913
     _clear(environment)
     version = ".".join(map(str, python.version))
     say(f"making .venv from Python {version} at {python.path}")
+    if tuple(python.version) < SECURE_PYTHON:
+        say(old_python(version))
     copies = ["--copies"] if private else []
     _call([python.path, "-m", "venv", *copies, "--without-pip", environment])
     write_path_file(environment, project)
@@ -414,6 +418,15 @@ def make_interpreter(  # noqa: PLR0913
         unpack_c_library(prefix)
         use_c_library(environment, prefix, python.library_folder)
     return uv
+
+
+def old_python(version: str) -> str:
+    """What to say of a Python that works, and has known holes."""
+    secure = ".".join(map(str, SECURE_PYTHON))
+    return (
+        f"warning: Python {version} lacks security fixes of tarfile and tempfile that "
+        f"{secure} has; install a newer 3.11, then `make clean setup`"
+    )
 
 
 def find_uv(environment: str, update: bool) -> str | None:
@@ -450,7 +463,7 @@ def install_tools(
         install = [own, "-m", "pip", "--disable-pip-version-check", "install"]
     else:
         install = [uv, "pip", "install", "--python", own]
-    _call([*install, "--quiet", "-r", locked])
+    _call([*install, "--quiet", "--require-hashes", "-r", locked])
 
 
 def locked_lines(lock: str, names: list[str]) -> str:

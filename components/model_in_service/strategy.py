@@ -6,6 +6,7 @@ this run trained. Out: one PushedModel, or none before the first push.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
 
 from components import pushed_model
 from components.atomic_pusher import publish
@@ -38,13 +40,15 @@ class InServiceStrategy(resolver.ResolverStrategy):
     ) -> dict[str, list[types.Artifact]] | None:
         """Resolves `pushed`; the other inputs, the run's own models, stay as they are."""
         own = [
-            artifact.id
+            artifact
             for key, artifacts in input_dict.items()
             if key != PUSHED
             for artifact in artifacts
         ]
-        record_unknown(store, self._destination)
-        found = in_service(pushes(store, self._destination), own)
+        record_unknown(store, self._destination, own)
+        found = in_service(
+            pushes(store, self._destination), [artifact.id for artifact in own]
+        )
         chosen = []
         if found is not None:
             kind = store.get_artifact_type(pushed_model.TYPE_NAME)
@@ -52,12 +56,15 @@ class InServiceStrategy(resolver.ResolverStrategy):
         return {**input_dict, PUSHED: chosen}
 
 
-def record_unknown(store: Any, destination: str) -> None:
+def record_unknown(
+    store: Any, destination: str, own_models: Sequence[types.Artifact] = ()
+) -> None:
     """Records the version that is served if no push that is recorded made it.
 
     Somebody lost the metadata, or runs with other output folders publish here as well.
     What TensorFlow Serving serves is the highest version; what it is, its own run.json
-    says.
+    says. Or this run itself published it and was killed before that was recorded: then it
+    holds the very files of one of `own_models`, and must not be compared with itself.
     """
     folder = os.path.abspath(destination)
     there = publish.versions(
@@ -82,15 +89,21 @@ def record_unknown(store: Any, destination: str) -> None:
             _RUN_FILE,
         )
         return
-    sentence = (
-        f"{path} was published by no run that is recorded here; its own {_RUN_FILE} says "
-        f"that it is a {network}"
-    )
+    own = next((model.id for model in own_models if _is_copy(path, model.uri)), None)
+    if own is None:
+        sentence = (
+            f"{path} was published by no run that is recorded here; its own {_RUN_FILE} "
+            f"says that it is a {network}"
+        )
+    else:
+        sentence = f"{path} was published by this run before it was stopped"
     _progress.info("in service: %s", sentence)
     artifact = standard_artifacts.PushedModel()
     artifact.uri = path
     artifact.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
     artifact.set_int_custom_property(pushed_model.PUSHED, 1)
+    if own is not None:
+        artifact.set_int_custom_property(pushed_model.MODEL_ID, own)
     for name, value in {
         pushed_model.DESTINATION: path,
         pushed_model.VERSION: str(there[-1]),
@@ -103,6 +116,26 @@ def record_unknown(store: Any, destination: str) -> None:
     )
     artifact.mlmd_artifact.type_id = kind
     store.put_artifacts([artifact.mlmd_artifact])
+
+
+def _is_copy(version: str, model: str) -> bool:
+    """Whether a published version has the files of a Trainer's model, byte for byte."""
+    exported = path_utils.serving_model_path(model)
+    names = _files(version)
+    return names == _files(exported) and all(
+        filecmp.cmp(
+            os.path.join(version, name), os.path.join(exported, name), shallow=False
+        )
+        for name in names
+    )
+
+
+def _files(folder: str) -> set[str]:
+    return {
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }
 
 
 def _network(version: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -135,6 +136,31 @@ def test_a_version_that_no_recorded_run_published_says_itself_what_it_is(
     assert find(strategy, store) == "6"
     write_version(folder, 8, json.dumps({"network": "resnet56"}))
     assert find(strategy, store) == "8"
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_push_that_was_killed_before_it_was_recorded_is_this_runs_own(
+    store, tmp_path, edited
+):
+    from tfx.types import standard_artifacts
+
+    from components.model_in_service.strategy import InServiceStrategy
+
+    folder, exported = tmp_path / "cifar", tmp_path / "model" / "Format-Serving"
+    push(store, 4, 40, folder=folder)
+    write_version(folder, 5, json.dumps({"network": "resnet20"}))
+    shutil.copytree(folder / "5", exported)
+    if edited:
+        (exported / "saved_model.pb").write_bytes(b"another")
+    model = standard_artifacts.Model()
+    model.uri, model.id = str(tmp_path / "model"), 50
+    found = InServiceStrategy(str(folder)).resolve_artifacts(
+        store, {"pushed": [], "candidate": [model]}
+    )
+    # Compared with is what was in service before, not the very same model.
+    (artifact,) = found["pushed"]
+    version = artifact.get_string_custom_property("pushed_version")
+    assert version == ("5" if edited else "4")
 
 
 def find(strategy, store) -> str:

@@ -95,16 +95,19 @@ def _sentence(error: OSError) -> str:
 
 def for_tfx(environment: Mapping[str, str]) -> None:
     """Hands the pipeline to TFX's own command line, which has patched the runner."""
+    from components.example_gen import sources
     from pipeline.dag import create_pipeline
     from pipeline.local import LocalRunner
 
     try:
         resolved = resolve([], environment, os.getcwd())
+        config = resolved.config
+        fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
     except KNOWN as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(USAGE_ERROR)
     runner = LocalRunner(_Silent())
-    runner.run(create_pipeline(resolved.config, resolved.fingerprint))
+    runner.run(create_pipeline(config, fingerprint))
 
 
 class _Silent:
@@ -276,7 +279,8 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
 
         prepare_devices(config.train)
         # Of data in an object store, more than the address can be asked for now.
-        pipeline = create_pipeline(config, sources.fingerprint(config.data))
+        fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
+        pipeline = create_pipeline(config, fingerprint)
         display.end("done")
         runner = local.LocalRunner(display)
         runner.run(pipeline)
@@ -405,9 +409,8 @@ def _report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     database.check(root)
     relocation.settle(root)
     page = None
-    if os.path.isfile(
-        database.path(root)
-    ):  # else TensorFlow would be loaded for nothing
+    # Else TensorFlow would be loaded for nothing.
+    if os.path.isfile(database.path(root)):
         with quiet.loading_tensorflow():
             from pipeline.report import collect
 

@@ -61,6 +61,12 @@ class Watched:
         self.manager.start(configuration.load_models(flags))
         self.stopping = threading.Event()
 
+    def replace(self, text: str, encoding: str = "utf-8") -> None:
+        """Not truncated first: on a busy machine the empty file would be seen, too."""
+        new = self.path.with_suffix(".new")
+        new.write_text(text, encoding=encoding)
+        new.replace(self.path)
+
     def watch(self) -> None:
         configuration.watch_models(
             str(self.path), SECONDS, self.manager.begin, self.stopping
@@ -113,16 +119,13 @@ def test_a_file_that_is_wrong_for_a_moment(
     if text is None:
         watched.path.unlink()
     else:
-        # Replaced, not truncated: on a busy machine an empty file would be seen first.
-        new = watched.path.with_suffix(".new")
-        new.write_text(text, encoding="latin-1")
-        new.replace(watched.path)
+        watched.replace(text, encoding="latin-1")
     processes.wait_for(lambda: complaints(caplog))
     time.sleep(5 * SECONDS)
     assert watched.served() == {"a": [1]}
     (said,) = complaints(caplog)  # once, although it is read again and again
     assert words in said and said.endswith("; the models stay as they are")
-    watched.path.write_text(config(entry("b", bases["b"])))
+    watched.replace(config(entry("b", bases["b"])))
     processes.wait_for(lambda: watched.served() == {"b": [2]})
     assert len(complaints(caplog)) == 1
 

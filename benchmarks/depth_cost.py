@@ -23,8 +23,9 @@ import tensorflow as tf
 
 from benchmarks import unrolled_keras
 from benchmarks.input_rate import normalise
-from pipeline.config import TrainConfig
-from trainer import export, features, fit, network
+from contract import features
+from contract.config import TrainConfig
+from trainer import export, fit, network
 from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD
 
 CLASSES = 10

@@ -26,8 +26,8 @@ import numpy as np
 from tfx.types import standard_artifacts
 
 from components.example_gen import choice, executor
+from contract.config import DataConfig, RunConfig, override, parse_assignment, to_json
 from pipeline.beam import IN_PROCESS
-from pipeline.config import DataConfig, RunConfig, override, parse_assignment, to_json
 
 RESULT = Path(__file__).parent / "results" / "ingest.json"
 BEAM = [*IN_PROCESS]

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from trainer import features, network
+from contract import features
+from trainer import network
 from trainer.export import WARMUP_FILE
 
 CLASSES = features.class_names("cifar10")

@@ -66,8 +66,8 @@ class World:
         import tensorflow_transform.beam as tft_beam
         from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-        from pipeline.config import PreprocessingConfig, to_json
-        from trainer import features
+        from contract import features
+        from contract.config import PreprocessingConfig, to_json
         from trainer.preprocessing import preprocessing_fn
 
         self.folder, self.examples = folder, examples
@@ -117,7 +117,7 @@ class World:
         """A SavedModel that is wrong exactly on these images; returns a Model's folder."""
         import tensorflow as tf
 
-        from trainer import features
+        from contract import features
 
         answers = np.where(wrong, (self.labels + 1) % CLASSES, self.labels)
 
@@ -197,7 +197,7 @@ class World:
         from components import artifacts
         from components.atomic_pusher.executor import Executor as Pusher
         from components.model_chooser.executor import Executor as Chooser
-        from pipeline.config import EvaluationConfig, to_json
+        from contract.config import EvaluationConfig, to_json
 
         made = {
             "model": _artifact(standard_artifacts.Model, evaluation / "chosen"),

@@ -1,6 +1,6 @@
 """Commands of `python pipeline.py`: what a person types, before anything heavy loads.
 
-Here are those of local runs; pipeline/history.py has `models`, pipeline/vertex/commands.py
+Here are those of local runs; pipeline/history has `models`, pipeline/vertex/commands.py
 what concerns Vertex AI.
 """
 
@@ -19,11 +19,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.example_gen.layout import DataError
-from pipeline import config as configuration
-from pipeline import database, history, paths, relocation, signals, space, temporary
-from pipeline.config import ConfigError, RunConfig, parse_assignment
-from pipeline.exclusive import FolderInUse, exclusive
+from contract import config as configuration
+from contract import paths, signals
+from contract.config import ConfigError, RunConfig, parse_assignment
 from pipeline.failures import root_message
+from pipeline.history import commands as history
+from pipeline.local import database, relocation, space, temporary
+from pipeline.local.exclusive import FolderInUse, exclusive
 from pipeline.resolve import Resolved, resolve
 from pipeline.vertex import commands as vertex
 from pipeline.vertex.place import VertexError
@@ -97,7 +99,7 @@ def for_tfx(environment: Mapping[str, str]) -> None:
     """Hands the pipeline to TFX's own command line, which has patched the runner."""
     from components.example_gen import sources
     from pipeline.dag import create_pipeline
-    from pipeline.local import LocalRunner
+    from pipeline.local.runner import LocalRunner
 
     try:
         resolved = resolve([], environment, os.getcwd())
@@ -273,8 +275,8 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
     with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
         display.start("loading TensorFlow and TFX")
         from components.example_gen import sources
-        from pipeline import local
         from pipeline.dag import create_pipeline
+        from pipeline.local import runner as local
         from trainer.strategy import prepare_devices
 
         prepare_devices(config.train)

@@ -14,10 +14,10 @@ from components.example_validator.component import BlockingExampleValidator
 from components.model_chooser.component import ModelChooser
 from components.model_in_service.strategy import PUSHED
 from components.serving_canary.component import ServingCanary
-from pipeline.config import ModelConfig, RunConfig, to_json
+from contract import features
+from contract.config import ModelConfig, RunConfig, to_json
+from contract.provenance import source_digest
 from pipeline.engines import Engine, Local
-from pipeline.provenance import source_digest
-from trainer import features
 
 
 def create_pipeline(

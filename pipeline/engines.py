@@ -17,8 +17,8 @@ from tfx.types import BaseChannel
 
 from components.example_validator.previous import PreviousStatistics
 from components.model_in_service.strategy import PUSHED, InServiceStrategy
+from contract.config import RunConfig
 from pipeline.beam import IN_PROCESS
-from pipeline.config import RunConfig
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 
-_OWN_PACKAGES = ("components", "pipeline", "trainer")
+_OWN_PACKAGES = ("components", "contract", "pipeline", "trainer")
 
 # As the C library says it, and with it TensorFlow and, of a worker's error, Beam; SQLite,
 # and with it ML Metadata, has words of its own.

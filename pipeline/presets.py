@@ -1,6 +1,6 @@
 """Presets: named rows of configuration, applied before a person's own overrides.
 
-A row holds what differs from the defaults of `pipeline.config`; `ANY` is for every data
+A row holds what differs from the defaults of `contract.config`; `ANY` is for every data
 set, the other keys for one of them. A leaf: data and one function.
 """
 
@@ -98,7 +98,7 @@ def layers(preset: str, recipe: str | None, dataset: str, depth: int) -> list[Ro
     Args:
         preset: Key of `PRESETS`.
         recipe: Key of `RECIPES`; None: the preset's own choice.
-        dataset: Key of `trainer.features.DATASETS`.
+        dataset: Key of `contract.features.DATASETS`.
         depth: Of the candidate's network.
     """
     own = PRESETS[preset][ANY] | PRESETS[preset].get(dataset, {})

@@ -16,8 +16,8 @@ from typing import Literal
 
 from components.example_gen import choice
 from components.serving_canary import server
-from pipeline import paths
-from pipeline.config import (
+from contract import features, paths
+from contract.config import (
     ConfigError,
     RunConfig,
     TrainConfig,
@@ -27,7 +27,7 @@ from pipeline.config import (
 from pipeline.presets import ANY, PRESETS, layers
 from pipeline.vertex import hardware, names, rules
 from pipeline.vertex.overrides import value_of
-from trainer import features, units
+from trainer import units
 
 Engine = Literal["local", "vertex"]
 

@@ -187,7 +187,7 @@ def plan_run(values: dict[str, Any]) -> list[str] | None:
         if engine == "vertex" or parameters:
             what = "--engine vertex" if engine == "vertex" else "--runtime_parameter"
             refuse(
-                f"{what} needs a pipeline.py beside pipeline/config.py (this project's "
+                f"{what} needs a pipeline.py beside pipeline/dag.py (this project's "
                 f"form); {path} is another kind of file"
             )
         return [sys.executable, path]  # what upstream does for a stored pipeline
@@ -205,7 +205,7 @@ def is_our_pipeline(path: str) -> bool:
     """Whether a file understands the command `run`: pipeline.py of this layout."""
     folder = os.path.dirname(os.path.realpath(path))
     return os.path.basename(path) == "pipeline.py" and os.path.isfile(
-        os.path.join(folder, "pipeline", "config.py")
+        os.path.join(folder, "pipeline", "dag.py")
     )
 
 

@@ -1,7 +1,7 @@
 """Export: the SavedModel that TFMA evaluates and TF Serving serves.
 
 In: the trained network and the Transform graph. Out: a SavedModel with the signatures of
-`trainer.features`, the Transform graph and the class names inside it.
+`contract.features`, the Transform graph and the class names inside it.
 """
 
 # TensorFlow's own annotations are partial: what pyright makes of them is noise.
@@ -21,7 +21,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
-from trainer import features
+from contract import features
 from trainer.fit import infer
 from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD, normalise
 

@@ -23,8 +23,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pipeline import signals
-from pipeline.config import TrainConfig
+from contract import signals
+from contract.config import TrainConfig
 from trainer import recipe
 from trainer.average import Average
 from trainer.input import TrainingData, evaluation_batches, training_batches

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from pipeline.config import TrainConfig
-from trainer import features, recipe
+from contract import features
+from contract.config import TrainConfig
+from trainer import recipe
 
 Normalise = Callable[
     [tf.Tensor], tf.Tensor

@@ -13,8 +13,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipeline.config import PreprocessingConfig, from_json
-from trainer import features
+from contract import features
+from contract.config import PreprocessingConfig, from_json
 
 # The statistics as two more outputs, each broadcast to the batch: signatures that receive
 # decoded pixels instead of tf.Examples read them from here once (export.py).

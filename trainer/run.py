@@ -17,8 +17,8 @@ import keras
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from pipeline import provenance
-from pipeline.config import ModelConfig, TrainConfig, from_json
+from contract import provenance
+from contract.config import ModelConfig, TrainConfig, from_json
 from trainer import export, fit, network, strategy
 from trainer.input import Examples, TrainingData, load_examples
 from trainer.preprocessing import decode_pixels

@@ -11,7 +11,7 @@ import contextlib
 
 import tensorflow as tf
 
-from pipeline.config import TrainConfig
+from contract.config import TrainConfig
 
 
 class StrategyError(RuntimeError):

@@ -45,7 +45,7 @@ class AtomicPusher(base_component.BaseComponent):
 
     `outputs`:
       - `pushed_model`: a copy of what was pushed, with the custom properties of
-        components/pushed_model.py.
+        contract/pushed_model.py.
     """
 
     SPEC_CLASS = AtomicPusherSpec

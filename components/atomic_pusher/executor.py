@@ -16,9 +16,9 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components import pushed_model as properties
 from components.atomic_pusher import ledger, object_storage, publish
 from components.model_chooser.executor import DECISION_FILE
+from contract import pushed_model as properties
 from pipeline.report.parts import RUN_FILE
 from pipeline.vertex.place import run_of
 

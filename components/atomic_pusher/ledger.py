@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.atomic_pusher.publish import MODEL_FILE, PublishError
-from components.pushed_model import Push, in_service, to_beat
+from contract.pushed_model import Push, in_service, to_beat
 
 SCHEME = "gs://"
 CONFIG_NAME, LEDGER_NAME = "models.config", "ledger"
@@ -73,7 +73,7 @@ class Entry:
     rollback_of: int | None  # the version of the run that made the same model
     files: Mapping[str, File]  # path below the version's folder -> what it must be
     origin: Origin
-    registered: Mapping[str, Any] | None = None  # see components/vertex_push
+    registered: Mapping[str, Any] | None = None  # see pipeline/vertex/steps/push
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def entry_in_service(history: Sequence[Entry], there: Sequence[bool]) -> Entry |
 def entry_to_beat(
     history: Sequence[Entry], there: Sequence[bool], own_models: Collection[str]
 ) -> Entry | None:
-    """The entry that a run's contenders have to beat; see components/pushed_model.py.
+    """The entry that a run's contenders have to beat; see contract/pushed_model.py.
 
     Args:
         history: As `published` tells it, newest first.

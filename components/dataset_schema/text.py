@@ -9,9 +9,9 @@ Source: tensorflow_metadata/proto/v0/schema.proto.
 
 from __future__ import annotations
 
-from components.example_validator.image_statistics import NUMBERS
-from pipeline.config import DriftConfig
-from trainer import features
+from components.drift.image_statistics import NUMBERS
+from contract import features
+from contract.config import DriftConfig
 
 # Every example has exactly one value of each feature.
 _EXACTLY_ONE = "presence { min_fraction: 1 min_count: 1 } shape { dim { size: 1 } }"

@@ -19,10 +19,9 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components import pushed_model
 from components.evaluator import blocks, inference, measures
 from components.evaluator.measures import COMPARISON_FILE, PREDICTIONS_FILE
-from trainer import features
+from contract import features, pushed_model
 
 EXAMPLES, TRANSFORM_GRAPH = "examples", "transform_graph"
 BASELINE, CANDIDATE, IN_SERVICE = measures.ROLES

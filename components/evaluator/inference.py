@@ -28,7 +28,7 @@ from components.evaluator.measures import (
     class_name_problem,
     probabilities_problem,
 )
-from trainer import features
+from contract import features
 from trainer.input import records
 
 _TIMED_CALLS = 21  # of one image each, the models taking turns

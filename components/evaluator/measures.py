@@ -32,7 +32,7 @@ class Images:
 
     ids: np.ndarray  # bytes [n]
     labels: np.ndarray  # int64 [n], in [0, classes)
-    bands: Mapping[str, np.ndarray]  # name -> int64 [n], see trainer.features.BANDS
+    bands: Mapping[str, np.ndarray]  # name -> int64 [n], see contract.features.BANDS
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -16,8 +16,8 @@ from typing import Any
 
 from components.example_gen import layout as layouts
 from components.example_gen.layout import DataError
-from pipeline.config import DataConfig
-from trainer.features import DATASETS
+from contract.config import DataConfig
+from contract.features import DATASETS
 
 DOWNLOAD_URL = "https://www.cs.toronto.edu/~kriz/{archive}"
 _TFDS_DEFAULT = "~/tensorflow_datasets"

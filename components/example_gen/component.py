@@ -26,7 +26,7 @@ class CifarExampleGen(base_beam_component.BaseBeamComponent):
 
     The output `examples` has the custom properties `name`, `source`, `verified` (0 or
     1), `verification` (a sentence) and `counts` (JSON: split -> examples). Features of
-    an example: see trainer.features. Ids and splits depend on the pixels alone, see
+    an example: see contract.features. Ids and splits depend on the pixels alone, see
     components.example_gen.identity.
     """
 
@@ -37,7 +37,7 @@ class CifarExampleGen(base_beam_component.BaseBeamComponent):
         """Declares the node.
 
         Args:
-            data: `pipeline.config.to_json` of a DataConfig whose name is resolved.
+            data: `contract.config.to_json` of a DataConfig whose name is resolved.
             fingerprint: `components.example_gen.choice.fingerprint` of the same; only
                 tells the cache that the data have changed.
         """

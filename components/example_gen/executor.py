@@ -28,8 +28,8 @@ from tfx.types import artifact_utils
 
 from components.example_gen import identity, sources
 from components.example_gen.layout import DataError, is_remote
-from pipeline.config import DataConfig, from_json
-from trainer import features
+from contract import features
+from contract.config import DataConfig, from_json
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
 GZIP_LEVEL = 1

@@ -24,7 +24,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from trainer.features import EVAL, TRAIN
+from contract.features import EVAL, TRAIN
 
 DIGEST_BYTES = 32
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.features import EVAL, TEST, TRAIN
+from contract.features import EVAL, TEST, TRAIN
 
 PROPERTY = "consistency"  # of `anomalies`: JSON of what `examine` returns
 

@@ -27,13 +27,9 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, writer_utils
 
 from components.dataset_schema import text
-from components.example_validator import (
-    accepted_records,
-    consistency,
-    image_statistics,
-    invariants,
-)
-from trainer import features
+from components.drift import image_statistics, invariants
+from components.example_validator import accepted_records, consistency
+from contract import features
 from trainer.input import records
 
 STATISTICS = standard_component_specs.STATISTICS_KEY

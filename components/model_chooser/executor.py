@@ -14,10 +14,10 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components import pushed_model
 from components.evaluator.executor import COMPARISON_FILE
 from components.model_chooser import choice
-from pipeline.config import EvaluationConfig, from_json
+from contract import pushed_model
+from contract.config import EvaluationConfig, from_json
 
 EVALUATION, BASELINE, CANDIDATE = "evaluation", "baseline", "candidate"
 RULE, SOURCE = "rule", "source"

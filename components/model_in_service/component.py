@@ -36,7 +36,7 @@ class ModelInService(base_component.BaseComponent):
 
     `outputs`:
       - `pushed`: the version in service, with the custom properties of
-        components/pushed_model.py; `pushed` is 0 when there is none.
+        contract/pushed_model.py; `pushed` is 0 when there is none.
     """
 
     SPEC_CLASS = ModelInServiceSpec

@@ -9,8 +9,8 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
-from components import pushed_model as properties
 from components.atomic_pusher import ledger
+from contract import pushed_model as properties
 
 DESTINATION = "destination"
 BASELINE, CANDIDATE = "baseline", "candidate"

@@ -19,8 +19,8 @@ from tfx.dsl.components.common import resolver
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components import pushed_model
 from components.atomic_pusher import publish
+from contract import pushed_model
 
 _RUN_FILE = os.path.join("assets.extra", "run.json")  # trainer/export.py writes it
 _progress = logging.getLogger("pipeline.progress")

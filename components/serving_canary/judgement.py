@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import CanaryConfig
-from trainer import features
+from contract import features
+from contract.config import CanaryConfig
 
 EXPECTED_ANSWERS = Path("assets.extra", "expected_answers.npz")
 # Signatures that a model must offer, in the order in which they are tried.

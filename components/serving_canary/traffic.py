@@ -18,9 +18,9 @@ from PIL import Image
 
 from components.serving_canary import judgement, server
 from components.serving_canary.judgement import Answer
-from pipeline.config import CanaryConfig
+from contract import features
+from contract.config import CanaryConfig
 from serving.client import Classifier, Retry, ServingError, Timeouts
-from trainer import features
 
 _CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
 _STATUS_SECONDS = 2.0

@@ -1,8 +1,8 @@
 """The report's dictionary, from what a run's artifacts hold.
 
 In: what the runner knows of a run and which artifacts belong to it, whoever found them
-(collect.py in ML Metadata, components/report on Vertex AI). Out: one plain dictionary,
-which `render` turns into report.html and of which report.json is the fixed part
+(collect.py in ML Metadata, pipeline/vertex/steps/report on Vertex AI). Out: one plain
+dictionary, which `render` turns into report.html and of which report.json is the fixed part
 (schema 1). Nothing is run again, so that the report of a past run can be rebuilt at any
 time. Artifacts may lie wherever TensorFlow reads: local folders, gs:// and the like.
 """
@@ -22,16 +22,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from components import pushed_model
 from components.evaluator.executor import COMPARISON_FILE, PREDICTIONS_FILE
 from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
 from components.example_validator import consistency
 from components.model_chooser import choice
 from components.model_chooser.executor import DECISION_FILE
 from components.serving_canary.executor import CANARY_FILE
+from contract import features, pushed_model
 from pipeline.report import published
 from pipeline.report.parts import PARTS
-from trainer import features
 from trainer.export import RUN_ASSET
 from trainer.input import records
 from trainer.run import HISTORY_FILE
@@ -72,8 +71,8 @@ class Run:
     # Rows of report.json's "components"; None for what the engine does not tell.
     components: Sequence[Mapping[str, Any]]
     artifacts: Sequence[Artifact]  # in the order in which they were made
-    # What is in service when the report is written, see pipeline/history.py: a rollback,
-    # or a later run, may have replaced what this run pushed.
+    # What is in service when the report is written, see pipeline/history: a rollback, or a
+    # later run, may have replaced what this run pushed.
     in_service: Mapping[str, Any] | None = None
 
 

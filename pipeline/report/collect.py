@@ -1,7 +1,7 @@
 """Which artifacts belong to a run, as ML Metadata tells; the report is built from them.
 
 In: the metadata store of a local run. Out: the dictionary of build.py, or its files. On
-Vertex AI there is no such store: components/report is given the artifacts.
+Vertex AI there is no such store: pipeline/vertex/steps/report is given the artifacts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline import database as metadata_file
-from pipeline import history
-from pipeline.config import RunConfig, override
+from contract.config import RunConfig, override
+from pipeline.history import commands as history
+from pipeline.local import database as metadata_file
 from pipeline.report import build, render
 from pipeline.report.facts import run_facts
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import provenance
+from contract import provenance
 
 
 def run_facts(

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline import signals
-from pipeline.config import ConfigError, RunConfig, override, parse_assignment
+from contract import signals
+from contract.config import ConfigError, RunConfig, override, parse_assignment
 from pipeline.resolve import resolve
-from pipeline.vertex import cost
 from pipeline.vertex import place as places
+from pipeline.vertex.estimate import cost
 from pipeline.vertex.place import Place, VertexError
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _compiled(out: Console, wanted: _Wanted) -> dict[str, Any]:
 
 
 def _show_plan(out: Console, wanted: _Wanted) -> None:
-    from pipeline.vertex import plan
+    from pipeline.vertex.estimate import plan
 
     plan.show(out, wanted.config, wanted.estimate)
     out.print()

@@ -13,13 +13,13 @@ from tfx.types import BaseChannel
 
 from components.model_in_service.component import ModelInService
 from components.previous_statistics.component import PreviousStatistics
-from components.report.component import Report
-from components.run_configuration.component import CONFIGURATION, RunConfiguration
-from components.vertex_push import settings
-from components.vertex_push.component import VertexPush
-from pipeline.config import RunConfig
+from contract.config import RunConfig
 from pipeline.report.parts import PARTS
 from pipeline.vertex import jobs, overrides
+from pipeline.vertex.steps.first_step.component import CONFIGURATION, RunConfiguration
+from pipeline.vertex.steps.push import settings
+from pipeline.vertex.steps.push.component import VertexPush
+from pipeline.vertex.steps.report.component import Report
 
 
 class Vertex:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.config import ConfigError, VertexConfig
+from contract.config import ConfigError, VertexConfig
 from pipeline.presets import Row
 from pipeline.vertex.machines import (
     COMBINATIONS,

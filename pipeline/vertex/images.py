@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.config import ConfigError, VertexConfig
+from contract.config import ConfigError, VertexConfig
 
 # pipeline: every step, and training on CPUs; beam-worker: Dataflow, Flink and Spark.
 Kind = Literal["pipeline", "trainer-gpu", "trainer-tpu", "beam-worker"]

@@ -2,8 +2,8 @@
 
 Google's, as documented and read in November 2026: "Configure compute resources" (machine
 types, valid numbers of accelerators) and "Locations", section "Using accelerators". When
-Google adds a machine or a region, edit it here; pipeline/vertex/prices.toml has what it
-costs. Standard library only.
+Google adds a machine or a region, edit it here; estimate/prices.toml has what it costs.
+Standard library only.
 """
 
 from __future__ import annotations

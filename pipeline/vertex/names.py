@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.config import ConfigError, RunConfig
+from contract.config import ConfigError, RunConfig
 from pipeline.vertex.overrides import value_of
 
 _PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"

@@ -1,7 +1,7 @@
 """Overrides of one run on Vertex AI: one pipeline parameter, a strict JSON object.
 
 `{"candidate.network": "preact_resnet56", "train.epochs": 3}`: dotted names of
-`pipeline.config` with values of their types. What the compiled specification itself says
+`contract.config` with values of their types. What the compiled specification itself says
 (machines, addresses, which nodes there are) is fixed and refused here. A leaf: it
 imports the configuration only.
 """
@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pipeline.config import ConfigError, FieldInfo, RunConfig, leaves, override
+from contract.config import ConfigError, FieldInfo, RunConfig, leaves, override
 
 PARAMETER = "overrides"  # name of the pipeline parameter
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.config import ConfigError, VertexConfig
+from contract.config import ConfigError, VertexConfig
 
 # gcloud's own variable for another address of the service: private endpoints, tests.
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"

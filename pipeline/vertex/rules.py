@@ -8,7 +8,8 @@ Standard library only.
 
 from __future__ import annotations
 
-from pipeline.config import ConfigError, RunConfig, VertexConfig
+from contract import features
+from contract.config import ConfigError, RunConfig, VertexConfig
 from pipeline.vertex import hardware, names
 from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import (
@@ -19,7 +20,7 @@ from pipeline.vertex.machines import (
     REGIONS,
 )
 from pipeline.vertex.overrides import value_of
-from trainer import features, recipe
+from trainer import recipe
 
 
 def check(config: RunConfig) -> None:

@@ -13,7 +13,7 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.config import ConfigError
+from contract.config import ConfigError
 
 
 @dataclass(frozen=True)

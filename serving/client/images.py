@@ -23,7 +23,7 @@ from serving.client.errors import InvalidInput
 IMAGE_SHAPE = (32, 32, 3)  # of the networks: height, width, RGB
 _HEIGHT, _WIDTH, _ = IMAGE_SHAPE
 
-# Names in the exported SavedModel; trainer/features.py has the same, and a test compares.
+# Names in the exported SavedModel; contract/features.py has the same, and a test compares.
 SIGNATURE_IMAGES, INPUT_IMAGES = "serving_default", "images"
 SIGNATURE_ENCODED, INPUT_ENCODED = "encoded_images", "encoded"
 

@@ -20,8 +20,8 @@ import hcl2
 import pytest
 import yaml
 
+from contract.config import VertexConfig
 from deploy.images import contents
-from pipeline.config import VertexConfig
 from pipeline.vertex import images
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def test_everything_that_is_copied_is_there_and_seen_by_the_build():
 def test_the_build_sees_the_project_and_nothing_else():
     files = context()
     assert {file.split("/")[0] for file in files} == {
-        *("LICENSE", "components", "deploy", "pipeline", "pipeline.py"),
+        *("LICENSE", "components", "contract", "deploy", "pipeline", "pipeline.py"),
         *("requirements.txt", "serving", "trainer"),
     }
     assert not [
@@ -328,6 +328,7 @@ def modules(files: list[str]) -> list[str]:
         file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for file in files
         if file.endswith(".py")
-        and file.split("/")[0] in ("components", "pipeline", "serving", "trainer")
+        and file.split("/")[0]
+        in ("components", "contract", "pipeline", "serving", "trainer")
         and not file.endswith("/__main__.py")
     )

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.beam import IN_PROCESS
-from pipeline.config import (
+from contract import features
+from contract.config import (
     CanaryConfig,
     EvaluationConfig,
     to_json,
 )
+from pipeline.beam import IN_PROCESS
 from tests.components.example_gen import test_executor
 from tests.object_storage import training
 from tests.object_storage.emulator import ObjectStorage
 from tests.object_storage.training import artifact
 from tests.trainer import transform_graph
-from trainer import features
 
 pytestmark = pytest.mark.tf
 

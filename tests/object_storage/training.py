@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pipeline.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
-from trainer import features
+from contract import features
+from contract.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
 
 STEPS = 8
 NETWORK = "resnet8"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import space
+from pipeline.local import space
 from pipeline.resolve import resolve
-from tests.pipeline import tmpfs
+from tests.pipeline.local import tmpfs
 
 PROJECT = Path(__file__).parents[2]
 COMMANDS = (["run"], ["report"], ["models", "list"])

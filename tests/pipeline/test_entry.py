@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from contract.config import RunConfig, leaves
 from pipeline import cli, presets
-from pipeline.config import RunConfig, leaves
 
 PROJECT = Path(__file__).parents[2]
 

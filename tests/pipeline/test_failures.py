@@ -8,7 +8,7 @@ import pytest
 
 from components.example_gen.layout import DataError
 from pipeline.failures import root_message
-from tests.pipeline import tmpfs
+from tests.pipeline.local import tmpfs
 
 PROJECT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.example_gen.layout import DataError
-from pipeline import history
-from pipeline.config import ConfigError, RunConfig, leaves, override
+from contract.config import ConfigError, RunConfig, leaves, override
+from pipeline.history import commands as history
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex.overrides import assignment, value_of
 from serving.deploy.outputs import DeployError, read_outputs
@@ -249,24 +249,24 @@ def _fresh(code: str) -> str:
 
 LIGHT_MODULES = [
     "pipeline.cli",
-    "pipeline.config",
+    "contract.config",
     "pipeline.console",
-    "pipeline.exclusive",
-    "pipeline.history",
+    "pipeline.local.exclusive",
+    "pipeline.history.commands",
     "pipeline.presets",
-    "pipeline.provenance",
+    "contract.provenance",
     "pipeline.report.figures",
     "pipeline.report.render",
     "pipeline.resolve",
-    "pipeline.vertex.cost",
+    "pipeline.vertex.estimate.cost",
     "pipeline.vertex.hardware",
     "pipeline.vertex.images",
     "pipeline.vertex.jobs",
     "pipeline.vertex.machines",
     "pipeline.vertex.names",
     "pipeline.vertex.overrides",
-    "pipeline.vertex.plan",
-    "pipeline.vertex.prices",
+    "pipeline.vertex.estimate.plan",
+    "pipeline.vertex.estimate.prices",
     "pipeline.vertex.rules",
     "components.example_gen.archives",
     "components.example_gen.choice",
@@ -274,7 +274,7 @@ LIGHT_MODULES = [
     "components.model_chooser.choice",
     "components.serving_canary.canary",
     "components.atomic_pusher.publish",
-    "trainer.features",
+    "contract.features",
     "trainer.recipe",
     "trainer.units",
 ]

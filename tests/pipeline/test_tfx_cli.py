@@ -42,10 +42,10 @@ def tfx(tmp_path, home):
 
 @pytest.fixture
 def ours(tmp_path):
-    """pipeline.py beside pipeline/config.py."""
+    """pipeline.py beside pipeline/dag.py."""
     folder = tmp_path / "a project"
     (folder / "pipeline").mkdir(parents=True)
-    (folder / "pipeline/config.py").write_text("")
+    (folder / "pipeline/dag.py").write_text("")
     (folder / "pipeline.py").write_text(ECHO)
     return folder / "pipeline.py"
 
@@ -199,7 +199,7 @@ def test_the_package_wins_the_name_pipeline_over_the_file():
 
 
 def test_the_project_is_importable_from_any_folder(tmp_path):
-    code = "import pipeline.config, trainer.features; print(pipeline.__file__)"
+    code = "import pipeline.presets, contract.features; print(pipeline.__file__)"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )

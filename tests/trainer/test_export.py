@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.config import PreprocessingConfig
+from contract import features
+from contract.config import PreprocessingConfig
 from tests.trainer import transform_graph
-from trainer import features
 
 pytestmark = pytest.mark.tf
 

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipeline.config import TrainConfig
-from trainer import features
+from contract import features
+from contract.config import TrainConfig
 
 pytestmark = pytest.mark.tf
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
+from contract import features
+from contract.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
 from tests.trainer import transform_graph
-from trainer import features
 
 pytestmark = pytest.mark.tf
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.config import PreprocessingConfig, to_json
-from trainer import features
+from contract import features
+from contract.config import PreprocessingConfig, to_json
 
 
 def write(

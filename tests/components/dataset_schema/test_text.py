@@ -7,9 +7,9 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.dataset_schema.text import invariants_text, schema_text
-from components.example_validator.image_statistics import NUMBERS
-from pipeline.config import DriftConfig
-from trainer import features
+from components.drift.image_statistics import NUMBERS
+from contract import features
+from contract.config import DriftConfig
 
 
 @pytest.mark.parametrize("dataset", features.DATASETS)

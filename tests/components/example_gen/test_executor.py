@@ -18,10 +18,10 @@ import pytest
 
 from components.example_gen import choice, identity, sources
 from components.example_gen.layout import DataError
+from contract.config import DataConfig, to_json
+from contract.features import DATASETS
 from pipeline.beam import IN_PROCESS
-from pipeline.config import DataConfig, to_json
 from tests.components.example_gen import official
-from trainer.features import DATASETS
 
 # TensorFlow and TFX are imported inside the functions: pytest imports this file also when
 # it is asked for the fast tests only.
@@ -392,7 +392,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from components.example_gen import executor
-from pipeline.config import DataConfig
+from contract.config import DataConfig
 from tests.components.example_gen import test_executor
 
 whole, written = executor.serialise, []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.example_validator import consistency
 from components.example_validator.consistency import Contents
-from trainer import features
+from contract import features
 
 # The coarse label beside each fine one, as the first records of the authors'
 # train.bin and test.bin have them.

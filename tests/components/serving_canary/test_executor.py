@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import CanaryConfig, to_json
+from contract.config import CanaryConfig, to_json
 
 pytestmark = pytest.mark.tf
 

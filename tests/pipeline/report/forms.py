@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer import features
+from contract import features
 
 CLASSES = ["cat", "dog <b>", "ship"]
 

@@ -16,10 +16,10 @@ import numpy as np
 from components.evaluator import measures
 from components.example_validator import consistency
 from components.model_chooser import choice
-from pipeline import config as configuration
-from pipeline.config import RunConfig, override
+from contract import config as configuration
+from contract import features
+from contract.config import RunConfig, override
 from pipeline.report import collect, facts
-from trainer import features
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
 CLASSES = features.class_names("digits")

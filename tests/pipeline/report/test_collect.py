@@ -95,8 +95,8 @@ def test_a_rollback_is_done_even_if_the_report_cannot_be_written(root, capsys):
 def test_the_pictures_are_test_images(root):
     from PIL import Image
 
+    from contract import features
     from pipeline.report import build
-    from trainer import features
 
     run(root, "report", "data.name=digits")
     (examples,) = root.rglob("Split-test")
@@ -114,8 +114,8 @@ def test_the_pictures_are_test_images(root):
 
 
 def test_the_title_says_which_classes_were_learnt():
+    from contract import features
     from pipeline.report import build
-    from trainer import features
 
     for name, label, title in (
         ("cifar10", "fine", "CIFAR-10"),

@@ -439,7 +439,7 @@ def test_a_schedules_name_is_used_once(vertex, typed):
 
 def compiled(*more):
     """What `compile_job` makes of ASKED and more, without the commands."""
-    from pipeline.config import parse_assignment
+    from contract.config import parse_assignment
     from pipeline.resolve import resolve
     from pipeline.vertex.compile import compile_job
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ConfigError, RunConfig, VertexConfig, leaves, override
+from contract.config import ConfigError, RunConfig, VertexConfig, leaves, override
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines, names, rules

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.config import ConfigError, RunConfig, leaves, override
+from contract.config import ConfigError, RunConfig, leaves, override
 from pipeline.vertex import overrides
 from pipeline.vertex.overrides import decode, encode
 

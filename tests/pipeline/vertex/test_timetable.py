@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from pipeline.config import ConfigError
+from contract.config import ConfigError
 from pipeline.vertex.timetable import check_cron, timetable
 
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)

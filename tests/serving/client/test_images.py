@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contract import features
 from serving.client import images as module
 from serving.client.answers import OUTPUTS
 from serving.client.errors import InvalidInput
 from tests.serving.client.official import random_images, write_png
 from tests.serving.pictures import encoded, exif, shrunk
-from trainer import features
 
 PIXELS = random_images(1)[0]
 

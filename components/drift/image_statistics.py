@@ -1,0 +1,109 @@
+"""Numbers that describe images, and TFDV's statistics of such numbers.
+
+TFDV sees an image as one string of 3,072 bytes; whether a data set became darker, lost
+its colours or has red and blue exchanged is invisible to it. A few numbers per image
+show that. The ExampleValidator compares them from run to run and from split to split;
+monitoring/statistics.py compares the images that a server was asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0 import statistics_pb2
+
+BRIGHTNESS, CONTRAST, SHARPNESS = "brightness", "contrast", "sharpness"
+RED, GREEN, BLUE = "red", "green", "blue"
+
+# Number -> end of its histogram, which starts at 0. Half of black and half of white, the
+# richest contrast there is, deviates by 0.5. What exceeds its end counts in the last bin.
+NUMBERS: dict[str, float] = {
+    BRIGHTNESS: 1.0,
+    CONTRAST: 0.5,
+    RED: 1.0,
+    GREEN: 1.0,
+    BLUE: 1.0,
+    SHARPNESS: 0.25,
+}
+BINS = 32
+
+_CHUNK = 1024  # images whose pixels exist as float32 at a time: 12 MiB
+
+
+def measure(images: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of each image.
+
+    Args:
+        images: uint8 [n, height, width, 3], RGB; at least 2 x 2 pixels.
+
+    Returns:
+        Keys of `NUMBERS`, each float32 [n]: `brightness`, the mean of all values / 255;
+        `contrast`, their standard deviation / 255; `red`, `green`, `blue`, the
+        channels' means / 255; `sharpness`, the mean difference of neighbours / 255,
+        which a blur lowers first.
+    """
+    parts = [
+        _measure(images[first : first + _CHUNK])
+        for first in range(0, max(len(images), 1), _CHUNK)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in NUMBERS}
+
+
+def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
+    values = images.astype(np.float32)  # [n, height, width, 3]
+    pixels = values.shape[1] * values.shape[2]
+    # Sums of whole numbers below 2^24 are exact in float32; their quotients are not.
+    sums = np.einsum("nhwc->nc", values).astype(np.float64)
+    channels = sums / (255 * pixels)  # [n, 3]
+    brightness = channels.mean(axis=1)
+    squares = np.einsum("nhwc,nhwc->n", values, values, dtype=np.float64)
+    variance = squares / (255**2 * pixels * 3) - brightness**2
+    down = np.abs(values[:, 1:] - values[:, :-1])
+    right = np.abs(values[:, :, 1:] - values[:, :, :-1])
+    steps = down.mean(axis=(1, 2, 3)) + right.mean(axis=(1, 2, 3))
+    red, green, blue = channels.T
+    found = {
+        BRIGHTNESS: brightness,
+        CONTRAST: np.sqrt(np.maximum(variance, 0)),
+        RED: red,
+        GREEN: green,
+        BLUE: blue,
+        SHARPNESS: steps / (2 * 255),
+    }
+    return {name: numbers.astype(np.float32) for name, numbers in found.items()}
+
+
+def statistics(
+    columns: Mapping[str, np.ndarray],
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """TFDV's statistics of named columns.
+
+    A number of `NUMBERS` gets a histogram of equal bins from 0 to its end. TFDV's own
+    reach from the smallest value found to the largest, and to compare two of them it has
+    to divide bins, which makes equal distributions look different.
+
+    Args:
+        columns: Float [n], or objects (str) [n] for categories; n is at least 1.
+    """
+    import pandas as pd
+    import tensorflow_data_validation as tfdv
+
+    found = tfdv.generate_statistics_from_dataframe(
+        pd.DataFrame(dict(columns)), n_jobs=1
+    )
+    for feature in found.datasets[0].features:
+        name = feature.path.step[0]
+        if name not in NUMBERS:
+            continue
+        (standard,) = (h for h in feature.num_stats.histograms if not h.type)
+        del standard.buckets[:]
+        end = NUMBERS[name]
+        values = np.minimum(columns[name], end)
+        counts, edges = np.histogram(values, BINS, (0, end))
+        for low, high, count in zip(edges, edges[1:], counts, strict=False):
+            standard.buckets.add(low_value=low, high_value=high, sample_count=count)
+    return found

@@ -1,0 +1,1 @@
+"""What every room may know: the leaf of the house. Standard library and NumPy only."""

@@ -1,0 +1,1 @@
+"""Live traffic against what the served model was trained on."""

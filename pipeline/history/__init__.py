@@ -1,0 +1,1 @@
+"""What was published, why, and an earlier version again."""

@@ -1,0 +1,124 @@
+"""`python pipeline.py models ...` where versions are published to object storage.
+
+In and out as in commands.py, with the ledger beside the versions in place of ML Metadata.
+Loads google-cloud-storage, and only once a command runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from components.atomic_pusher import ledger, object_storage
+from components.atomic_pusher.ledger import Entry, Folder
+from components.atomic_pusher.publish import PublishError
+from pipeline.history.commands import (
+    HistoryError,
+    Places,
+    Published,
+    find,
+    refuse_in_service,
+)
+
+AFTER_ROLLBACK = (
+    "TensorFlow Serving takes it when it next reads models.config; Model Registry and "
+    "Endpoints stay as they are"
+)
+
+
+def read(where: Places) -> list[Published]:
+    """All published versions, newest first.
+
+    Raises:
+        HistoryError: The folder cannot be read.
+    """
+    with _one_sentence(where):
+        folder = ledger.open_folder(where.destination)
+        return _published(folder, ledger.published(folder)[1])
+
+
+def lineage(where: Places, version: int) -> dict[str, Any]:
+    """One version and all that its ledger entry says, for JSON.
+
+    Raises:
+        HistoryError: The folder cannot be read, or there is no such version.
+    """
+    with _one_sentence(where):
+        folder = ledger.open_folder(where.destination)
+        _, entries = ledger.published(folder)
+        chosen = find(_published(folder, entries), version, where)
+        entry = _entry(entries, version)
+    origin = dataclasses.asdict(entry.origin)
+    return {
+        **dataclasses.asdict(chosen),
+        "config": origin.pop("config"),
+        "commit": origin.pop("commit"),
+        "previous": entry.previous,
+        "origin": origin,
+        "registered": entry.registered,
+        "files": {name: dataclasses.asdict(f) for name, f in entry.files.items()},
+    }
+
+
+def rollback(where: Places, version: int) -> Published:
+    """Publishes an earlier version again, as a new one, with an entry in the ledger.
+
+    Raises:
+        HistoryError: There is no such version, it is in service already, no whole copy of
+            it is left, or another version was published meanwhile.
+    """
+    with _one_sentence(where):
+        folder = ledger.open_folder(where.destination)
+        served, entries = ledger.published(folder)
+        history = _published(folder, entries)
+        refuse_in_service(history, find(history, version, where))
+        new = object_storage.roll_back(folder, _entry(entries, version), served)
+        return _describe(folder, new, exists=True, in_service=True)
+
+
+def _published(folder: Folder, entries: list[Entry]) -> list[Published]:
+    there = ledger.are_there(folder, entries)
+    serving = ledger.entry_in_service(entries, there)
+    return [
+        _describe(folder, each, exists=exists, in_service=each is serving)
+        for each, exists in zip(entries, there, strict=True)
+    ]
+
+
+def _entry(entries: list[Entry], version: int) -> Entry:
+    return next(each for each in entries if each.version == version)
+
+
+def _describe(
+    folder: Folder, entry: Entry, *, exists: bool, in_service: bool
+) -> Published:
+    origin = entry.origin
+    bounds = origin.metrics.get("ci95")
+    return Published(
+        version=entry.version,
+        artifact_id=None,
+        pushed=entry.published,
+        path=folder.version_uri(entry.version),
+        exists=exists,
+        in_service=in_service,
+        by="rollback" if entry.rollback_of else "run",
+        rollback_of=entry.rollback_of,
+        network=origin.network,
+        role=origin.role,
+        eval_error=origin.metrics.get("error"),
+        ci95=(bounds[0], bounds[1]) if bounds else None,
+        reason=origin.reason,
+        dataset=origin.dataset,
+        run=origin.run,
+    )
+
+
+@contextlib.contextmanager
+def _one_sentence(where: Places) -> Iterator[None]:
+    try:
+        with ledger.errors(f"{where.destination} cannot be read"):
+            yield
+    except PublishError as error:
+        raise HistoryError(str(error)) from error

@@ -1,0 +1,68 @@
+"""Is there room on the disk for a run? Known before anything long begins.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from contract.config import ConfigError, RunConfig
+from contract.features import DATASETS, IMAGE_BYTES
+from trainer.program import count_parameters
+from trainer.units import parse_network
+
+# What a SavedModel holds besides the weights: graph, class names, warm-up requests.
+_GRAPH_BYTES = 1_000_000
+# float32 weights and momentum; two checkpoints are kept while a third is written.
+_CHECKPOINT_BYTES = 3 * 2 * 4
+# Statistics, evaluations, report, metadata, log.
+_REST_BYTES = 5_000_000
+
+
+def needed(config: RunConfig) -> int:
+    """Bytes that a run writes below its output folder if nothing is cached, roughly."""
+    dataset = DATASETS[config.data.name]
+    images = dataset.train_examples + dataset.test_examples
+    # Photographs hardly compress; the digits are 8 x 8 pixels, each four times four.
+    examples = images * IMAGE_BYTES // (16 if config.data.name == "digits" else 1)
+    models = [
+        count_parameters(parse_network(network), len(dataset.class_names))
+        for network in (config.baseline.network, config.candidate.network)
+    ]
+    saved = [_GRAPH_BYTES + 4 * parameters for parameters in models]
+    # The winner thrice more: chosen, pushed and served.
+    return (
+        examples
+        + sum(saved)
+        + 3 * max(saved)
+        + _CHECKPOINT_BYTES * max(models)
+        + _REST_BYTES
+    )
+
+
+def check(config: RunConfig) -> str | None:
+    """Compares the free space with what the run needs.
+
+    Returns:
+        A warning where an earlier run's results may be reused; None if there is room.
+
+    Raises:
+        ConfigError: Too little, and there is nothing to reuse.
+    """
+    free, need = shutil.disk_usage(config.output_root).free, needed(config)
+    if free >= need:
+        return None
+    numbers = (
+        f"{free / 1e6:,.0f} MB are free, and a run of this configuration writes about "
+        f"{need / 1e6:,.0f} MB"
+    )
+    if config.enable_cache and os.path.exists(
+        os.path.join(config.output_root, "metadata.sqlite")
+    ):
+        return f"{numbers}, unless it is answered from the cache"
+    raise ConfigError(
+        f"output_root={config.output_root}: {numbers}; free some space, or choose a "
+        "folder on another disk"
+    )

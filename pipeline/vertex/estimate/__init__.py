@@ -1,0 +1,1 @@
+"""What a run on Vertex AI would take: time, machines and money."""

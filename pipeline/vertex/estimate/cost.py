@@ -1,0 +1,292 @@
+"""What a run on Vertex AI will take and cost, before it is submitted.
+
+Comes in: a complete configuration and pipeline/vertex/estimate/prices.toml, which a person may
+edit. Goes out: steps, hours and USD, line by line. An estimate: prices are list prices,
+speeds partly assumptions (the file says which), and free capacity, retries, storage,
+logs, traffic and taxes are not in it. Standard library only, no network.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract import features
+from contract.config import ConfigError, RunConfig
+from pipeline.vertex import hardware
+from pipeline.vertex.estimate.prices import PRICES, Prices
+from pipeline.vertex.machines import CPU_MACHINES, MACHINES
+from pipeline.vertex.rules import train_images
+from trainer import program, recipe, units
+
+HOURS_PER_MONTH = 730
+JOB = "its training job"
+
+# The steps that run one after another, those of a row at the same time; the longest of a row
+# counts for the length of the run.
+STEPS = (
+    ("RunConfiguration",),
+    ("CifarExampleGen", "DatasetSchema", "DataInvariants"),
+    ("StatisticsGen", "PreviousStatistics"),
+    ("ExampleValidator",),
+    ("Transform",),
+    ("BaselineTrainer", "CandidateTrainer"),
+    ("ModelInService",),
+    ("Evaluator", "TestEvaluator"),
+    ("ModelChooser",),
+    ("ServingCanary",),
+    ("AtomicPusher",),
+    ("VertexPush",),  # serving.push=registry, endpoint
+    ("Report",),
+)
+_BEAM_STEPS = (
+    "CifarExampleGen",
+    "StatisticsGen",
+    "Transform",
+    "Evaluator",
+    "TestEvaluator",
+)
+_CONTENDERS = 3  # the model in service is taken to be as deep as the candidate
+# Floating-point operations per multiply-add: forward 2, backward 4, recomputed units 2.
+_FORWARD, _TRAINING, _RECOMPUTED = 2, 6, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One of the two training jobs."""
+
+    role: str  # "baseline" or "candidate"
+    network: str
+    steps: int
+    images_per_second: float
+    hours: float  # until the job ends, its start included
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Something that is paid for."""
+
+    what: str  # node id, `JOB` (of the Trainer on the line before), or another service
+    machine: str
+    accelerators: str
+    disk_gb: int
+    hours: float  # of the machine; of several, together
+    usd: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run takes."""
+
+    trainings: tuple[Training, ...]
+    lines: tuple[Line, ...]
+    hours: float  # from the first step's start to the last one's end
+    monthly_usd: float  # of what goes on after the run: an endpoint's node
+    prices_date: datetime.date
+
+    @property
+    def total_usd(self) -> float:
+        """Of the run; `monthly_usd` is apart."""
+        return sum(line.usd for line in self.lines)
+
+
+def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
+    """Estimates a run.
+
+    Args:
+        config: Complete and checked (`resolve(..., engine="vertex")`).
+        path: The table of prices.
+
+    Raises:
+        ConfigError: The table cannot be read, or has no price for a machine.
+    """
+    prices = Prices.load(path, config.vertex.region)
+    trainings = tuple(
+        _training(config, role, prices) for role in ("baseline", "candidate")
+    )
+    jobs = {f"{t.role.capitalize()}Trainer": t for t in trainings}
+    lines: list[Line] = []
+    hours = 0.0
+    for row in _steps(config):
+        longest = 0.0
+        for name in row:
+            work = prices.step_hours(name) + _evaluation_hours(config, name, prices)
+            if name in jobs:
+                work += jobs[name].hours  # it waits for the job
+            lines.append(_step_line(name, work, prices))
+            if name in jobs:
+                lines.append(_job_line(config, jobs[name], prices))
+            longest = max(longest, work)
+        hours += longest
+    if config.vertex.beam == "dataflow":
+        lines.append(_dataflow_line(config, prices))
+    lines.append(
+        Line(
+            what="Pipelines",
+            machine="",
+            accelerators="",
+            disk_gb=0,
+            hours=0.0,
+            usd=prices.number("fees", "pipeline_run"),
+        )
+    )
+    monthly = 0.0
+    if config.serving.push == "endpoint":
+        monthly = prices.number("endpoint", "node_hour") * HOURS_PER_MONTH
+    return Estimate(
+        trainings=trainings,
+        lines=tuple(lines),
+        hours=hours,
+        monthly_usd=monthly * prices.region_factor,
+        prices_date=prices.date,
+    )
+
+
+def check_budget(config: RunConfig, found: Estimate) -> None:
+    """Refuses a run above `vertex.budget_usd`.
+
+    Raises:
+        ConfigError: With both numbers.
+    """
+    budget = config.vertex.budget_usd
+    if budget is not None and found.total_usd > budget:
+        raise ConfigError(
+            f"vertex.budget_usd={budget:g}: this run is estimated at "
+            f"{found.total_usd:.2f} USD ({found.hours:.1f} hours); raise the budget, "
+            "train for less, or choose other vertex.hardware"
+        )
+
+
+def step_flops(config: RunConfig, role: str) -> float:
+    """Floating-point operations of one training step, over all replicas."""
+    per_multiply_add = _RECOMPUTED if config.train.rematerialise else _TRAINING
+    multiply_adds = _multiply_adds(config, role)
+    return per_multiply_add * multiply_adds * config.train.global_batch_size
+
+
+def _multiply_adds(config: RunConfig, role: str) -> int:
+    """Of one image."""
+    spec = units.parse_network(getattr(config, role).network)
+    classes = len(features.class_names(config.data.name, config.data.label))
+    return program.count_multiply_adds(spec, classes)
+
+
+def _training(config: RunConfig, role: str, prices: Prices) -> Training:
+    train = config.train
+    where = hardware.of(config.vertex)
+    network = getattr(config, role).network
+    images = train_images(config)
+    steps = recipe.total_steps(train, images)
+    speed = prices.speed(where, train.precision)
+    share = prices.positive("speed", "share_of_replicas") if where.devices > 1 else 1.0
+    seconds = step_flops(config, role) / (speed.flops * where.devices * share)
+    seconds += units.parse_network(network).depth * speed.layer_seconds
+    per_second = min(
+        train.global_batch_size / seconds,
+        prices.positive("speed", "input_images_per_second"),
+    )
+    # The eval split is looked at after each pass; forward alone is a third of the work.
+    passes = math.ceil(steps / recipe.steps_per_epoch(train, images))
+    looked_at = passes * _split_images(config, features.EVAL) / 3
+    trained = steps * train.global_batch_size
+    start = prices.number("steps", "job_start_seconds", where.image)
+    return Training(
+        role=role,
+        network=network,
+        steps=steps,
+        images_per_second=per_second,
+        hours=((trained + looked_at) / per_second + start) / 3600,
+    )
+
+
+def _split_images(config: RunConfig, split: str) -> int:
+    entry = features.DATASETS[config.data.name]
+    if split == features.TEST:
+        return entry.test_examples
+    return entry.train_examples - train_images(config)
+
+
+def _steps(config: RunConfig) -> list[tuple[str, ...]]:
+    if config.serving.push == "directory":
+        return [row for row in STEPS if row != ("VertexPush",)]
+    return list(STEPS)
+
+
+def _evaluation_hours(config: RunConfig, name: str, prices: Prices) -> float:
+    """Forward passes of an evaluator, on its own processor."""
+    split = {"Evaluator": features.EVAL, "TestEvaluator": features.TEST}.get(name)
+    if split is None:
+        return 0.0
+    deepest = max(_multiply_adds(config, role) for role in ("baseline", "candidate"))
+    work = _FORWARD * deepest * _CONTENDERS * _split_images(config, split)
+    return work / prices.processor_flops(hardware.resources(name).cpu) / 3600
+
+
+def _step_line(name: str, hours: float, prices: Prices) -> Line:
+    machine = step_machine(name)
+    disk = int(prices.number("fees", "step_disk_gb"))
+    return Line(
+        what=name,
+        machine=machine,
+        accelerators="",
+        disk_gb=disk,
+        hours=hours,
+        usd=hours * (prices.machine(machine) + prices.disk(disk)),
+    )
+
+
+def _job_line(config: RunConfig, training: Training, prices: Prices) -> Line:
+    vertex = config.vertex
+    where = hardware.of(vertex)
+    per_hour = prices.machine(where.machine_type, spot=vertex.spot)
+    per_hour += prices.accelerators(where, spot=vertex.spot)
+    return Line(
+        what=JOB,
+        machine=where.machine_type,
+        accelerators=where.accelerators,
+        disk_gb=vertex.disk_gb,
+        hours=training.hours,
+        usd=training.hours * (per_hour + prices.disk(vertex.disk_gb)),
+    )
+
+
+def _dataflow_line(config: RunConfig, prices: Prices) -> Line:
+    """All Beam steps with all workers: what autoscaling will not exceed."""
+    vertex = config.vertex
+    machine = MACHINES[vertex.beam_machine_type]
+    start = prices.number("steps", "dataflow_start_seconds")
+    seconds = sum(start + prices.step_seconds(name) for name in _BEAM_STEPS)
+    hours = vertex.beam_max_workers * seconds / 3600
+    disk = int(prices.number("dataflow", "worker_disk_gb"))
+    per_hour = (
+        machine.vcpus * prices.number("dataflow", "vcpu")
+        + machine.memory_gb * prices.number("dataflow", "gb")
+        + disk * prices.number("dataflow", "disk_gb_hour")
+    )
+    return Line(
+        what="Dataflow",
+        machine=f"{vertex.beam_max_workers} x {vertex.beam_machine_type}",
+        accelerators="",
+        disk_gb=disk,
+        hours=hours,
+        usd=hours * per_hour * prices.region_factor,
+    )
+
+
+def step_machine(node_id: str) -> str:
+    """The machine type that Vertex AI is taken to choose for a step.
+
+    It documents "the closest match" for the resources asked for; the smallest e2 that holds
+    them is what it gives to a step that asks for nothing.
+    """
+    needed = hardware.resources(node_id)
+    fitting = [
+        (machine.vcpus, machine.memory_gb, name)
+        for name, machine in CPU_MACHINES.items()
+        if name.startswith("e2-")
+        and machine.vcpus >= needed.cpu
+        and machine.memory_gb >= needed.memory_gb
+    ]
+    return min(fitting)[-1]

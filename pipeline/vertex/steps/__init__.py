@@ -1,0 +1,1 @@
+"""The nodes that only a run on Vertex AI has."""

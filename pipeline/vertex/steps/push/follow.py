@@ -1,0 +1,85 @@
+"""Follows a push with Model Registry and Endpoint, and writes into the ledger what came of it.
+
+Loads google-cloud-aiplatform's service clients when called; neither TensorFlow nor TFX.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from components.atomic_pusher import ledger, object_storage
+from components.atomic_pusher.publish import PublishError
+from contract import pushed_model as properties
+from contract.config import VertexConfig
+from pipeline.vertex.place import find
+from pipeline.vertex.steps.push import endpoint, registry
+from pipeline.vertex.steps.push.patience import Patience
+from pipeline.vertex.steps.push.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def follow(
+    settings: Settings,
+    folder: ledger.Folder,
+    version: int,
+    patience: Patience,
+    clients: tuple[Any, Any] | None = None,
+) -> dict[str, str | int]:
+    """Registers and deploys one published version, and adds the outcome to the ledger.
+
+    Args:
+        settings: What to do.
+        folder: Where it was published.
+        version: Which.
+        patience: How long to wait for Vertex AI.
+        clients: ModelServiceClient and EndpointServiceClient; made from the region and
+            the environment's credentials if not given.
+
+    Returns:
+        Custom properties, by the names of contract/pushed_model.py.
+
+    Raises:
+        PublishError: Vertex AI refused, or the version is not in the ledger.
+    """
+    uri = folder.version_uri(version)
+    with ledger.errors(f"{uri} was not registered in {settings.parent}"):
+        models, endpoints = clients or _clients(settings)
+        entry = ledger.read_entry(folder, version)
+        if entry is None:
+            raise PublishError(f"{uri}: was never published")
+        name = registry.register(models, settings, entry, uri, patience)
+        _log.info("%s is %s", uri, name)
+        outcome: dict[str, str | int] = {
+            properties.REGISTERED_MODEL: name,
+            properties.REGISTERED_ALIAS: settings.alias,
+        }
+        if settings.deploy:
+            deployed = endpoint.deploy(endpoints, settings, name, version, patience)
+            _log.info("%s gets %d %%", name, deployed.traffic_percent)
+            outcome |= {
+                properties.ENDPOINT: deployed.endpoint,
+                properties.DEPLOYED_MODEL: deployed.deployed_model,
+                properties.TRAFFIC_PERCENT: deployed.traffic_percent,
+            }
+    object_storage.record_registered(folder, version, outcome)
+    return outcome
+
+
+def _clients(settings: Settings) -> tuple[Any, Any]:
+    from google.cloud import aiplatform_v1
+
+    vertex = VertexConfig(project=settings.project, region=settings.region)
+    place = find(vertex, os.environ)
+
+    def connect(kind: Any) -> Any:
+        if not place.secure:
+            return place.open_insecure(kind)
+        return kind(client_options={"api_endpoint": place.target})
+
+    return (
+        connect(aiplatform_v1.ModelServiceClient),
+        connect(aiplatform_v1.EndpointServiceClient),
+    )

@@ -1,0 +1,80 @@
+"""Image numbers against plain float64 formulas, histograms against counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from components.drift.image_statistics import BINS, NUMBERS, measure
+
+IMAGES = arrays.arrays(
+    np.uint8,
+    st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(2, 6), st.just(3)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(images=IMAGES)
+def test_numbers_are_what_their_names_say(images):
+    found = measure(images)
+    exact = images.astype(np.float64) / 255
+    every = (1, 2, 3)
+    down, right = (np.abs(np.diff(exact, axis=axis)).mean(every) for axis in (1, 2))
+    expected = {
+        "brightness": exact.mean(every),
+        "contrast": exact.std(every),
+        "red": exact[..., 0].mean((1, 2)),
+        "green": exact[..., 1].mean((1, 2)),
+        "blue": exact[..., 2].mean((1, 2)),
+        "sharpness": (down + right) / 2,
+    }
+    assert list(found) == list(NUMBERS)
+    for name, values in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], values, atol=1e-6, err_msg=name)
+        assert ((found[name] >= 0) & (found[name] <= 1 + 1e-6)).all()
+
+
+def test_many_images_are_measured_as_each_alone():
+    images = np.random.default_rng(7).integers(0, 256, (2500, 4, 4, 3), np.uint8)
+    together = measure(images)
+    for index in (0, 1023, 1024, 2047, 2048, 2499):
+        alone = measure(images[index : index + 1])
+        for name in NUMBERS:
+            np.testing.assert_allclose(together[name][index], alone[name], rtol=1e-6)
+
+
+def test_no_images_have_no_numbers():
+    empty = measure(np.zeros((0, 32, 32, 3), np.uint8))
+    assert {name: values.shape for name, values in empty.items()} == dict.fromkeys(
+        NUMBERS, (0,)
+    )
+
+
+@pytest.mark.tf
+def test_histograms_have_equal_bins_and_count_everything():
+    from components.drift.image_statistics import statistics
+
+    dice = np.random.default_rng(3)
+    columns = {name: dice.random(500).astype(np.float32) for name in NUMBERS}
+    classes = np.array(["cat", "dog"], object)[dice.integers(0, 2, 500)]
+    (dataset,) = statistics(columns | {"label": classes}).datasets
+    assert dataset.num_examples == 500
+    by_name = {feature.path.step[0]: feature for feature in dataset.features}
+    for name, end in NUMBERS.items():
+        (standard,) = (h for h in by_name[name].num_stats.histograms if h.type == 0)
+        width = end / BINS
+        expected = [0] * BINS
+        for value in columns[name].tolist():
+            expected[min(int(value / width), BINS - 1)] += 1
+        assert [bucket.sample_count for bucket in standard.buckets] == expected
+        assert standard.buckets[0].low_value == 0
+        assert standard.buckets[-1].high_value == end
+    shares = {
+        bucket.label: bucket.sample_count
+        for bucket in by_name["label"].string_stats.rank_histogram.buckets
+    }
+    assert shares == {name: int((classes == name).sum()) for name in ("cat", "dog")}

@@ -1,0 +1,32 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.local.exclusive import FolderInUse, exclusive
+
+
+def test_the_output_folder_belongs_to_one_process(tmp_path):
+    code = (
+        "import sys; from pipeline.local.exclusive import exclusive\n"
+        f"with exclusive({str(tmp_path)!r}):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(FolderInUse, match=f"process {holder.pid}"),
+        exclusive(str(tmp_path)),
+    ):
+        pass
+    holder.kill()
+    holder.communicate()
+    with exclusive(str(tmp_path)):  # the dead do not hold locks
+        pass

@@ -1,0 +1,104 @@
+"""The local runner's own additions: sweeping what is left or gone."""
+
+import os
+
+import pytest
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture
+def store(tmp_path):
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2
+
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(tmp_path / "metadata.sqlite")
+    config.sqlite.connection_mode = 3
+    return metadata_store.MetadataStore(config)
+
+
+def executions(store, states):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    kind = store.put_execution_type(mlmd.ExecutionType(name="Node"))
+    return store.put_executions(
+        [mlmd.Execution(type_id=kind, last_known_state=state) for state in states]
+    )
+
+
+def test_what_a_killed_run_left_is_swept_and_nothing_else(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local.runner import _sweep_interrupted
+
+    done, left, failed = executions(
+        store,
+        [mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING, mlmd.Execution.FAILED],
+    )
+    root = tmp_path / "artifacts"
+    for number in (done, left, failed):
+        (root / f"Node/examples/{number}/Split-train").mkdir(parents=True)
+        (root / f"Node/.system/executor_execution/{number}").mkdir(parents=True)
+    _sweep_interrupted(store, str(root))
+    kept = {str(done), str(failed)}
+    assert {p.name for p in (root / "Node/examples").iterdir()} == kept
+    assert {
+        p.name for p in (root / "Node/.system/executor_execution").iterdir()
+    } == kept
+    states = {e.id: e.last_known_state for e in store.get_executions()}
+    assert states == {
+        done: mlmd.Execution.COMPLETE,
+        left: mlmd.Execution.CANCELED,
+        failed: mlmd.Execution.FAILED,
+    }
+
+
+def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local.runner import _forget_missing_pushes
+
+    _forget_missing_pushes(store)  # before the first push there is no such type
+    kind = store.put_artifact_type(mlmd.ArtifactType(name="PushedModel"))
+    for name in ("there", "gone"):
+        artifact = mlmd.Artifact(type_id=kind, uri=str(tmp_path / f"{name}-artifact"))
+        os.mkdir(artifact.uri)
+        pushed = tmp_path / f"{name}-version"
+        artifact.custom_properties["pushed_destination"].string_value = str(pushed)
+        store.put_artifacts([artifact])
+    os.mkdir(tmp_path / "there-version")
+    _forget_missing_pushes(store)
+    assert (tmp_path / "there-artifact").exists()
+    assert not (tmp_path / "gone-artifact").exists()
+
+
+def test_examples_of_which_a_file_is_gone_are_forgotten(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local.runner import _forget_incomplete_examples
+
+    _forget_incomplete_examples(store)  # before the first ingestion
+    kind = mlmd.ArtifactType(name="Examples")
+    kind.properties["split_names"] = mlmd.STRING
+    kind = store.put_artifact_type(kind)
+    damages = {
+        "whole": lambda _: None,
+        "shard": lambda folder: (
+            folder / "Split-eval/data_tfrecord-00002-of-00003.gz"
+        ).unlink(),
+        "split": lambda folder: [f.unlink() for f in (folder / "Split-test").iterdir()],
+    }
+    for name, damage in damages.items():
+        for split in ("train", "eval", "test"):
+            folder = tmp_path / name / f"Split-{split}"
+            folder.mkdir(parents=True)
+            for shard in range(3):
+                suffix = f"{shard:05d}-of-00003.gz"
+                (folder / f"data_tfrecord-{suffix}").write_bytes(b"")
+        artifact = mlmd.Artifact(type_id=kind, uri=str(tmp_path / name))
+        artifact.properties["split_names"].string_value = '["train", "eval", "test"]'
+        store.put_artifacts([artifact])
+        damage(tmp_path / name)
+    _forget_incomplete_examples(store)
+    assert [name for name in damages if (tmp_path / name).exists()] == ["whole"]

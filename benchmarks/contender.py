@@ -77,7 +77,7 @@ def _prepare_keras(setting: Setting, images: np.ndarray, labels: np.ndarray):
     import tensorflow as tf
 
     from benchmarks import unrolled_keras
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import fit, network
 
     keras.utils.set_random_seed(1)

@@ -24,7 +24,7 @@ import tensorflow as tf
 from benchmarks import unrolled_keras
 from benchmarks.input_rate import normalise
 from contract import features
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import export, fit, network
 from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD
 

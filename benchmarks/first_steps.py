@@ -53,7 +53,7 @@ def train(
     import keras
     import tensorflow as tf
 
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import fit, network
     from trainer.input import Examples, training_batches
 

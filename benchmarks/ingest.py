@@ -26,7 +26,9 @@ import numpy as np
 from tfx.types import standard_artifacts
 
 from components.example_gen import choice, executor
-from contract.config import DataConfig, RunConfig, override, parse_assignment, to_json
+from contract.config.data import DataConfig
+from contract.config.run import RunConfig
+from contract.fields import override, parse_assignment, to_json
 from pipeline.beam import IN_PROCESS
 
 RESULT = Path(__file__).parent / "results" / "ingest.json"

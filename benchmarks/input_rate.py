@@ -16,7 +16,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import preprocessing
 from trainer.input import Examples, TrainingData, training_batches
 

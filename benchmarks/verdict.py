@@ -67,7 +67,8 @@ class World:
         from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
         from contract import features
-        from contract.config import PreprocessingConfig, to_json
+        from contract.config.preprocessing import PreprocessingConfig
+        from contract.fields import to_json
         from trainer.preprocessing import preprocessing_fn
 
         self.folder, self.examples = folder, examples
@@ -197,7 +198,8 @@ class World:
         from components import artifacts
         from components.atomic_pusher.executor import Executor as Pusher
         from components.model_chooser.executor import Executor as Chooser
-        from contract.config import EvaluationConfig, to_json
+        from contract.config.evaluation import EvaluationConfig
+        from contract.fields import to_json
 
         made = {
             "model": _artifact(standard_artifacts.Model, evaluation / "chosen"),

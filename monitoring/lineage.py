@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.evaluator.measures import COMPARISON_FILE, PREDICTIONS_FILE
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.history import commands as history
 
 

@@ -19,9 +19,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.example_gen.layout import DataError
-from contract import config as configuration
 from contract import paths, signals
-from contract.config import ConfigError, RunConfig, parse_assignment
+from contract.config.run import RunConfig
+from contract.fields import (
+    ConfigError,
+    leaves,
+    parse_assignment,
+    to_dict,
+    value_of,
+)
 from pipeline.failures import root_message
 from pipeline.history import commands as history
 from pipeline.local import database, relocation, space, temporary
@@ -123,7 +129,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     words: list[str] = []
     for word in arguments:
         name = re.match(r"[a-z][a-z0-9_.]*(?==)", word)
-        known = name and ("." in name[0] or name[0] in configuration.leaves())
+        known = name and ("." in name[0] or name[0] in leaves(RunConfig))
         # What follows --runtime_parameter, however abbreviated, is its value.
         if known and not (words and words[-1].startswith("--runtime")):
             words.append("--runtime_parameter")
@@ -144,7 +150,7 @@ def _remedy(unknown: Sequence[str]) -> str:
     words = [part for word in unknown for part in word.split("=", 1)]
     name = words[0].lstrip("-").replace("-", "_")
     value = words[1] if len(words) > 1 and not words[1].startswith("-") else "..."
-    fields = list(configuration.leaves())
+    fields = list(leaves(RunConfig))
     meant = [each for each in fields if f".{each}".endswith(f".{name}")]
     meant = meant or difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
     if not meant:
@@ -300,9 +306,7 @@ def _write_report(
     from pipeline.report import collect, render
 
     metadata = database.path(config.output_root)
-    facts = collect.run_facts(
-        configuration.to_dict(config), data_reason, began, time.time() - began
-    )
+    facts = collect.run_facts(to_dict(config), data_reason, began, time.time() - began)
     collect.record_run(metadata, run_id, facts)
     report = collect.collect(metadata, run_id)
     return render.write(report, os.path.join(config.output_root, "report")), report
@@ -427,9 +431,7 @@ def _report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def _show_config(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     resolved = resolve(options.runtime_parameter, environment, os.getcwd())
-    for name, leaf in configuration.leaves(RunConfig).items():
-        value: Any = resolved.config
-        for part in name.split("."):
-            value = getattr(value, part)
+    for name, leaf in leaves(RunConfig).items():
+        value = value_of(resolved.config, name)
         print(f"{name}={value}\n    {leaf.help}; {leaf.rule}")  # noqa: T201
     return 0

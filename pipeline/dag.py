@@ -15,7 +15,9 @@ from components.model_chooser.component import ModelChooser
 from components.model_in_service.strategy import PUSHED
 from components.serving_canary.component import ServingCanary
 from contract import features
-from contract.config import ModelConfig, RunConfig, to_json
+from contract.config.model import ModelConfig
+from contract.config.run import RunConfig
+from contract.fields import to_json
 from contract.provenance import source_digest
 from pipeline.engines import Engine, Local
 

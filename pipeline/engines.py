@@ -17,7 +17,7 @@ from tfx.types import BaseChannel
 
 from components.example_validator.previous import PreviousStatistics
 from components.model_in_service.strategy import PUSHED, InServiceStrategy
-from contract.config import RunConfig
+from contract.config.run import RunConfig
 from pipeline.beam import IN_PROCESS
 
 

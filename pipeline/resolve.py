@@ -17,16 +17,11 @@ from typing import Literal
 from components.example_gen import choice
 from components.serving_canary import server
 from contract import features, paths
-from contract.config import (
-    ConfigError,
-    RunConfig,
-    TrainConfig,
-    override,
-    parse_assignment,
-)
+from contract.config.run import RunConfig
+from contract.config.train import TrainConfig
+from contract.fields import ConfigError, override, parse_assignment, value_of
 from pipeline.presets import ANY, PRESETS, layers
 from pipeline.vertex import hardware, names, rules
-from pipeline.vertex.overrides import value_of
 from trainer import units
 
 Engine = Literal["local", "vertex"]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import recipe
 from trainer.input import TrainingData, training_batches
 from trainer.layers import MOMENTUM

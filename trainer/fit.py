@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from contract import signals
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import recipe
 from trainer.average import Average
 from trainer.input import TrainingData, evaluation_batches, training_batches

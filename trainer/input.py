@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from contract import features
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import recipe
 
 Normalise = Callable[

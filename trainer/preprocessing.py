@@ -14,7 +14,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from contract import features
-from contract.config import PreprocessingConfig, from_json
+from contract.config.preprocessing import PreprocessingConfig
+from contract.fields import from_json
 
 # The statistics as two more outputs, each broadcast to the batch: signatures that receive
 # decoded pixels instead of tf.Examples read them from here once (export.py).

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 
 # He et al. 2016b: 400 of 64,000 steps at a tenth of the learning rate.
 _PAPER_WARMUP = 400 / 64_000

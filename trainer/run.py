@@ -18,7 +18,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from contract import provenance
-from contract.config import ModelConfig, TrainConfig, from_json
+from contract.config.model import ModelConfig
+from contract.config.train import TrainConfig
+from contract.fields import from_json
 from trainer import export, fit, network, strategy
 from trainer.input import Examples, TrainingData, load_examples
 from trainer.preprocessing import decode_pixels

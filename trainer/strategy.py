@@ -11,7 +11,7 @@ import contextlib
 
 import tensorflow as tf
 
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 
 
 class StrategyError(RuntimeError):

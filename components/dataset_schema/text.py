@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from components.drift.image_statistics import NUMBERS
 from contract import features
-from contract.config import DriftConfig
+from contract.config.drift import DriftConfig
 
 # Every example has exactly one value of each feature.
 _EXACTLY_ONE = "presence { min_fraction: 1 min_count: 1 } shape { dim { size: 1 } }"

@@ -16,7 +16,7 @@ from typing import Any
 
 from components.example_gen import layout as layouts
 from components.example_gen.layout import DataError
-from contract.config import DataConfig
+from contract.config.data import DataConfig
 from contract.features import DATASETS
 
 DOWNLOAD_URL = "https://www.cs.toronto.edu/~kriz/{archive}"

@@ -29,7 +29,8 @@ from tfx.types import artifact_utils
 from components.example_gen import identity, sources
 from components.example_gen.layout import DataError, is_remote
 from contract import features
-from contract.config import DataConfig, from_json
+from contract.config.data import DataConfig
+from contract.fields import from_json
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
 GZIP_LEVEL = 1

@@ -24,7 +24,7 @@ from components.example_gen import archives, choice
 from components.example_gen import layout as layouts
 from components.example_gen.archives import Located, Records
 from components.example_gen.layout import DataError
-from contract.config import DataConfig
+from contract.config.data import DataConfig
 from contract.features import DATASETS, IMAGE_BYTES, IMAGE_SHAPE, TEST, TRAIN
 
 # Over scikit-learn's 1,797 images (uint8 [n, 8, 8], 0 to 16) and labels (uint8 [n]).

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE
-from contract.config import EvaluationConfig
+from contract.config.evaluation import EvaluationConfig
 
 Role = Literal["baseline", "candidate", "in_service"]
 CONTENDERS = (BASELINE, CANDIDATE)

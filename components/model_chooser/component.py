@@ -64,7 +64,7 @@ class ModelChooser(base_component.BaseComponent):
             evaluation: ModelEvaluation of components.evaluator, on the eval split.
             baseline: Model, as given to that Evaluator.
             candidate: Model, as given to that Evaluator.
-            rule: JSON of `contract.config.EvaluationConfig`.
+            rule: JSON of `contract.config.evaluation`.
             source: Digest of the code that chooses, so that a changed one runs again.
         """
         super().__init__(

@@ -17,7 +17,8 @@ from tfx.utils import io_utils
 from components.evaluator.executor import COMPARISON_FILE
 from components.model_chooser import choice
 from contract import pushed_model
-from contract.config import EvaluationConfig, from_json
+from contract.config.evaluation import EvaluationConfig
+from contract.fields import from_json
 
 EVALUATION, BASELINE, CANDIDATE = "evaluation", "baseline", "candidate"
 RULE, SOURCE = "rule", "source"

@@ -17,7 +17,7 @@ from typing import Any
 
 from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
-from contract.config import CanaryConfig
+from contract.config.canary import CanaryConfig
 
 LOG_FILE = "server.log"
 _STATUS_POLL_SECONDS = 0.05

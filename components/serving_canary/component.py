@@ -63,7 +63,7 @@ class ServingCanary(base_component.BaseComponent):
         Args:
             model: Model with a SavedModel in Format-Serving/; empty if nobody won.
             model_blessing: ModelBlessing; without a blessing nothing is checked.
-            config: JSON of contract.config.CanaryConfig.
+            config: JSON of `contract.config.canary`.
             class_names: Of the data set, in label order.
             source: Digest of the server's code, so that a result of other code is not
                 taken from the cache.

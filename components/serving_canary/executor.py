@@ -16,7 +16,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.serving_canary import canary
-from contract.config import CanaryConfig, from_json
+from contract.config.canary import CanaryConfig
+from contract.fields import from_json
 
 MODEL, MODEL_BLESSING, BLESSING = "model", "model_blessing", "blessing"
 CONFIG, CLASS_NAMES, SOURCE = "config", "class_names", "source"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from contract import features
-from contract.config import CanaryConfig
+from contract.config.canary import CanaryConfig
 
 EXPECTED_ANSWERS = Path("assets.extra", "expected_answers.npz")
 # Signatures that a model must offer, in the order in which they are tried.

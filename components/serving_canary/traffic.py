@@ -19,7 +19,7 @@ from PIL import Image
 from components.serving_canary import judgement, server
 from components.serving_canary.judgement import Answer
 from contract import features
-from contract.config import CanaryConfig
+from contract.config.canary import CanaryConfig
 from serving.client import Classifier, Retry, ServingError, Timeouts
 
 _CLASSIFY = "/tensorflow.serving.PredictionService/Classify"

@@ -24,7 +24,8 @@ from typing import Any
 
 from components.atomic_pusher import publish
 from contract import pushed_model
-from contract.config import RunConfig, override, parse_assignment
+from contract.config.run import RunConfig
+from contract.fields import override, parse_assignment
 from contract.pushed_model import (
     DESTINATION,
     MODEL_ID,
@@ -188,7 +189,7 @@ def places(assignments: Sequence[str], directory: str) -> Places:
         directory: Where relative paths start.
 
     Raises:
-        contract.config.ConfigError: A field that cannot be used.
+        contract.fields.ConfigError: A field that cannot be used.
     """
     overrides = dict(map(parse_assignment, assignments))
     config = override(RunConfig(), overrides)

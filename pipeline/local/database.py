@@ -11,7 +11,7 @@ import sqlite3
 import urllib.parse
 from pathlib import Path
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 
 _WAIT_SECONDS = 2.0
 

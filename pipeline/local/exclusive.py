@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 
 
 class FolderInUse(Exception):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.local import database
 from pipeline.local.exclusive import exclusive
 

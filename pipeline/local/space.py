@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 
-from contract.config import ConfigError, RunConfig
+from contract.config.run import RunConfig
 from contract.features import DATASETS, IMAGE_BYTES
+from contract.fields import ConfigError
 from trainer.program import count_parameters
 from trainer.units import parse_network
 

@@ -14,7 +14,8 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from contract.config import RunConfig, override
+from contract.config.run import RunConfig
+from contract.fields import override
 from pipeline.history import commands as history
 from pipeline.local import database as metadata_file
 from pipeline.report import build, render

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contract import signals
-from contract.config import ConfigError, RunConfig, override, parse_assignment
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, override, parse_assignment
 from pipeline.resolve import resolve
 from pipeline.vertex import place as places
 from pipeline.vertex.estimate import cost

@@ -17,7 +17,7 @@ from tfx import v1 as tfx
 from tfx.dsl.components.base import executor_spec
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 
-from contract.config import RunConfig
+from contract.config.run import RunConfig
 from pipeline.dag import create_pipeline
 from pipeline.vertex import hardware, images, jobs, overrides, parameters
 from pipeline.vertex.engine import Vertex
@@ -64,7 +64,7 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
         A PipelineJob as JSON: the same arguments give the same value.
 
     Raises:
-        contract.config.ConfigError: As `overrides.encode`.
+        contract.fields.ConfigError: As `overrides.encode`.
     """
     training_jobs = {
         role: jobs.training_job(config, role) for role in ("baseline", "candidate")

@@ -13,7 +13,7 @@ from tfx.types import BaseChannel
 
 from components.model_in_service.component import ModelInService
 from components.previous_statistics.component import PreviousStatistics
-from contract.config import RunConfig
+from contract.config.run import RunConfig
 from pipeline.report.parts import PARTS
 from pipeline.vertex import jobs, overrides
 from pipeline.vertex.steps.first_step.component import CONFIGURATION, RunConfiguration

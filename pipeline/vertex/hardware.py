@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from contract.config import ConfigError, VertexConfig
+from contract.config.vertex import VertexConfig
+from contract.fields import ConfigError
 from pipeline.presets import Row
 from pipeline.vertex.machines import (
     COMBINATIONS,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from contract.config import ConfigError, VertexConfig
+from contract.config.vertex import VertexConfig
+from contract.fields import ConfigError
 
 # pipeline: every step, and training on CPUs; beam-worker: Dataflow, Flink and Spark.
 Kind = Literal["pipeline", "trainer-gpu", "trainer-tpu", "beam-worker"]

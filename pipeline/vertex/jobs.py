@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contract.config import RunConfig
+from contract.config.run import RunConfig
 from pipeline.beam import IN_PROCESS
 from pipeline.vertex import hardware, images
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contract.config import ConfigError, RunConfig
-from pipeline.vertex.overrides import value_of
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, value_of
 
 _PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
 _REGION = r"[a-z]+-[a-z]+[0-9]+"

@@ -14,7 +14,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from contract.config import ConfigError, FieldInfo, RunConfig, leaves, override
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, FieldInfo, leaves, override, value_of
 
 PARAMETER = "overrides"  # name of the pipeline parameter
 
@@ -49,7 +50,9 @@ def split(
 
 def fixed(config: RunConfig) -> dict[str, Value]:
     """Every compiled field with its value."""
-    return {name: value_of(config, name) for name in leaves() if is_compiled(name)}
+    return {
+        name: value_of(config, name) for name in leaves(RunConfig) if is_compiled(name)
+    }
 
 
 def encode(assignments: Mapping[str, str]) -> str:
@@ -85,7 +88,7 @@ def decode(text: str) -> dict[str, Value]:
             compiled. One sentence.
     """
     values = _parse(text)
-    known = leaves()
+    known = leaves(RunConfig)
     for name, value in values.items():
         _refuse_compiled(name)
         if name in known and not _has_type(known[name], value):
@@ -166,11 +169,3 @@ def _is_a(kind: Any, value: Any) -> bool:
 def _kinds(field: FieldInfo) -> str:
     """The JSON values that a field takes, in words."""
     return field.rule if "text" not in field.rule else f"{field.rule} in quotes"
-
-
-def value_of(config: RunConfig, name: str) -> Any:
-    """The value of a dotted name."""
-    value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value

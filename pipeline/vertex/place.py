@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from contract.config import ConfigError, VertexConfig
+from contract.config.vertex import VertexConfig
+from contract.fields import ConfigError
 
 # gcloud's own variable for another address of the service: private endpoints, tests.
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"

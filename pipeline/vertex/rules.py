@@ -9,7 +9,9 @@ Standard library only.
 from __future__ import annotations
 
 from contract import features
-from contract.config import ConfigError, RunConfig, VertexConfig
+from contract.config.run import RunConfig
+from contract.config.vertex import VertexConfig
+from contract.fields import ConfigError, value_of
 from pipeline.vertex import hardware, names
 from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import (
@@ -19,7 +21,6 @@ from pipeline.vertex.machines import (
     READ_IN,
     REGIONS,
 )
-from pipeline.vertex.overrides import value_of
 from trainer import recipe
 
 

@@ -13,7 +13,7 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.config import (
+from contract.config.data import DataConfig
+from contract.config.run import RunConfig
+from contract.fields import (
     ConfigError,
-    DataConfig,
-    RunConfig,
     from_json,
     leaves,
     override,
@@ -98,7 +98,7 @@ def test_json_is_strict():
         from_json(RunConfig, json.dumps(to_dict(RunConfig()) | {"train": 1}))
 
 
-@given(st.sampled_from(sorted(leaves())), st.text(max_size=30))
+@given(st.sampled_from(sorted(leaves(RunConfig))), st.text(max_size=30))
 def test_any_text_is_taken_or_refused_in_one_line(name, text):
     try:
         config = override(RunConfig(), {name: text})
@@ -109,7 +109,7 @@ def test_any_text_is_taken_or_refused_in_one_line(name, text):
 
 
 def test_every_field_explains_itself_and_its_default_is_allowed():
-    for leaf in leaves().values():
+    for leaf in leaves(RunConfig).values():
         assert leaf.help
         value = leaf.default
         assert override(RunConfig(), {leaf.name: value}) == RunConfig()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from contract.config import ConfigError, RunConfig, override
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, override
 from contract.paths import LONGEST_OUTPUT
 from pipeline.resolve import resolve
 

@@ -92,7 +92,8 @@ RUN_BY = {
     "components/serving_canary/judgement.py": {CANARY},
     "serving/server/rest.py": {CANARY},  # imported inside a function
     "serving/client/over_grpc.py": {CANARY},
-    "contract/config.py": {TRAINER, CANARY},
+    "contract/config/train.py": {TRAINER},
+    "contract/config/serving.py": set(),
 }
 
 

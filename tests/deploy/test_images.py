@@ -20,7 +20,7 @@ import hcl2
 import pytest
 import yaml
 
-from contract.config import VertexConfig
+from contract.config.vertex import VertexConfig
 from deploy.images import contents
 from pipeline.vertex import images
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from contract.config import parse_assignment
+from contract.fields import parse_assignment
 from pipeline.resolve import resolve
 from tests.object_storage.emulator import (  # noqa: F401
     ObjectStorage,

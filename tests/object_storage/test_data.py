@@ -9,7 +9,7 @@ import pytest
 
 from components.example_gen import archives, choice, sources
 from components.example_gen.layout import DataError
-from contract.config import DataConfig
+from contract.config.data import DataConfig
 from tests.components.example_gen import official, test_executor
 from tests.object_storage.emulator import ObjectStorage
 

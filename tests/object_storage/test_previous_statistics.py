@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.dataset_schema.text import invariants_text, schema_text
-from contract.config import DriftConfig
+from contract.config.drift import DriftConfig
 from tests.object_storage.emulator import ObjectStorage
 
 pytestmark = pytest.mark.tf

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from contract import features
-from contract.config import (
-    CanaryConfig,
-    EvaluationConfig,
-    to_json,
-)
+from contract.config.canary import CanaryConfig
+from contract.config.evaluation import EvaluationConfig
+from contract.fields import to_json
 from pipeline.beam import IN_PROCESS
 from tests.components.example_gen import test_executor
 from tests.object_storage import training

@@ -9,7 +9,10 @@ import sys
 from typing import Any
 
 from contract import features
-from contract.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
+from contract.config.model import ModelConfig
+from contract.config.preprocessing import PreprocessingConfig
+from contract.config.train import TrainConfig
+from contract.fields import to_json
 
 STEPS = 8
 NETWORK = "resnet8"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.config import RunConfig, leaves
+from contract.config.run import RunConfig
+from contract.fields import leaves
 from pipeline import cli, presets
 
 PROJECT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def test_assignments_may_stand_alone(words, assignments):
 
 
 def test_every_field_may_stand_alone():
-    words = [f"{name}=x" for name in leaves()]
+    words = [f"{name}=x" for name in leaves(RunConfig)]
     assert parsed(*words) == words
 
 
@@ -192,7 +193,7 @@ def test_documented_commands_are_understood():
         example = {"VERSION": "7", "$P": "--project=p", "$R": "output_root=gs://b/x"}
         options = cli._parse([example.get(word, word) for word in words])
         assignments = dict(each.split("=", 1) for each in options.runtime_parameter)
-        assert set(assignments) <= set(leaves()), words
+        assert set(assignments) <= set(leaves(RunConfig)), words
 
 
 @pytest.fixture(scope="module")

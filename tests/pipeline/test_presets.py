@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.presets import ANY, PRESETS, RECIPES
 from pipeline.resolve import resolve
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.example_gen.layout import DataError
-from contract.config import ConfigError, RunConfig, leaves, override
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, leaves, override, value_of
 from pipeline.history import commands as history
 from pipeline.resolve import output_root, resolve
-from pipeline.vertex.overrides import assignment, value_of
+from pipeline.vertex.overrides import assignment
 from serving.deploy.outputs import DeployError, read_outputs
 
 PROJECT = Path(__file__).parents[2]
@@ -217,7 +218,9 @@ def test_last_slashes_of_addresses_are_dropped():
 def test_what_was_resolved_resolves_to_itself(chosen):
     """The run's first step does it again from what was fixed when compiling."""
     config = _vertex(*(f"{name}={value}" for name, value in chosen.items())).config
-    everything = [assignment(name, value_of(config, name)) for name in leaves()]
+    everything = [
+        assignment(name, value_of(config, name)) for name in leaves(RunConfig)
+    ]
     again = resolve(everything, {"TFDS_DATA_DIR": "/x"}, "/y", engine="vertex")
     assert again.config == config
 
@@ -249,7 +252,7 @@ def _fresh(code: str) -> str:
 
 LIGHT_MODULES = [
     "pipeline.cli",
-    "contract.config",
+    "contract.config.run",
     "pipeline.console",
     "pipeline.local.exclusive",
     "pipeline.history.commands",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contract import features
-from contract.config import PreprocessingConfig
+from contract.config.preprocessing import PreprocessingConfig
 from tests.trainer import transform_graph
 
 pytestmark = pytest.mark.tf

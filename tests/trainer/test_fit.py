@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 
 pytestmark = pytest.mark.tf
 

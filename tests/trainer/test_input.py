@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contract import features
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 
 pytestmark = pytest.mark.tf
 

@@ -47,7 +47,7 @@ for name in sys.argv[3:]:
     found[name + "|remat"] = np.asarray(remat(images, training=True))
 assert "tensorflow" not in sys.modules
 np.savez(sys.argv[2], **found)
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import fit
 try:
     fit._optimizer(model, TrainConfig())

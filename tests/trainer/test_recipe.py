@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import recipe
 
 

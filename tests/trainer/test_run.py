@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from contract import features
-from contract.config import ModelConfig, PreprocessingConfig, TrainConfig, to_json
+from contract.config.model import ModelConfig
+from contract.config.preprocessing import PreprocessingConfig
+from contract.config.train import TrainConfig
+from contract.fields import to_json
 from tests.trainer import transform_graph
 
 pytestmark = pytest.mark.tf

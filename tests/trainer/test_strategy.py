@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[2]
 PROGRAM = """
 import dataclasses, json, sys
 import numpy as np
-from contract.config import TrainConfig
+from contract.config.train import TrainConfig
 from trainer import fit, network, strategy
 from trainer.input import Examples, TrainingData
 import tensorflow as tf
@@ -137,7 +137,7 @@ def test_moving_statistics_are_one_on_all_replicas_and_in_the_export(tmp_path):
 
 
 def test_fewer_devices_than_asked_for_is_an_error():
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import strategy
 
     config = TrainConfig(strategy="mirrored", replicas=64)
@@ -146,7 +146,7 @@ def test_fewer_devices_than_asked_for_is_an_error():
 
 
 def test_one_device_is_the_default():
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import strategy
 
     for kind in ("auto", "single"):
@@ -155,7 +155,7 @@ def test_one_device_is_the_default():
 
 
 def test_float16_without_a_gpu_is_refused():
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import strategy
 
     config = TrainConfig(precision="mixed_float16")
@@ -166,7 +166,7 @@ def test_float16_without_a_gpu_is_refused():
 
 def test_every_replica_of_all_devices_gets_the_same_share():
     """A replica without images has no mean: tensorflow/tensorflow, issue 41657."""
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import strategy
 
     strategy.check_shares(TrainConfig(last_batch="keep", global_batch_size=63), 1)
@@ -177,7 +177,7 @@ def test_every_replica_of_all_devices_gets_the_same_share():
 
 
 def test_no_tpu_is_said_in_a_sentence():
-    from contract.config import TrainConfig
+    from contract.config.train import TrainConfig
     from trainer import strategy
 
     with pytest.raises(strategy.StrategyError, match="train.tpu=local") as caught:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from contract import features
-from contract.config import PreprocessingConfig, to_json
+from contract.config.preprocessing import PreprocessingConfig
+from contract.fields import to_json
 
 
 def write(

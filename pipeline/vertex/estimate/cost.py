@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract import features
-from contract.config import ConfigError, RunConfig
+from contract.config.run import RunConfig
+from contract.fields import ConfigError
 from pipeline.vertex import hardware
 from pipeline.vertex.estimate.prices import PRICES, Prices
 from pipeline.vertex.machines import CPU_MACHINES, MACHINES

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from contract.config import RunConfig
+from contract.config.run import RunConfig
 from pipeline.vertex import hardware, images, jobs
 from pipeline.vertex.estimate import cost
 from pipeline.vertex.estimate.prices import PRICES

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.vertex.hardware import Hardware
 from pipeline.vertex.machines import MACHINES
 

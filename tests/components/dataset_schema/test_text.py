@@ -9,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.dataset_schema.text import invariants_text, schema_text
 from components.drift.image_statistics import NUMBERS
 from contract import features
-from contract.config import DriftConfig
+from contract.config.drift import DriftConfig
 
 
 @pytest.mark.parametrize("dataset", features.DATASETS)

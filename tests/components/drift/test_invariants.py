@@ -15,7 +15,7 @@ from components.dataset_schema.text import invariants_text
 from components.drift import invariants
 from components.drift.image_statistics import NUMBERS
 from contract import features
-from contract.config import DriftConfig
+from contract.config.drift import DriftConfig
 
 pytestmark = pytest.mark.tf
 

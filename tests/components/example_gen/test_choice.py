@@ -10,7 +10,7 @@ import pytest
 
 from components.example_gen import choice
 from components.example_gen.layout import DataError
-from contract.config import DataConfig
+from contract.config.data import DataConfig
 from tests.components.example_gen import official
 
 
@@ -309,7 +309,7 @@ def test_fingerprint_refuses_at_once(data, message):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, components.example_gen.choice as c; from contract.config import *;"
+        "import sys, components.example_gen.choice as c; from contract.config.data import *;"
         "c.fingerprint(DataConfig(name='digits'));"
         "heavy = {'tensorflow', 'numpy', 'apache_beam', 'urllib.request', 'sklearn'};"
         "sys.exit(repr(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"

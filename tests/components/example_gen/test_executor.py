@@ -18,8 +18,9 @@ import pytest
 
 from components.example_gen import choice, identity, sources
 from components.example_gen.layout import DataError
-from contract.config import DataConfig, to_json
+from contract.config.data import DataConfig
 from contract.features import DATASETS
+from contract.fields import to_json
 from pipeline.beam import IN_PROCESS
 from tests.components.example_gen import official
 
@@ -392,7 +393,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from components.example_gen import executor
-from contract.config import DataConfig
+from contract.config.data import DataConfig
 from tests.components.example_gen import test_executor
 
 whole, written = executor.serialise, []

@@ -3,7 +3,7 @@ import pytest
 
 from components.example_gen import choice, sources
 from components.example_gen.layout import DataError
-from contract.config import DataConfig
+from contract.config.data import DataConfig
 from tests.components.example_gen import official
 
 

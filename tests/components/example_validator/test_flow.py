@@ -21,7 +21,7 @@ from components.dataset_schema.text import invariants_text, schema_text
 from components.example_validator.component import BlockingExampleValidator
 from components.example_validator.executor import AnomalyError
 from components.example_validator.previous import PreviousStatistics
-from contract.config import DriftConfig
+from contract.config.drift import DriftConfig
 
 pytestmark = pytest.mark.tf
 

@@ -21,7 +21,7 @@ from components.evaluator.measures import (
     Images,
 )
 from components.model_chooser import choice
-from contract.config import EvaluationConfig
+from contract.config.evaluation import EvaluationConfig
 
 EXAMPLES, CLASSES = 2000, 4
 # Error rates, nested, so that every difference of 5 points is beyond doubt.

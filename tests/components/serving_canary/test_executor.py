@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.config import CanaryConfig, to_json
+from contract.config.canary import CanaryConfig
+from contract.fields import to_json
 
 pytestmark = pytest.mark.tf
 

@@ -24,7 +24,7 @@ from components.serving_canary.judgement import (
     judge,
     read_expected,
 )
-from contract.config import CanaryConfig
+from contract.config.canary import CanaryConfig
 
 NAMES = ("cat", "dog", "ship")
 PROBABILITIES = np.array(

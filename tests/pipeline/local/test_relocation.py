@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.local import database, relocation
 from pipeline.local.exclusive import FolderInUse, exclusive
 

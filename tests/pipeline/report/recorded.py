@@ -16,9 +16,9 @@ import numpy as np
 from components.evaluator import measures
 from components.example_validator import consistency
 from components.model_chooser import choice
-from contract import config as configuration
 from contract import features
-from contract.config import RunConfig, override
+from contract.config.run import RunConfig
+from contract.fields import from_json, override
 from pipeline.report import collect, facts
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
@@ -184,7 +184,7 @@ def record(
     told = facts.run_facts(asdict(config), "a test", began=1.7e9, seconds=75.0)
     database = str(root / "metadata.sqlite")
     collect.record_run(database, "run-1", told)
-    assert configuration.from_json(RunConfig, json.dumps(told["config"])) == config
+    assert from_json(RunConfig, json.dumps(told["config"])) == config
     return database, "run-1"
 
 

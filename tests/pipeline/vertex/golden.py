@@ -10,7 +10,7 @@ difference, then commit it.
 import sys
 from pathlib import Path
 
-from contract.config import parse_assignment
+from contract.fields import parse_assignment
 from pipeline.resolve import resolve
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -20,6 +20,8 @@ from google.cloud.aiplatform_v1.types import (
 )
 from google.protobuf import json_format
 
+from contract.config.run import RunConfig
+from contract.fields import from_dict, to_dict
 from pipeline import cli
 from pipeline.vertex import client, place
 from tests.pipeline.vertex.stand_in import (
@@ -123,6 +125,8 @@ WRONG = {
 }
 WATCHED = """
 import contextlib, io, json, sys, time
+from contract.config.run import RunConfig
+from contract.fields import from_dict, to_dict
 from pipeline import cli
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
@@ -185,10 +189,8 @@ def test_wrong_values_are_refused_at_once_in_one_line():
     ],
 )
 def test_the_services_address_can_be_another(value, expected):
-    vertex = cli.RunConfig().vertex
-    vertex = cli.configuration.from_dict(
-        type(vertex), cli.configuration.to_dict(vertex) | {"project": PROJECT}
-    )
+    vertex = RunConfig().vertex
+    vertex = from_dict(type(vertex), to_dict(vertex) | {"project": PROJECT})
     found = place.find(vertex, {place.ENDPOINT_VARIABLE: value})
     assert (found.secure, found.target) == expected
 
@@ -439,7 +441,7 @@ def test_a_schedules_name_is_used_once(vertex, typed):
 
 def compiled(*more):
     """What `compile_job` makes of ASKED and more, without the commands."""
-    from contract.config import parse_assignment
+    from contract.fields import parse_assignment
     from pipeline.resolve import resolve
     from pipeline.vertex.compile import compile_job
 

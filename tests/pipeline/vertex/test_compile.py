@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kfp import components as kfp_components
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from contract.config import ConfigError, parse_assignment
+from contract.fields import ConfigError, parse_assignment
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, images, jobs, overrides, parameters

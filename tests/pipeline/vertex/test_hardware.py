@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.config import ConfigError, RunConfig, VertexConfig, leaves, override
+from contract.config.run import RunConfig
+from contract.config.vertex import VertexConfig
+from contract.fields import ConfigError, leaves, override, value_of
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines, names, rules
-from pipeline.vertex.overrides import value_of
 
 BASE = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
 
@@ -276,7 +277,7 @@ def test_what_cannot_work_is_one_sentence(typed, words):
         resolve([*BASE, *typed.split()], {}, "/", engine="vertex")
     message = str(caught.value)
     assert "\n" not in message
-    assert message.split("=")[0] in leaves()
+    assert message.split("=")[0] in leaves(RunConfig)
     for word in words:
         assert word in message
 
@@ -365,7 +366,7 @@ def test_what_is_no_address_in_cloud_storage_is_refused(address):
 
 _VERTEX_TEXTS = sorted(
     name
-    for name, leaf in leaves().items()
+    for name, leaf in leaves(RunConfig).items()
     if (name.startswith("vertex.") or name in names.NAMES)
     and "text" in leaf.rule
     and name != "output_root"

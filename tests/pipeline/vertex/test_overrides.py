@@ -7,11 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from contract.config import ConfigError, RunConfig, leaves, override
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, leaves, override
 from pipeline.vertex import overrides
 from pipeline.vertex.overrides import decode, encode
 
-FIELDS = leaves()
+FIELDS = leaves(RunConfig)
 FREE = sorted(name for name in FIELDS if not overrides.is_compiled(name))
 
 
@@ -166,7 +167,7 @@ def test_wrong_values_are_refused_with_the_rule(text, rule):
     assert rule in refusal(text)
 
 
-@pytest.mark.parametrize("name", sorted(set(leaves()) - set(FREE)))
+@pytest.mark.parametrize("name", sorted(set(leaves(RunConfig)) - set(FREE)))
 def test_what_is_compiled_is_fixed(name):
     assert f"{name} is fixed when the pipeline is compiled" in refusal(
         json.dumps({name: "x"})
@@ -181,7 +182,9 @@ def test_the_fixed_fields_are_all_of_vertex_and_five_more():
         "pipeline_name", "output_root", "enable_cache", "serving.push",
         "serving.base_directory",
     }  # fmt: skip
-    assert {name for name in leaves() if name.startswith("vertex.")} <= set(fixed)
+    assert {name for name in leaves(RunConfig) if name.startswith("vertex.")} <= set(
+        fixed
+    )
     assert fixed["vertex.region"] == "us-central1"
 
 

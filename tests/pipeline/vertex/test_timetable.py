@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.vertex.timetable import check_cron, timetable
 
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)

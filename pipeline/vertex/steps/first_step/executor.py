@@ -18,7 +18,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
 from components.example_gen import sources
-from contract.config import ConfigError, VertexConfig, to_dict
+from contract.config.vertex import VertexConfig
+from contract.fields import ConfigError, to_dict
 from pipeline.report import facts
 from pipeline.report.parts import RUN_FILE
 from pipeline.resolve import resolve
@@ -48,7 +49,7 @@ class Executor(base_executor.BaseExecutor):
             exec_properties: `overrides`, `fixed` and `training_jobs`, JSON texts.
 
         Raises:
-            contract.config.ConfigError: The overrides cannot be used; one sentence.
+            contract.fields.ConfigError: The overrides cannot be used; one sentence.
             components.example_gen.layout.DataError: There are no such data.
         """
         began = time.time()

@@ -12,7 +12,7 @@ from typing import Any
 from components.atomic_pusher import ledger, object_storage
 from components.atomic_pusher.publish import PublishError
 from contract import pushed_model as properties
-from contract.config import VertexConfig
+from contract.config.vertex import VertexConfig
 from pipeline.vertex.place import find
 from pipeline.vertex.steps.push import endpoint, registry
 from pipeline.vertex.steps.push.patience import Patience

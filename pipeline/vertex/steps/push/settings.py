@@ -7,7 +7,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from contract.config import ConfigError, RunConfig
+from contract.config.run import RunConfig
+from contract.fields import ConfigError
 from pipeline.vertex import images
 
 # Google's prebuilt images know their own routes and read $AIP_STORAGE_URI themselves.

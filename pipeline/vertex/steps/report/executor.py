@@ -15,7 +15,8 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from contract import pushed_model
-from contract.config import RunConfig, from_json
+from contract.config.run import RunConfig
+from contract.fields import from_json
 from pipeline.history import commands as history
 from pipeline.report import build, render
 from pipeline.report.parts import PARTS, RUN_FILE

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.config import ConfigError, RunConfig, override
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, override
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines
 from pipeline.vertex.estimate import cost

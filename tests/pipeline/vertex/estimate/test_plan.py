@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from contract.config import RunConfig
+from contract.config.run import RunConfig
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines
 from pipeline.vertex.estimate import cost, plan

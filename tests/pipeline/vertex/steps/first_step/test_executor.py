@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
-from contract.config import ConfigError
+from contract.fields import ConfigError
 from pipeline.dag import create_pipeline
 from pipeline.resolve import resolve
 from tests.pipeline.vertex import golden

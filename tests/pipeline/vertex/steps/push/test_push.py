@@ -20,7 +20,8 @@ from components.atomic_pusher import object_storage as storage
 from components.atomic_pusher.ledger import Origin
 from components.atomic_pusher.publish import PublishError
 from contract import pushed_model
-from contract.config import ConfigError, RunConfig, override
+from contract.config.run import RunConfig
+from contract.fields import ConfigError, override
 from pipeline.vertex.steps.push import endpoint, serve
 from pipeline.vertex.steps.push import follow as following
 from pipeline.vertex.steps.push.patience import Patience

@@ -1,0 +1,267 @@
+"""The machinery of the configuration: fields with a sentence and a range, strict reading.
+
+`contract.config` is built of it. The same JSON travels to every component, locally and on
+Vertex AI. Only the standard library stands behind this file, so that a wrong value is
+refused in milliseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from contract import paths
+
+T = TypeVar("T")
+Problem = Callable[[str], str | None]
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used; the message names field, value, rule and remedy."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    problem: Problem | None = None,
+) -> Any:
+    """A dataclass field with the sentence and the closed range a person is shown.
+
+    `problem`: what is wrong with a text, as a rule; None if nothing is.
+    """
+    return field(
+        default=default,
+        metadata={"help": help, "low": low, "high": high, "problem": problem},
+    )
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """One leaf of the configuration, as a person sees it."""
+
+    name: str  # dotted, e.g. "train.epochs"
+    annotation: Any
+    default: Any
+    help: str
+    low: float
+    high: float
+    problem: Problem | None
+
+    @property
+    def rule(self) -> str:
+        """The values it takes, in words."""
+        return _rule(self.annotation, self.low, self.high)
+
+
+def leaves(cls: type, prefix: str = "") -> dict[str, FieldInfo]:
+    """All leaf fields of a section by dotted name, in declaration order."""
+    found: dict[str, FieldInfo] = {}
+    hints = typing.get_type_hints(cls)
+    defaults = cls()
+    for item in dataclasses.fields(cls):
+        name = prefix + item.name
+        if dataclasses.is_dataclass(hints[item.name]):
+            section = typing.cast(type, hints[item.name])
+            nested = leaves(section, name + ".")
+            actual = to_dict(getattr(defaults, item.name))
+            for key, leaf in nested.items():
+                short = key.removeprefix(name + ".")
+                value = actual.get(short, leaf.default)
+                nested[key] = dataclasses.replace(leaf, default=value)
+            found |= nested
+        else:
+            found[name] = FieldInfo(
+                name, hints[item.name], getattr(defaults, item.name), **item.metadata
+            )
+    return found
+
+
+def override(config: T, values: Mapping[str, Any]) -> T:
+    """Returns `config`, a section, with dotted fields replaced.
+
+    Args:
+        config: Where to start from.
+        values: Dotted name -> value; text (from a command line) is converted to the
+            field's type, other values must have it.
+
+    Raises:
+        ConfigError: Unknown name, wrong type, or a value outside the field's range.
+    """
+    known = leaves(type(config))
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(_unknown(name, known))
+        checked = _checked(known[name], value)
+        config = _replaced(config, name.split("."), checked)
+    return config
+
+
+def value_of(config: Any, name: str) -> Any:
+    """The value of a dotted field."""
+    return functools.reduce(getattr, name.split("."), config)
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """A section as nested plain dictionaries."""
+    return dataclasses.asdict(section)
+
+
+def to_json(section: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces; the same value gives the same text."""
+    return json.dumps(to_dict(section), sort_keys=True, separators=(",", ":"))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Builds a section strictly: unknown and missing fields are refused by name.
+
+    Raises:
+        ConfigError: As `override`; also when a field is missing.
+    """
+    hints = typing.get_type_hints(cls)
+    own = {item.name: item for item in dataclasses.fields(typing.cast(Any, cls))}
+    for name in values:
+        if name not in own:
+            raise ConfigError(_unknown(prefix + name, {prefix + key for key in own}))
+    arguments: dict[str, Any] = {}
+    for name, item in own.items():
+        if name not in values:
+            raise ConfigError(f"{prefix}{name} is missing from the configuration")
+        value = values[name]
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{prefix}{name}={value!r}: must be a section (object)"
+                )
+            arguments[name] = from_dict(hints[name], value, f"{prefix}{name}.")
+        else:
+            info = FieldInfo(prefix + name, hints[name], None, **item.metadata)
+            arguments[name] = _checked(info, value)
+    return cls(**arguments)
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """Reads what `to_json` wrote.
+
+    Raises:
+        ConfigError: Not JSON, or as `from_dict`.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"configuration is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration is not a JSON object: {text[:60]!r}")
+    return from_dict(cls, values)
+
+
+def parse_assignment(text: str) -> tuple[str, str]:
+    """Splits `name=value` as given on a command line.
+
+    Raises:
+        ConfigError: No `=`, or nothing before it.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise ConfigError(f"{text!r}: must be name=value, for example train.epochs=3")
+    return name.strip(), value
+
+
+def _replaced(section: Any, path: list[str], value: Any) -> Any:
+    head, *rest = path
+    if rest:
+        value = _replaced(getattr(section, head), rest, value)
+    return dataclasses.replace(section, **{head: value})
+
+
+def _unknown(name: str, known: typing.Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"{paths.shown(name)}: there is no such configuration field; {hint}"
+
+
+def _rule(annotation: Any, low: float, high: float) -> str:
+    optional = _is_optional(annotation)
+    kind = _without_none(annotation)
+    if typing.get_origin(kind) is Literal:
+        words = "one of " + ", ".join(typing.get_args(kind))
+    elif kind is bool:
+        words = "true or false"
+    elif kind in (int, float):
+        words = "a whole number" if kind is int else "a number"
+        if low > -math.inf and high < math.inf:
+            words += (
+                f" from {low:g} to {high:g}"
+                if kind is float
+                else f" from {low} to {high}"
+            )
+    else:
+        words = "text"
+    return words + (" or none" if optional else "")
+
+
+def _is_optional(annotation: Any) -> bool:
+    return type(None) in typing.get_args(annotation)
+
+
+def _without_none(annotation: Any) -> Any:
+    if isinstance(annotation, types.UnionType):
+        (kind,) = [a for a in typing.get_args(annotation) if a is not type(None)]
+        return kind
+    return annotation
+
+
+def _checked(info: FieldInfo, value: Any) -> Any:
+    """Converts text to the field's type and checks the range."""
+
+    def refuse(but: str = "") -> ConfigError:
+        rule = info.rule + but
+        return ConfigError(f"{info.name}={paths.shown(value)}: must be {rule}")
+
+    kind = _without_none(info.annotation)
+    if typing.get_origin(kind) is Literal and value in typing.get_args(kind):
+        return value
+    if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+        if _is_optional(info.annotation):
+            return None
+        raise refuse(", not none" if kind is str else "")
+    if typing.get_origin(kind) is Literal:
+        raise refuse()
+    if kind is bool:
+        if isinstance(value, str):
+            value = {"true": True, "1": True, "false": False, "0": False}.get(
+                value.lower(), value
+            )
+        if not isinstance(value, bool):
+            raise refuse()
+        return value
+    if kind in (int, float):
+        if isinstance(value, bool):
+            raise refuse()
+        try:
+            number = kind(value) if isinstance(value, str) else value
+        except ValueError:
+            raise refuse() from None
+        if kind is float and isinstance(number, int):
+            number = float(number)
+        if not isinstance(number, kind) or not info.low <= number <= info.high:
+            raise refuse()
+        return number
+    if not isinstance(value, str):
+        raise refuse()
+    if not value.strip():
+        raise refuse(", not empty")
+    if info.problem is not None and (problem := info.problem(value)) is not None:
+        raise ConfigError(f"{info.name}={paths.shown(value)}: {problem}")
+    return value

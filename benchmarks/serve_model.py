@@ -17,8 +17,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
+from contract.records import WARMUP_FILE
 from trainer import network
-from trainer.export import WARMUP_FILE
 
 CLASSES = features.class_names("cifar10")
 WARMUP_BATCHES = (1, 32)
@@ -57,9 +57,9 @@ def main() -> None:
     servable = Servable(name)
     signatures = {features.SIGNATURE_IMAGES: servable.serve}
     tf.saved_model.save(servable, folder, signatures=signatures)
-    extra = Path(folder, "assets.extra")
-    extra.mkdir()
-    with tf.io.TFRecordWriter(str(extra / WARMUP_FILE)) as writer:
+    path = Path(folder, WARMUP_FILE)
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
         for rows in WARMUP_BATCHES:
             log = prediction_log_pb2.PredictionLog()
             images = np.zeros((rows, *features.IMAGE_SHAPE), np.uint8)

@@ -156,7 +156,8 @@ class World:
         from tfx.dsl.components.base import base_beam_executor
         from tfx.types import artifact_utils, standard_artifacts
 
-        from components.evaluator.executor import COMPARISON_FILE, Executor
+        from components.evaluator.executor import Executor
+        from contract.records import COMPARISON_FILE
 
         examples = _artifact(standard_artifacts.Examples, self.folder / "examples")
         examples.split_names = artifact_utils.encode_split_names(["eval"])

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from components.evaluator.measures import COMPARISON_FILE, PREDICTIONS_FILE
 from contract.fields import ConfigError
+from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 from pipeline.history import commands as history
 
 

@@ -28,6 +28,7 @@ from contract.fields import (
     to_dict,
     value_of,
 )
+from contract.records import REPORT_FOLDER
 from pipeline.failures import root_message
 from pipeline.history import commands as history
 from pipeline.local import database, relocation, space, temporary
@@ -309,7 +310,7 @@ def _write_report(
     facts = collect.run_facts(to_dict(config), data_reason, began, time.time() - began)
     collect.record_run(metadata, run_id, facts)
     report = collect.collect(metadata, run_id)
-    return render.write(report, os.path.join(config.output_root, "report")), report
+    return render.write(report, os.path.join(config.output_root, REPORT_FOLDER)), report
 
 
 def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:

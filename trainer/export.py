@@ -22,20 +22,20 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
+from contract.records import (
+    BATCHING_FILE,
+    EXPECTED_ANSWERS_FILE,
+    EXTRA_ASSETS,
+    MODEL_RUN_FILE,
+    WARMUP_FILE,
+)
 from trainer.fit import infer
 from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD, normalise
 
-RUN_ASSET = "run.json"  # under assets.extra: configuration, metrics, versions
-WARMUP_FILE = "tf_serving_warmup_requests"  # under assets.extra; TF Serving's name
 _WARMUP_BATCH = 32
-# Under assets.extra: eval images with the answers of the training path, against which
-# components/serving_canary holds a server's. Numpy's .npz, nothing pickled: `images` uint8
-# [n, 32, 32, 3], `probabilities` float32 [n, classes], `class_names` text [classes].
-EXPECTED_ANSWERS = "expected_answers.npz"
 MOST_EXPECTED_ANSWERS = 8  # few: 1,001 layers take most of a second for these
-# For `tensorflow_model_server --enable_batching --enable_per_model_batching_parameters`,
-# which looks for this name (tensorflow/serving, g3doc/serving_config.md).
-BATCHING_FILE = "batching_params.pbtxt"
+# For `tensorflow_model_server --enable_batching --enable_per_model_batching_parameters`
+# (tensorflow/serving, g3doc/serving_config.md).
 BATCHING_PARAMETERS = """\
 max_batch_size { value: 128 }
 batch_timeout_micros { value: 2000 }
@@ -182,16 +182,16 @@ def save(
         tags=["serve"],
     )
     updater.save()
-    extra = os.path.join(directory, "assets.extra")
-    tf.io.gfile.makedirs(extra)
-    with tf.io.gfile.GFile(os.path.join(extra, RUN_ASSET), "w") as file:
+    tf.io.gfile.makedirs(os.path.join(directory, EXTRA_ASSETS))
+    with tf.io.gfile.GFile(os.path.join(directory, MODEL_RUN_FILE), "w") as file:
         file.write(json.dumps(run, indent=2, sort_keys=True))
-    with tf.io.TFRecordWriter(os.path.join(extra, WARMUP_FILE)) as writer:
+    with tf.io.TFRecordWriter(os.path.join(directory, WARMUP_FILE)) as writer:
         for log in warmup_requests():
             writer.write(log.SerializeToString())
     if images is not None:
         answers = expected_answers(model, transform, class_names, images)
-        with tf.io.gfile.GFile(os.path.join(extra, EXPECTED_ANSWERS), "wb") as file:
+        path = os.path.join(directory, EXPECTED_ANSWERS_FILE)
+        with tf.io.gfile.GFile(path, "wb") as file:
             file.write(answers)
     with tf.io.gfile.GFile(os.path.join(directory, BATCHING_FILE), "w") as file:
         file.write(BATCHING_PARAMETERS)
@@ -203,7 +203,7 @@ def expected_answers(
     class_names: Sequence[str],
     images: np.ndarray,
 ) -> bytes:
-    """The content of `EXPECTED_ANSWERS`: what the network answers while it is trained.
+    """The content of `EXPECTED_ANSWERS_FILE`: what the network answers while it is trained.
 
     It goes the way of training, not of the SavedModel: raw bytes through the Transform
     graph, then the function that measured the network while it was trained, not one of

@@ -21,11 +21,10 @@ from contract import provenance
 from contract.config.model import ModelConfig
 from contract.config.train import TrainConfig
 from contract.fields import from_json
+from contract.records import HISTORY_FILE
 from trainer import export, fit, network, strategy
 from trainer.input import Examples, TrainingData, load_examples
 from trainer.preprocessing import decode_pixels
-
-HISTORY_FILE = "history.json"  # in the Trainer's model_run artifact
 
 
 # TFX Trainer will call this function.

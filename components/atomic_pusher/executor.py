@@ -17,9 +17,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.atomic_pusher import ledger, object_storage, publish
-from components.model_chooser.executor import DECISION_FILE
 from contract import pushed_model as properties
-from pipeline.report.parts import RUN_FILE
+from contract.records import DECISION_FILE, RUN_CONFIGURATION_FILE
 from pipeline.vertex.place import run_of
 
 MODEL, MODEL_BLESSING, INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
@@ -144,7 +143,7 @@ def _origin(
     role = model.get_string_custom_property(properties.ROLE)
     decision = _read_json(input_dict, DECISION, DECISION_FILE)
     evaluated = decision.get("comparison", {}).get("models", {}).get(role) or {}
-    run = _read_json(input_dict, CONFIGURATION, RUN_FILE)
+    run = _read_json(input_dict, CONFIGURATION, RUN_CONFIGURATION_FILE)
     facts = run.get("facts") or {}
     config = facts.get("config") or {}
     return ledger.Origin(

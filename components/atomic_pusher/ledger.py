@@ -23,8 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.atomic_pusher.publish import MODEL_FILE, PublishError
+from components.atomic_pusher.publish import PublishError
 from contract.pushed_model import Push, in_service, to_beat
+from contract.records import MODEL_FILE
 
 SCHEME = "gs://"
 CONFIG_NAME, LEDGER_NAME = "models.config", "ledger"

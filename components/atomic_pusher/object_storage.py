@@ -40,6 +40,7 @@ from typing import Any
 from components.atomic_pusher import ledger
 from components.atomic_pusher.ledger import Entry, File, Folder, Origin, Served
 from components.atomic_pusher.publish import PublishError, next_version, versions
+from contract.records import MODEL_FILE
 
 LEFTOVER_AGE = datetime.timedelta(days=1)
 
@@ -204,9 +205,9 @@ def _publish(
 
 def _source(uri: str, folder: Folder) -> _Source:
     found = _remote_source(uri, folder) if "://" in uri else _local_source(Path(uri))
-    if ledger.MODEL_FILE not in found.files:
+    if MODEL_FILE not in found.files:
         raise PublishError(
-            f"{uri}: not a SavedModel, it has no {ledger.MODEL_FILE}; nothing was published"
+            f"{uri}: not a SavedModel, it has no {MODEL_FILE}; nothing was published"
         )
     return found
 
@@ -339,9 +340,7 @@ def _upload(source: _Source, folder: Folder, version: int) -> None:
     """Writes all objects of a version and reads back what the storage says of them."""
     from google.api_core.exceptions import PreconditionFailed
 
-    for name in sorted(
-        source.files, key=lambda name: (name == ledger.MODEL_FILE, name)
-    ):
+    for name in sorted(source.files, key=lambda name: (name == MODEL_FILE, name)):
         try:
             source.write(name, folder.blob(f"{version}/{name}"))
         except PreconditionFailed:

@@ -26,8 +26,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from contract.records import MODEL_FILE
+
 LOCK_NAME = ".publish.lock"
-MODEL_FILE = "saved_model.pb"
 TEMPORARY_PREFIX = ".tmp-publish-"
 
 # TensorFlow Serving's versions are int64.

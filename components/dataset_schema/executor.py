@@ -12,8 +12,9 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from contract.records import SCHEMA_FILE
+
 TEXT, SCHEMA = "text", "schema"
-SCHEMA_FILE = "schema.pbtxt"  # the name under which TFX's components look for it
 
 
 class Executor(base_executor.BaseExecutor):

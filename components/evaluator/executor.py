@@ -20,8 +20,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.evaluator import blocks, inference, measures
-from components.evaluator.measures import COMPARISON_FILE, PREDICTIONS_FILE
 from contract import features, pushed_model
+from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 
 EXAMPLES, TRANSFORM_GRAPH = "examples", "transform_graph"
 BASELINE, CANDIDATE, IN_SERVICE = measures.ROLES

@@ -16,9 +16,6 @@ import numpy as np
 
 from components.evaluator import calibration, paired
 
-# Beside TFMA's files: `compare`'s result; ids, labels, bands and every role's
-# probabilities, image by image.
-COMPARISON_FILE, PREDICTIONS_FILE = "comparison.json", "predictions.npz"
 BASELINE, CANDIDATE, IN_SERVICE = ROLES = ("baseline", "candidate", "in_service")
 # Of each pair: the first's error rate minus the second's.
 PAIRS = ((CANDIDATE, BASELINE), (CANDIDATE, IN_SERVICE), (BASELINE, IN_SERVICE))

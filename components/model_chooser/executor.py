@@ -14,16 +14,15 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.evaluator.executor import COMPARISON_FILE
 from components.model_chooser import choice
 from contract import pushed_model
 from contract.config.evaluation import EvaluationConfig
 from contract.fields import from_json
+from contract.records import COMPARISON_FILE, DECISION_FILE
 
 EVALUATION, BASELINE, CANDIDATE = "evaluation", "baseline", "candidate"
 RULE, SOURCE = "rule", "source"
 MODEL, BLESSING, DECISION = "model", "blessing", "decision"
-DECISION_FILE = "decision.json"
 
 
 class Executor(base_executor.BaseExecutor):

@@ -21,8 +21,8 @@ from tfx.utils import path_utils
 
 from components.atomic_pusher import publish
 from contract import pushed_model
+from contract.records import MODEL_FILE, MODEL_RUN_FILE
 
-_RUN_FILE = os.path.join("assets.extra", "run.json")  # trainer/export.py writes it
 _progress = logging.getLogger("pipeline.progress")
 
 PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
@@ -70,7 +70,7 @@ def record_unknown(
     there = publish.versions(
         name
         for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-        if os.path.isfile(os.path.join(folder, name, publish.MODEL_FILE))
+        if os.path.isfile(os.path.join(folder, name, MODEL_FILE))
     )
     if not there:
         return
@@ -86,13 +86,13 @@ def record_unknown(
             "warning: %s is served, but no model of this project (it has no %s): nothing "
             "is compared with it",
             path,
-            _RUN_FILE,
+            MODEL_RUN_FILE,
         )
         return
     own = next((model.id for model in own_models if _is_copy(path, model.uri)), None)
     if own is None:
         sentence = (
-            f"{path} was published by no run that is recorded here; its own {_RUN_FILE} "
+            f"{path} was published by no run that is recorded here; its own {MODEL_RUN_FILE} "
             f"says that it is a {network}"
         )
     else:
@@ -141,7 +141,7 @@ def _files(folder: str) -> set[str]:
 def _network(version: str) -> str | None:
     """The network that a published model says it is; None if it says nothing."""
     try:
-        with open(os.path.join(version, _RUN_FILE), encoding="utf-8") as file:
+        with open(os.path.join(version, MODEL_RUN_FILE), encoding="utf-8") as file:
             found = json.load(file)["network"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

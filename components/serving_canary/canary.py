@@ -18,8 +18,8 @@ from typing import Any
 from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
 from contract.config.canary import CanaryConfig
+from contract.records import CANARY_LOG_FILE, EXPECTED_ANSWERS_FILE, MODEL_RUN_FILE
 
-LOG_FILE = "server.log"
 _STATUS_POLL_SECONDS = 0.05
 
 
@@ -49,13 +49,13 @@ def check(
         return _report(config, (str(error),))
     with tempfile.TemporaryDirectory(prefix="canary-") as folder:
         workspace = Path(folder)
-        log = workspace / LOG_FILE
+        log = workspace / CANARY_LOG_FILE
         start = server.command(chosen, model, workspace)
         with server.running(start, log) as running:
             observed = observe(running, expected, config)
         found = judgement.judge(expected, observed, config)
         if not found.passed:
-            shutil.copyfile(log, output / LOG_FILE)
+            shutil.copyfile(log, output / CANARY_LOG_FILE)
     return _report(config, found.reasons, found)
 
 
@@ -88,18 +88,18 @@ def _report(
 
 def _check_run_names(model: Path, expected: Expected) -> None:
     """run.json, where there is one, must tell the same class names."""
-    path = model / "assets.extra" / "run.json"
+    path = model / MODEL_RUN_FILE
     if not path.is_file():
         return
     try:
         names = json.loads(path.read_text(encoding="utf-8")).get("class_names")
     except (ValueError, AttributeError) as error:
         raise judgement.NotComparable(
-            f"assets.extra/run.json of the model cannot be read ({error})"
+            f"{MODEL_RUN_FILE} of the model cannot be read ({error})"
         ) from None
     if names is not None and tuple(names) != expected.class_names:
         raise judgement.NotComparable(
-            "assets.extra/run.json and expected_answers.npz of the model have different "
+            f"{MODEL_RUN_FILE} and {EXPECTED_ANSWERS_FILE} of the model have different "
             "class names"
         )
 

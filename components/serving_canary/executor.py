@@ -18,10 +18,10 @@ from tfx.utils import io_utils, path_utils
 from components.serving_canary import canary
 from contract.config.canary import CanaryConfig
 from contract.fields import from_json
+from contract.records import CANARY_FILE
 
 MODEL, MODEL_BLESSING, BLESSING = "model", "model_blessing", "blessing"
 CONFIG, CLASS_NAMES, SOURCE = "config", "class_names", "source"
-CANARY_FILE = "canary.json"
 
 # As TFX's InfraValidator writes them, for whom a Pusher cannot tell the two apart. (Not
 # imported from it: that loads the clients of Docker and Kubernetes.)

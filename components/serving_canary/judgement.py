@@ -1,6 +1,6 @@
 """Whether what a server answered is what training answered, in time: the rule alone.
 
-In: the training path's answers (trainer/export.py, `EXPECTED_ANSWERS`) and what was
+In: the training path's answers (contract/records.py, `EXPECTED_ANSWERS_FILE`) and what was
 observed of a server. Out: reasons against the model, each one sentence for a person; none
 means that it passed. NumPy only: no server, no TensorFlow, so that the rule can be read
 and tested on recorded answers.
@@ -19,8 +19,8 @@ import numpy as np
 
 from contract import features
 from contract.config.canary import CanaryConfig
+from contract.records import EXPECTED_ANSWERS_FILE
 
-EXPECTED_ANSWERS = Path("assets.extra", "expected_answers.npz")
 # Signatures that a model must offer, in the order in which they are tried.
 SIGNATURES = (
     features.SIGNATURE_IMAGES,
@@ -97,10 +97,10 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
         NotComparable: The file is missing or damaged, training answered NaN, or it had
             other class names than the data set.
     """
-    path = model / EXPECTED_ANSWERS
+    path = model / EXPECTED_ANSWERS_FILE
     if not path.is_file():
         raise NotComparable(
-            f"the model has no {EXPECTED_ANSWERS.as_posix()}, so there is nothing to hold "
+            f"the model has no {EXPECTED_ANSWERS_FILE}, so there is nothing to hold "
             "a server's answers against: train it again"
         )
     try:
@@ -112,7 +112,7 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise NotComparable(
-            f"{EXPECTED_ANSWERS.as_posix()} of the model cannot be read "
+            f"{EXPECTED_ANSWERS_FILE} of the model cannot be read "
             f"({type(error).__name__}: {error})"
         ) from None
     count = len(expected.images)
@@ -125,7 +125,7 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
         or expected.probabilities.shape != shape
     ):
         raise NotComparable(
-            f"{EXPECTED_ANSWERS.as_posix()} of the model holds images "
+            f"{EXPECTED_ANSWERS_FILE} of the model holds images "
             f"{expected.images.dtype} {list(expected.images.shape)} and probabilities "
             f"{list(expected.probabilities.shape)} for {shape[1]} classes, which do not "
             "fit together"

@@ -35,6 +35,7 @@ from contract.pushed_model import (
     ROLLBACK_OF,
     VERSION,
 )
+from contract.records import DECISION_FILE, REPORT_FILE, REPORT_FOLDER
 from pipeline.local import database, relocation
 from pipeline.local.exclusive import exclusive
 from pipeline.resolve import absolute, output_root
@@ -152,7 +153,7 @@ def _rollback(options: argparse.Namespace, _: Mapping[str, str]) -> int:
         from pipeline.history import ledger as cloud_history
 
         _print(cloud_history.AFTER_ROLLBACK)
-    elif os.path.isfile(os.path.join(where.output_root, "report", "report.json")):
+    elif os.path.isfile(os.path.join(where.output_root, REPORT_FOLDER, REPORT_FILE)):
         _write_report_again(where)
     return 0
 
@@ -515,7 +516,7 @@ class _Store:
             if found.type in DECISIONS:
                 content: Any = {}
                 with contextlib.suppress(OSError, ValueError):
-                    path = os.path.join(found.uri, "decision.json")
+                    path = os.path.join(found.uri, DECISION_FILE)
                     with open(path, encoding="utf-8") as file:
                         content = json.load(file)
                 reason = pushed_model.text(found, "reason") or None

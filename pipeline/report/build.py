@@ -22,18 +22,21 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from components.evaluator.executor import COMPARISON_FILE, PREDICTIONS_FILE
 from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
 from components.example_validator import consistency
 from components.model_chooser import choice
-from components.model_chooser.executor import DECISION_FILE
-from components.serving_canary.executor import CANARY_FILE
 from contract import features, pushed_model
+from contract.records import (
+    CANARY_FILE,
+    COMPARISON_FILE,
+    DECISION_FILE,
+    HISTORY_FILE,
+    MODEL_RUN_FILE,
+    PREDICTIONS_FILE,
+)
 from pipeline.report import published
 from pipeline.report.parts import PARTS
-from trainer.export import RUN_ASSET
 from trainer.input import records
-from trainer.run import HISTORY_FILE
 
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
@@ -234,7 +237,7 @@ def _training_of(served: Artifact | None) -> dict[str, Any]:
     if served is None or not served.properties.get(pushed_model.PUSHED):
         return {}
     for folder in (served.uri, served.properties[pushed_model.DESTINATION]):
-        path = os.path.join(folder, "assets.extra", RUN_ASSET)
+        path = os.path.join(folder, MODEL_RUN_FILE)
         if tf.io.gfile.exists(path):
             return _read_json(path)
     return {}

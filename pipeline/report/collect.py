@@ -16,6 +16,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from contract.config.run import RunConfig
 from contract.fields import override
+from contract.records import REPORT_FOLDER
 from pipeline.history import commands as history
 from pipeline.local import database as metadata_file
 from pipeline.report import build, render
@@ -83,7 +84,7 @@ def write_again(output_root: str) -> str | None:
     if run_id is None:
         return None
     report = collect(metadata, run_id)
-    return render.write(report, os.path.join(output_root, "report"))
+    return render.write(report, os.path.join(output_root, REPORT_FOLDER))
 
 
 def find(database: str, run_id: str) -> build.Run:

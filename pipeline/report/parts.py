@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# In the artifact of the node RunConfiguration: {"run_id": ..., "facts": ...}, the facts as
-# pipeline.report.facts makes them.
-RUN_FILE = "run.json"
-
 
 @dataclass(frozen=True)
 class Part:

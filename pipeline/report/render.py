@@ -21,6 +21,7 @@ import markupsafe
 
 from components.model_chooser import choice
 from components.model_chooser.choice import p_value, slice_name
+from contract.records import PAGE_FILE, PICTURES_FOLDER, REPORT_FILE
 from pipeline.console import clock
 from pipeline.report import figures
 
@@ -34,10 +35,6 @@ TITLES = {
 }
 
 
-PAGE_FILE, DATA_FILE = "report.html", "report.json"
-PICTURES = "images"  # folder with a test image of each class, to try a server with
-
-
 def write(report: Mapping[str, Any], directory: str) -> str:
     """Writes both files and the pictures; each appears whole or not at all.
 
@@ -49,7 +46,7 @@ def write(report: Mapping[str, Any], directory: str) -> str:
         Path of report.html.
     """
     texts = files(report)
-    pictures = os.path.join(directory, PICTURES)
+    pictures = os.path.join(directory, PICTURES_FOLDER)
     shutil.rmtree(pictures, ignore_errors=True)  # perhaps another data set's
     os.makedirs(pictures)
     for name, uri in report["page"]["pictures"].items():
@@ -64,7 +61,7 @@ def files(report: Mapping[str, Any]) -> dict[str, str]:
     """Name -> text of both files; the page, which people look at, comes last."""
     public = {key: value for key, value in report.items() if key != "page"}
     data = json.dumps(_finite(public), indent=2, allow_nan=False)
-    return {DATA_FILE: data + "\n", PAGE_FILE: html(report)}
+    return {REPORT_FILE: data + "\n", PAGE_FILE: html(report)}
 
 
 def html(report: Mapping[str, Any]) -> str:

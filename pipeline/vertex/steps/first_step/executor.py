@@ -20,8 +20,8 @@ from tfx.types import artifact_utils
 from components.example_gen import sources
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, to_dict
+from contract.records import RUN_CONFIGURATION_FILE
 from pipeline.report import facts
-from pipeline.report.parts import RUN_FILE
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, parameters
 from pipeline.vertex.estimate import cost
@@ -98,7 +98,8 @@ class Executor(base_executor.BaseExecutor):
             "fixed": fixed,
         }
         fileio.makedirs(configuration.uri)
-        with fileio.open(os.path.join(configuration.uri, RUN_FILE), "w") as file:
+        path = os.path.join(configuration.uri, RUN_CONFIGURATION_FILE)
+        with fileio.open(path, "w") as file:
             file.write(json.dumps(record, indent=2, sort_keys=True))
 
 

@@ -17,9 +17,10 @@ from tfx.types import artifact_utils
 from contract import pushed_model
 from contract.config.run import RunConfig
 from contract.fields import from_json
+from contract.records import RUN_CONFIGURATION_FILE
 from pipeline.history import commands as history
 from pipeline.report import build, render
-from pipeline.report.parts import PARTS, RUN_FILE
+from pipeline.report.parts import PARTS
 from pipeline.vertex.parameters import FIRST
 
 RUN_CONFIGURATION = "run_configuration"  # input, beside the parts
@@ -77,7 +78,8 @@ def _short(input_dict: Mapping[str, list[types.Artifact]]) -> dict[str, str]:
 def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
     """What collect.py finds in ML Metadata, from the inputs."""
     configuration = artifact_utils.get_single_instance(input_dict[RUN_CONFIGURATION])
-    with tf.io.gfile.GFile(os.path.join(configuration.uri, RUN_FILE)) as file:
+    path = os.path.join(configuration.uri, RUN_CONFIGURATION_FILE)
+    with tf.io.gfile.GFile(path) as file:
         told = json.load(file)
     facts = told["facts"]
     found = [

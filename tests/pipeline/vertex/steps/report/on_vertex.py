@@ -21,8 +21,9 @@ from tfx.orchestration.kubeflow.v2.container import (
 )
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
+from contract.records import RUN_CONFIGURATION_FILE
 from pipeline.report import build
-from pipeline.report.parts import PARTS, RUN_FILE
+from pipeline.report.parts import PARTS
 from pipeline.vertex.steps.report.component import ReportSpec
 
 
@@ -44,7 +45,7 @@ def run(
         "run_configuration": _runtime_artifact("run_configuration", bucket, {}),
     }
     write(
-        os.path.join(inputs["run_configuration"]["uri"], RUN_FILE),
+        os.path.join(inputs["run_configuration"]["uri"], RUN_CONFIGURATION_FILE),
         json.dumps({"run_id": found.id, "facts": dict(found.facts)}).encode(),
     )
     outputs = {(artifact.node, artifact.key): artifact for artifact in found.artifacts}

@@ -1,0 +1,35 @@
+"""Names of the files that one room leaves for another: in artifacts, models and reports.
+
+Each name stands here once, with the module that knows what is in the file.
+"""
+
+from __future__ import annotations
+
+# In the ModelEvaluation, beside TFMA's files. Of the predictions: `ids` bytes [n], `labels`
+# int64 [n], `band/<name>` int64 [n] and `probabilities/<role>` float32 [n, classes].
+COMPARISON_FILE = "comparison.json"  # contract.comparison.Comparison
+PREDICTIONS_FILE = "predictions.npz"
+
+DECISION_FILE = "decision.json"  # contract.comparison.Decision; in the Decision
+CANARY_FILE = "canary.json"  # components/serving_canary/canary.py; in the InfraBlessing
+CANARY_LOG_FILE = "server.log"  # beside it, if the model did not pass
+HISTORY_FILE = "history.json"  # contract.model_run.ModelRun; in the ModelRun
+RUN_CONFIGURATION_FILE = "run.json"  # contract.run_facts; in the RunConfiguration
+SCHEMA_FILE = "schema.pbtxt"  # under which TFX's components look for it
+
+# In a SavedModel. What is under assets.extra TensorFlow Serving leaves alone, but for the
+# warm-up requests; those, the batching parameters and saved_model.pb it knows by name.
+MODEL_FILE = "saved_model.pb"
+EXTRA_ASSETS = "assets.extra"
+MODEL_RUN_FILE = f"{EXTRA_ASSETS}/run.json"  # contract.model_run.ModelRun
+# Eval images with the answers of the training path, against which the canary holds a
+# server's. Nothing pickled: `images` uint8 [n, 32, 32, 3], `probabilities` float32
+# [n, classes], `class_names` text [classes].
+EXPECTED_ANSWERS_FILE = f"{EXTRA_ASSETS}/expected_answers.npz"
+WARMUP_FILE = f"{EXTRA_ASSETS}/tf_serving_warmup_requests"
+BATCHING_FILE = "batching_params.pbtxt"
+
+# In <output_root>/report, and in the Report on Vertex AI.
+REPORT_FOLDER = "report"
+PAGE_FILE, REPORT_FILE = "report.html", "report.json"
+PICTURES_FOLDER = "images"  # a test image of each class, to try a server with

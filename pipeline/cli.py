@@ -1,7 +1,6 @@
 """Commands of `python pipeline.py`: what a person types, before anything heavy loads.
 
-Here are those of local runs; pipeline/history has `models`, pipeline/vertex/commands.py
-what concerns Vertex AI.
+What they do is in pipeline/local, pipeline/history (`models`) and pipeline/vertex.
 """
 
 from __future__ import annotations
@@ -11,35 +10,22 @@ import difflib
 import io
 import os
 import re
-import signal
 import sys
-import time
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from components.example_gen.layout import DataError
-from contract import paths, signals
 from contract.config.run import RunConfig
 from contract.fields import (
     ConfigError,
     leaves,
-    parse_assignment,
-    to_dict,
-    value_of,
 )
-from contract.records import REPORT_FOLDER
-from pipeline.failures import root_message
+from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
 from pipeline.history import commands as history
-from pipeline.local import database, relocation, space, temporary
-from pipeline.local.exclusive import FolderInUse, exclusive
-from pipeline.resolve import Resolved, resolve
+from pipeline.local import commands as local
+from pipeline.local.exclusive import FolderInUse
 from pipeline.vertex import commands as vertex
 from pipeline.vertex.place import VertexError
-from serving import quiet
 
-USAGE_ERROR, RUN_FAILED, INTERRUPTED = 2, 1, 130
-NOBODY_READS = 128 + signal.SIGPIPE
 # Their messages are one line for a person.
 KNOWN = (ConfigError, DataError, FolderInUse, VertexError, history.HistoryError)
 
@@ -78,6 +64,15 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return INTERRUPTED
 
 
+def for_tfx(environment: Mapping[str, str]) -> None:
+    """Hands the pipeline to TFX's own command line."""
+    try:
+        local.for_tfx(environment)
+    except KNOWN as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(USAGE_ERROR)
+
+
 def _prepare_streams() -> None:
     """Lets output go on where it is closed (cron, >&-) or cannot encode a character."""
     for name in ("stdout", "stderr"):
@@ -100,29 +95,6 @@ def _sentence(error: OSError) -> str:
     """What the system refused, and of which file."""
     files = [str(file) for file in (error.filename, error.filename2) if file]
     return ": ".join([*files, error.strerror or str(error)])
-
-
-def for_tfx(environment: Mapping[str, str]) -> None:
-    """Hands the pipeline to TFX's own command line, which has patched the runner."""
-    from components.example_gen import sources
-    from pipeline.dag import create_pipeline
-    from pipeline.local.runner import LocalRunner
-
-    try:
-        resolved = resolve([], environment, os.getcwd())
-        config = resolved.config
-        fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
-    except KNOWN as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(USAGE_ERROR)
-    runner = LocalRunner(_Silent())
-    runner.run(create_pipeline(config, fingerprint))
-
-
-class _Silent:
-    def start(self, name: str) -> None: ...
-
-    def end(self, state: str, note: str = "") -> None: ...
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -187,13 +159,13 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     report = add("report", "write the last run's report again")
-    report.set_defaults(command=_report)
+    report.set_defaults(command=local.report)
 
     show = add(
         "config",
         "list all configuration fields: meaning, present value, allowed values",
     )
-    show.set_defaults(command=_show_config)
+    show.set_defaults(command=local.config)
 
     history.add_parser(commands, _add_overrides)
     vertex.add_parsers(commands, _add_overrides)
@@ -220,219 +192,4 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             raise ConfigError(
                 f"--{name}: goes with --engine vertex; add that, or leave it out"
             )
-
-    from rich.text import Text
-
-    from pipeline import console
-
-    began = time.time()
-    resolved = resolve(options.runtime_parameter, environment, os.getcwd())
-    config = resolved.config
-    log = os.path.join(
-        config.output_root,
-        "logs",
-        time.strftime("%Y%m%d-%H%M%S.log", time.gmtime(began)),
-    )
-    # The lock comes first: a second run is told at once, not after TensorFlow has loaded.
-    with signals.handled(signals.stop), exclusive(config.output_root):
-        database.check(config.output_root)
-        moved_from = relocation.follow(config.output_root)
-        _check_serving(config)
-        warning = space.check(config)
-        os.makedirs(os.path.dirname(log), exist_ok=True)
-        with temporary.own_folder(), console.captured_output(log) as screen:
-            out = console.console_on(screen)
-            try:
-                _print_heading(out, resolved, log)
-                if moved_from:
-                    console.print_lines(out, {"moved": _moved(moved_from)})
-                if warning:
-                    message = f"warning: {warning}"
-                    out.print(Text(message, style="yellow"), soft_wrap=True)
-                _run_pipeline(out, resolved, began)
-                return 0
-            except Exception as error:  # noqa: BLE001 - the whole chain is in the log
-                traceback.print_exc()
-                message = f"error: {root_message(error)}"
-                out.print(Text(message, style="red"), soft_wrap=True)
-                out.print(Text(f"log:   {log}"), soft_wrap=True)
-                return RUN_FAILED
-            except (KeyboardInterrupt, SystemExit) as stop:
-                if out.quiet:  # so Rich says that nobody reads
-                    return NOBODY_READS
-                out.print("stopped; the same command goes on from here", style="yellow")
-                return (
-                    int(stop.code or 0) if isinstance(stop, SystemExit) else INTERRUPTED
-                )
-
-
-def _check_serving(config: RunConfig) -> None:
-    """A folder of models elsewhere is written to last, and must be known to be first."""
-    if (base := config.serving.base_directory) is None:
-        return
-    folder = os.path.join(base, config.serving.model_name)
-    if (problem := paths.writing_problem(os.path.abspath(folder))) is not None:
-        raise ConfigError(f"serving.base_directory={base}: {problem}")
-
-
-def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
-    from pipeline import console
-
-    config = resolved.config
-    with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
-        display.start("loading TensorFlow and TFX")
-        from components.example_gen import sources
-        from pipeline.dag import create_pipeline
-        from pipeline.local import runner as local
-        from trainer.strategy import prepare_devices
-
-        prepare_devices(config.train)
-        # Of data in an object store, more than the address can be asked for now.
-        fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
-        pipeline = create_pipeline(config, fingerprint)
-        display.end("done")
-        runner = local.LocalRunner(display)
-        runner.run(pipeline)
-        display.start("Report")
-        page, report = _write_report(
-            config, str(runner.run_id), resolved.data_reason, began
-        )
-        display.end("done")
-    _print_verdict(out, report, page)
-
-
-def _write_report(
-    config: RunConfig, run_id: str, data_reason: str, began: float
-) -> tuple[str, dict[str, Any]]:
-    from pipeline.report import collect, render
-
-    metadata = database.path(config.output_root)
-    facts = collect.run_facts(to_dict(config), data_reason, began, time.time() - began)
-    collect.record_run(metadata, run_id, facts)
-    report = collect.collect(metadata, run_id)
-    return render.write(report, os.path.join(config.output_root, REPORT_FOLDER)), report
-
-
-def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
-    from rich.table import Table
-
-    from pipeline.console import clock, print_lines
-    from pipeline.report.render import TITLES, interval, percent
-
-    decision = report["decision"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("network", no_wrap=True)
-    table.add_column("role", overflow="fold")
-    for heading in ("eval error", "95 % interval", "test error", "training"):
-        table.add_column(heading, justify="right")
-    for role, model in report["models"].items():
-        if model is None:
-            continue
-        seconds = model["train_seconds"]
-        table.add_row(
-            model["network"],
-            TITLES[role],
-            percent(model["eval"]["error"]),
-            interval(model["eval"]["ci95"]).replace(" %", "\u00a0%"),
-            percent(model["test"]["error"]),
-            "–" if seconds is None else clock(seconds),
-            style="bold green" if role == decision["winner"] else "",
-        )
-    out.print()
-    out.print(table)
-    out.print()
-    lines = {
-        "verdict": decision["reason"],
-        **(
-            {"blocked": "; ".join(decision["blocked_by"])}
-            if decision["blocked_by"]
-            else {}
-        ),
-        **_published_lines(report),
-        "report": page,
-        "took": clock(report["run"]["seconds"]),
-    }
-    print_lines(out, lines, prose=("verdict", "blocked"))
-    for sentence in report["data"]["warnings"]:
-        print_lines(out, {"warning": sentence}, prose=("warning",), style="yellow")
-
-
-def _published_lines(report: dict[str, Any]) -> dict[str, str]:
-    """What this run published, and what is in service if that is something else."""
-    pushed, serving = report["pushed"], report["in_service"]
-    cached = any(
-        row["id"] == "AtomicPusher" and row["cached"] for row in report["components"]
-    )
-    if not pushed:
-        lines = {"pushed": "nothing"}
-    elif cached:
-        lines = {
-            "pushed": f"nothing new; version {pushed['version']} was pushed by an "
-            "earlier run"
-        }
-    else:
-        lines = {"pushed": f"version {pushed['version']}, {pushed['path']}"}
-        if serving and serving["version"] == pushed["version"]:
-            return lines
-    if serving:
-        of = serving["rollback_of"]
-        by = f", a rollback to {of}" if of else ""
-        lines["serving"] = f"version {serving['version']}{by}, {serving['path']}"
-    return lines
-
-
-def _moved(places: Sequence[str]) -> str:
-    return (
-        f"from {' and '.join(places)}: the metadata name this folder now, and nothing "
-        "there is read or written"
-    )
-
-
-def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
-    from pipeline.console import print_lines
-
-    config = resolved.config
-    classes = ", coarse classes" if config.data.label == "coarse" else ""
-    lines = {
-        "data": f"{config.data.name}{classes} ({resolved.data_reason})",
-        "networks": f"baseline {config.baseline.network}, candidate "
-        f"{config.candidate.network}; preset {config.preset}",
-        "output": config.output_root,
-        "log": log,
-    }
-    print_lines(out, lines, prose=("data",))
-
-
-def _report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
-    given = dict(map(parse_assignment, options.runtime_parameter))
-    root = given.get("output_root", "").rstrip("/")
-    if "://" in root:
-        raise ConfigError(
-            f"output_root={root}: a run on Vertex AI writes its report itself; fetch it "
-            f"with `gcloud storage cp {root}/report/report.html .`"
-        )
-    # Where the data were, or whether they can be downloaded now, is nobody's question.
-    root = history.places(options.runtime_parameter, os.getcwd()).output_root
-    database.check(root)
-    relocation.settle(root)
-    page = None
-    # Else TensorFlow would be loaded for nothing.
-    if os.path.isfile(database.path(root)):
-        with quiet.loading_tensorflow():
-            from pipeline.report import collect
-
-            page = collect.write_again(root)
-    if page is None:
-        raise ConfigError(
-            f"output_root={root}: no finished run is recorded there; run the pipeline first"
-        )
-    print(page)  # noqa: T201
-    return 0
-
-
-def _show_config(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    resolved = resolve(options.runtime_parameter, environment, os.getcwd())
-    for name, leaf in leaves(RunConfig).items():
-        value = value_of(resolved.config, name)
-        print(f"{name}={value}\n    {leaf.help}; {leaf.rule}")  # noqa: T201
-    return 0
+    return local.run(options, environment)

@@ -19,21 +19,19 @@ from contract.config.model import ModelConfig
 from contract.config.run import RunConfig
 from contract.fields import to_json
 from contract.provenance import source_digest
-from pipeline.engines import Engine, Local
+from pipeline.stages import Engine
 
 
 def create_pipeline(
-    config: RunConfig, fingerprint: str, engine: Engine | None = None
+    config: RunConfig, fingerprint: str, engine: Engine
 ) -> tfx.dsl.Pipeline:
     """Builds the DAG for every engine.
 
     Args:
         config: Complete and checked (pipeline/resolve.py); `data.name` is not "auto".
         fingerprint: Of the data source, so that changed files are ingested again.
-        engine: What carries it out, for the few nodes that depend on it; None: this
-            process.
+        engine: What carries it out, for the few nodes that depend on it.
     """
-    engine = engine or Local(config)
     classes = features.class_names(config.data.name, config.data.label)
     label_key = features.label_key(config.data.label)
 

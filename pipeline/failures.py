@@ -1,6 +1,6 @@
-"""What a person is told of an error: one line, without what other errors wrap around it.
+"""What is told of an error: one line to a person, an exit status to a program.
 
-A leaf: standard library only.
+The line leaves out what other errors wrap around the cause. A leaf: standard library only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 from collections.abc import Iterator
+
+RUN_FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+NOBODY_READS = 128 + signal.SIGPIPE
 
 _OWN_PACKAGES = ("components", "contract", "pipeline", "trainer")
 

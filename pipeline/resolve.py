@@ -1,8 +1,8 @@
 """From what a person typed to one complete, checked RunConfig, in milliseconds.
 
-Order: defaults, preset, on Vertex AI the hardware's row, overrides. `data.name=auto` is
-decided here, before the preset's rows for a data set are taken. Loads neither TensorFlow
-nor TFX.
+Order: defaults, preset, the engine's row, overrides. `data.name=auto` is decided here,
+before the preset's rows for a data set are taken. What only one engine asks for is in
+pipeline/local/rules.py and pipeline/vertex/rules.py. Loads neither TensorFlow nor TFX.
 """
 
 from __future__ import annotations
@@ -12,19 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
-from components.example_gen import choice
-from components.serving_canary import server
-from contract import features, paths
+from contract import features
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
-from contract.fields import ConfigError, override, parse_assignment, value_of
-from pipeline.presets import ANY, PRESETS, layers
-from pipeline.vertex import hardware, names, rules
+from contract.fields import ConfigError, override, parse_assignment
+from pipeline.presets import ANY, PRESETS, Row, layers
+from trainer import recipe as schedule
 from trainer import units
-
-Engine = Literal["local", "vertex"]
 
 _PROJECT = Path(__file__).parents[1]
 # As serving/deploy takes it: a published name is hard to change.
@@ -42,22 +38,49 @@ class Resolved:
     fingerprint: str
 
 
+class Rules(Protocol):
+    """What resolving asks of the engine that will run the configuration; a module."""
+
+    def places(
+        self,
+        asked: RunConfig,
+        overrides: Mapping[str, str],
+        environment: Mapping[str, str],
+        directory: str,
+    ) -> dict[str, str | None]:
+        """The fields that say where files are, by dotted name, as this engine takes them."""
+        ...
+
+    def data_set(self, path: str | None, tfds_dir: str | None) -> tuple[str, str]:
+        """What `data.name=auto` means, and why in a sentence."""
+        ...
+
+    def row(self, asked: RunConfig) -> Row:
+        """What differs here from a preset; a person's overrides win."""
+        ...
+
+    def check(self, config: RunConfig) -> None:
+        """Raises a ConfigError for what this engine cannot run."""
+        ...
+
+    def fingerprint(self, config: RunConfig) -> str:
+        """Of the data source, as `Resolved.fingerprint`."""
+        ...
+
+
 def resolve(
     assignments: Sequence[str],
     environment: Mapping[str, str],
     directory: str,
-    engine: Engine = "local",
+    rules: Rules,
 ) -> Resolved:
     """Applies preset and overrides to the defaults and checks the whole.
-
-    For Vertex AI the answer depends on the assignments alone: whoever compiles, and the
-    container that resolves them again in a run, get the same one.
 
     Args:
         assignments: `name=value` texts, later ones win.
         environment: For TFDS_DATA_DIR; of a local run only.
         directory: Where relative paths start.
-        engine: What will run it.
+        rules: Of what will run it: pipeline.local.rules or pipeline.vertex.rules.
 
     Raises:
         ConfigError: Any field that cannot be used; the message says why.
@@ -68,34 +91,21 @@ def resolve(
     asked = override(RunConfig(), overrides)
     if asked.preset not in PRESETS:
         raise ConfigError(f"preset={asked.preset}: must be one of {', '.join(PRESETS)}")
-    if engine == "local":
-        found = _local_places(asked, overrides, environment, directory)
-    else:
-        found = _vertex_places(asked, overrides)
-    path, tfds_dir = found["data.path"], found["data.tfds_dir"]
+    found = rules.places(asked, overrides, environment, directory)
     name, reason = asked.data.name, "as configured"
     if name == "auto":
-        if engine == "local" or path:
-            # Of an address in object storage, the name alone is looked at.
-            name, reason = choice.resolve_auto(tfds_dir, path=path)
-        else:
-            name, reason = "cifar10", "what auto means on Vertex AI"
+        name, reason = rules.data_set(found["data.path"], found["data.tfds_dir"])
     config = RunConfig()
     recipe = overrides.get("train.recipe")
     rows = layers(asked.preset, recipe, name, _depth(asked, overrides))
-    if engine == "vertex":
-        rows.append(hardware.of(asked.vertex).row)
-    for row in rows:
+    for row in [*rows, rules.row(asked)]:
         config = override(config, row)
     config = override(config, overrides)
     config = override(config, found | {"data.name": name})
     _check(config)
-    if engine == "local":
-        _check_local(config)
-        return Resolved(config, reason, choice.fingerprint(config.data))
-    _check_vertex(config)
-    # What the data look like is the run's to find out: not every machine may see them.
-    return Resolved(config, reason, "")
+    rules.check(config)
+    _check_length(config)
+    return Resolved(config, reason, rules.fingerprint(config))
 
 
 def output_root(config: RunConfig, overrides: Mapping[str, str], directory: str) -> str:
@@ -111,42 +121,6 @@ def output_root(config: RunConfig, overrides: Mapping[str, str], directory: str)
     """
     start = directory if "output_root" in overrides else str(_PROJECT)
     return absolute(config.output_root, start)
-
-
-def _local_places(
-    asked: RunConfig,
-    overrides: Mapping[str, str],
-    environment: Mapping[str, str],
-    directory: str,
-) -> dict[str, str | None]:
-    """The fields that say where files are, as a local run takes them."""
-    tfds_dir = asked.data.tfds_dir or environment.get("TFDS_DATA_DIR") or None
-    path, base = asked.data.path, asked.serving.base_directory
-    return {
-        "data.tfds_dir": absolute(tfds_dir, directory) if tfds_dir else None,
-        "data.path": absolute(path, directory) if path else None,
-        "output_root": output_root(asked, overrides, directory),
-        "serving.base_directory": absolute(base, directory) if base else None,
-    }
-
-
-def _vertex_places(
-    asked: RunConfig, overrides: Mapping[str, str]
-) -> dict[str, str | None]:
-    """The same on Vertex AI: addresses in object storage, or nothing."""
-    if "output_root" not in overrides:
-        raise ConfigError(
-            "output_root is missing: on Vertex AI it must be a folder in Cloud Storage, "
-            "gs://bucket/folder"
-        )
-    found: dict[str, str | None] = {}
-    for field in names.ADDRESSES:
-        value = value_of(asked, field)
-        if value is not None:
-            value = value.rstrip("/")
-            names.check_address(field, value)
-        found[field] = value
-    return found
 
 
 def absolute(path: str, directory: str) -> str:
@@ -202,48 +176,6 @@ def _check(config: RunConfig) -> None:
         )
 
 
-def _check_local(config: RunConfig) -> None:
-    """What this machine must have, and what only Vertex AI can do."""
-    try:
-        server.check(config.canary.server)
-        server.check_temporary_folder(config.canary.server)
-    except server.ServerMissing as error:
-        raise ConfigError(str(error)) from None
-    for field in ("output_root", "serving.base_directory"):
-        if "://" in (value := value_of(config, field) or ""):
-            raise ConfigError(
-                f"{field}={value}: a local run publishes to local folders and keeps its "
-                "metadata in a file there; give a local folder, or run on Vertex AI"
-            )
-        if (problem := paths.length_problem(value)) is not None:
-            raise ConfigError(f"{field}={value}: {problem}")
-    if config.serving.push != "directory":
-        raise ConfigError(
-            f"serving.push={config.serving.push}: a local run has no Model Registry; "
-            "choose serving.push=directory, or run on Vertex AI"
-        )
-    train = config.train
-    if train.tpu is not None and train.strategy not in ("auto", "tpu"):
-        raise ConfigError(
-            f"train.tpu={train.tpu}: train.strategy={train.strategy} trains on no TPU; "
-            "choose train.strategy=tpu, or leave train.tpu out"
-        )
-    # A person's own files may be more, or fewer.
-    if not (config.data.path and config.data.allow_unverified):
-        rules.check_length(config)
-
-
-def _check_vertex(config: RunConfig) -> None:
-    """What Vertex AI's machines do not have, and what Google Cloud would refuse."""
-    if config.canary.server != server.EMBEDDED:
-        raise ConfigError(
-            f"canary.server={config.canary.server}: the containers on Vertex AI have "
-            "neither Docker nor this machine's programs; choose "
-            f"canary.server={server.EMBEDDED}"
-        )
-    rules.check(config)
-
-
 def _check_replicas(train: TrainConfig) -> None:
     """Strategy, replicas and batch must fit together before anything starts."""
     replicas = train.replicas or 1
@@ -264,3 +196,19 @@ def _check_replicas(train: TrainConfig) -> None:
             "train.last_batch=keep: an incomplete batch cannot be shared out; choose "
             "train.last_batch=drop with several replicas"
         )
+
+
+def _check_length(config: RunConfig) -> None:
+    """Refuses a batch that is larger than the train split of the whole data set."""
+    if config.data.path and config.data.allow_unverified:
+        return  # a person's own files may be more, or fewer
+    try:
+        schedule.steps_per_epoch(config.train, train_images(config))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def train_images(config: RunConfig) -> int:
+    """Images that are trained on, once the eval split is carved out."""
+    found = features.DATASETS[config.data.name].train_examples
+    return found - round(found * config.data.eval_fraction)

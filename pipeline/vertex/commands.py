@@ -24,6 +24,7 @@ from contract.config.run import RunConfig
 from contract.fields import ConfigError, override, parse_assignment
 from pipeline.resolve import resolve
 from pipeline.vertex import place as places
+from pipeline.vertex import rules
 from pipeline.vertex.estimate import cost
 from pipeline.vertex.place import Place, VertexError
 
@@ -182,7 +183,7 @@ def _wanted(
 ) -> _Wanted:
     texts = assignments(options)
     texts = [f"{name}={value}" for name, value in (examples or {}).items()] + texts
-    config = resolve(texts, environment, os.getcwd(), engine="vertex").config
+    config = resolve(texts, environment, os.getcwd(), rules).config
     return _Wanted(config, dict(map(parse_assignment, texts)), cost.estimate(config))
 
 

@@ -56,7 +56,7 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     """Compiles a run.
 
     Args:
-        config: Complete and checked (`resolve(..., engine="vertex")`).
+        config: Complete and checked by pipeline/resolve.py with pipeline/vertex/rules.py.
         assignments: What it was resolved from, dotted name -> text; those that a run may
             change become the default of the pipeline's parameter.
 

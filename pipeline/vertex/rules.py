@@ -1,17 +1,22 @@
 """What Vertex AI could not run is refused before anybody is asked, in one sentence.
 
-Comes in: a complete configuration. Machine types are checked where they are looked up
-(pipeline/vertex/hardware.py), the forms of names in pipeline/vertex/names.py; here is
-what several fields say together. Quotas, rights and free capacity only Google knows.
-Standard library only.
+A module of the form of `pipeline.resolve.Rules`; its answers depend on what was typed
+alone, so that whoever compiles, and the container that resolves again in a run, get the
+same ones. Machine types are checked where they are looked up (hardware.py), the forms of
+names in names.py; here is what several fields say together. Quotas, rights and free
+capacity only Google knows. Standard library only.
 """
 
 from __future__ import annotations
 
-from contract import features
+from collections.abc import Mapping
+
+from components.example_gen import choice
+from components.serving_canary import server
 from contract.config.run import RunConfig
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, value_of
+from pipeline.presets import Row
 from pipeline.vertex import hardware, names
 from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import (
@@ -21,7 +26,45 @@ from pipeline.vertex.machines import (
     READ_IN,
     REGIONS,
 )
-from trainer import recipe
+
+
+def places(
+    asked: RunConfig,
+    overrides: Mapping[str, str],
+    environment: Mapping[str, str],  # noqa: ARG001
+    directory: str,  # noqa: ARG001
+) -> dict[str, str | None]:
+    """Addresses in object storage, or nothing."""
+    if "output_root" not in overrides:
+        raise ConfigError(
+            "output_root is missing: on Vertex AI it must be a folder in Cloud Storage, "
+            "gs://bucket/folder"
+        )
+    found: dict[str, str | None] = {}
+    for field in names.ADDRESSES:
+        value = value_of(asked, field)
+        if value is not None:
+            value = value.rstrip("/")
+            names.check_address(field, value)
+        found[field] = value
+    return found
+
+
+def data_set(path: str | None, tfds_dir: str | None) -> tuple[str, str]:
+    """What the address of the data is called, or else CIFAR-10."""
+    if path:
+        return choice.resolve_auto(tfds_dir, path=path)
+    return "cifar10", "what auto means on Vertex AI"
+
+
+def row(asked: RunConfig) -> Row:
+    """The hardware's."""
+    return dict(hardware.of(asked.vertex).row)
+
+
+def fingerprint(config: RunConfig) -> str:  # noqa: ARG001
+    """Empty: what the data look like is the run's to find out, not every machine sees them."""
+    return ""
 
 
 def check(config: RunConfig) -> None:
@@ -33,11 +76,16 @@ def check(config: RunConfig) -> None:
     Raises:
         ConfigError: One sentence with field, value, rule and remedy.
     """
+    if config.canary.server != server.EMBEDDED:
+        raise ConfigError(
+            f"canary.server={config.canary.server}: the containers on Vertex AI have "
+            "neither Docker nor this machine's programs; choose "
+            f"canary.server={server.EMBEDDED}"
+        )
     where = hardware.of(config.vertex)
     names.check(config)
     _check_region(config.vertex, where)
     _check_devices(config, where)
-    check_length(config)
     _check_beam(config.vertex)
     _check_push(config)
 
@@ -102,14 +150,6 @@ def _check_devices(config: RunConfig, where: Hardware) -> None:
         )
 
 
-def check_length(config: RunConfig) -> None:
-    """Refuses a batch that is larger than the train split of the whole data set."""
-    try:
-        recipe.steps_per_epoch(config.train, train_images(config))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _check_beam(config: VertexConfig) -> None:
     portable = config.beam in ("flink", "spark")
     if portable and config.beam_endpoint is None:
@@ -162,9 +202,3 @@ def _check_push(config: RunConfig) -> None:
                 f"serving.endpoint={endpoint}: is in {region}, and the run in "
                 f"vertex.region={config.vertex.region}; both must be in one region"
             )
-
-
-def train_images(config: RunConfig) -> int:
-    """Images that are trained on, once the eval split is carved out."""
-    found = features.DATASETS[config.data.name].train_examples
-    return found - round(found * config.data.eval_fraction)

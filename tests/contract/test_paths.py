@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, override
 from contract.paths import LONGEST_OUTPUT
+from pipeline.local import rules as local_rules
 from pipeline.resolve import resolve
 
 # What file names are made of, and what somebody's library takes for something else.
@@ -29,7 +30,7 @@ def taken(folder: str) -> str | None:
     """The output folder that a run would write to; None if it is refused, in one line."""
     try:
         return resolve(
-            ["data.name=digits", f"output_root={folder}"], {}, "/"
+            ["data.name=digits", f"output_root={folder}"], {}, "/", local_rules
         ).config.output_root
     except ConfigError as error:
         message = str(error)
@@ -106,7 +107,7 @@ def test_patterns_are_refused_wherever_files_are_looked_for():
 
 def test_a_relative_path_counts_as_the_folder_it_stands_for():
     with pytest.raises(ConfigError, match=r"^output_root=/home/\[x\]/out: "):
-        resolve(["data.name=digits", "output_root=out"], {}, "/home/[x]")
+        resolve(["data.name=digits", "output_root=out"], {}, "/home/[x]", local_rules)
 
 
 def test_an_unknown_field_and_a_wrong_value_are_shown_on_one_line():

@@ -21,6 +21,7 @@ import pytest
 
 from contract.fields import parse_assignment
 from pipeline.resolve import resolve
+from pipeline.vertex import rules as vertex_rules
 from tests.object_storage.emulator import (  # noqa: F401
     ObjectStorage,
     bucket,
@@ -128,7 +129,7 @@ def cloud(object_storage_server, tmp_path_factory) -> Iterator[Cloud]:  # noqa: 
             f"output_root={storage.url('cifar')}",
             *(f"{name}={value}" for name, value in COMPILED.items()),
         ]
-        config = resolve(texts, {}, "/", engine="vertex").config
+        config = resolve(texts, {}, "/", vertex_rules).config
         path = tmp_path_factory.mktemp("compiled") / "job.json"
         job = compiler.compile_job(config, dict(map(parse_assignment, texts)))
         compiler.write(job, str(path))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.local import rules as local_rules
 from pipeline.local import space
 from pipeline.resolve import resolve
 from tests.pipeline.local import tmpfs
@@ -100,7 +101,9 @@ def test_a_disk_that_is_too_small_is_known_before_anything_is_loaded(tmp_path):
 
 def test_what_a_run_needs_grows_with_data_and_networks():
     def megabytes(*assignments: str) -> float:
-        return space.needed(resolve(list(assignments), {}, "/").config) / 1e6
+        return (
+            space.needed(resolve(list(assignments), {}, "/", local_rules).config) / 1e6
+        )
 
     # 60,000 images of 3,072 bytes, and 10.3 million parameters of 4 bytes (He et al.
     # 2016b, table 4), which stand in five models.

@@ -3,19 +3,23 @@
 import pytest
 
 from contract.fields import ConfigError
+from pipeline.local import rules as local_rules
 from pipeline.presets import ANY, PRESETS, RECIPES
 from pipeline.resolve import resolve
 
 
 def config(*assignments):
-    return resolve(["data.name=digits", *assignments], {}, "/").config
+    return resolve(["data.name=digits", *assignments], {}, "/", local_rules).config
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_hold_known_fields_and_networks(preset):
     for dataset in ("cifar10", "cifar100", "digits"):
         chosen = resolve(
-            [f"preset={preset}", f"data.name={dataset}", "data.tfds_dir=/none"], {}, "/"
+            [f"preset={preset}", f"data.name={dataset}", "data.tfds_dir=/none"],
+            {},
+            "/",
+            local_rules,
         ).config
         assert chosen.preset == preset
     assert set(PRESETS[preset]) <= {ANY, "cifar10", "cifar100", "digits"}

@@ -13,7 +13,9 @@ from components.example_gen.layout import DataError
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, leaves, override, value_of
 from pipeline.history import commands as history
+from pipeline.local import rules as local_rules
 from pipeline.resolve import output_root, resolve
+from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.overrides import assignment
 from serving.deploy.outputs import DeployError, read_outputs
 
@@ -22,7 +24,7 @@ PROJECT = Path(__file__).parents[2]
 
 def test_overrides_win_over_the_preset_and_the_preset_over_defaults():
     asked = ["data.name=digits", "preset=quick", "train.epochs=7"]
-    config = resolve(asked, {}, "/somewhere").config
+    config = resolve(asked, {}, "/somewhere", local_rules).config
     assert config.train.epochs == 7
     assert config.train.flip is False  # quick, digits
     assert config.train.momentum == 0.9  # default
@@ -30,13 +32,15 @@ def test_overrides_win_over_the_preset_and_the_preset_over_defaults():
 
 def test_later_assignments_win():
     config = resolve(
-        ["data.name=digits", "train.seed=1", "train.seed=2"], {}, "/"
+        ["data.name=digits", "train.seed=1", "train.seed=2"], {}, "/", local_rules
     ).config
     assert config.train.seed == 2
 
 
 def test_relative_paths_start_where_the_command_was_given(tmp_path):
-    config = resolve(["data.name=digits", "output_root=here"], {}, str(tmp_path)).config
+    config = resolve(
+        ["data.name=digits", "output_root=here"], {}, str(tmp_path), local_rules
+    ).config
     assert config.output_root == str(tmp_path / "here")
     assert config.serving_root == str(tmp_path / "here" / "serving")
 
@@ -53,7 +57,7 @@ def test_a_folder_means_the_same_from_whatever_folder_it_is_given(
         "/models//x/./y/..": Path("/models/x"),
     }.items():
         asked = ["data.name=digits", f"{field}={given_path}"]
-        config = resolve(asked, {}, str(tmp_path)).config
+        config = resolve(asked, {}, str(tmp_path), local_rules).config
         assert value_of(config, field) == str(meant)
         where = history.places([f"{field}={given_path}"], str(tmp_path))
         below = "serving/cifar" if field == "output_root" else "cifar"
@@ -61,7 +65,7 @@ def test_a_folder_means_the_same_from_whatever_folder_it_is_given(
 
 
 def test_the_default_output_is_the_same_from_any_folder(tmp_path):
-    config = resolve(["data.name=digits"], {}, str(tmp_path)).config
+    config = resolve(["data.name=digits"], {}, str(tmp_path), local_rules).config
     assert config.output_root == str(PROJECT / "output")
 
 
@@ -80,7 +84,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(assignments, words):
     if not any(a.startswith("data.") for a in assignments):
         assignments = [*assignments, "data.name=digits"]
     with pytest.raises(ConfigError) as caught:
-        resolve(assignments, {}, "/")
+        resolve(assignments, {}, "/", local_rules)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -90,7 +94,7 @@ def test_a_models_name_can_be_deployed(name, tmp_path):
     folder = tmp_path / name / "1"
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").touch()
-    resolve(["data.name=digits", f"serving.model_name={name}"], {}, "/")
+    resolve(["data.name=digits", f"serving.model_name={name}"], {}, "/", local_rules)
     assert read_outputs(tmp_path)[0].name == name
 
 
@@ -100,7 +104,9 @@ def test_a_models_name_that_cannot_be_deployed_is_refused(name, tmp_path):
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").touch()
     with pytest.raises(ConfigError, match=f"^serving.model_name={name}: must be"):
-        resolve(["data.name=digits", f"serving.model_name={name}"], {}, "/")
+        resolve(
+            ["data.name=digits", f"serving.model_name={name}"], {}, "/", local_rules
+        )
     with pytest.raises(DeployError):
         read_outputs(tmp_path)
 
@@ -109,37 +115,37 @@ def test_a_folder_says_which_data_set_it_is(tmp_path):
     for index in range(1, 6):
         (tmp_path / f"data_batch_{index}.bin").write_bytes(bytes(3073))
     (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
-    resolved = resolve([f"data.path={tmp_path}"], {}, "/")
+    resolved = resolve([f"data.path={tmp_path}"], {}, "/", local_rules)
     assert resolved.config.data.name == "cifar10"
     with pytest.raises(DataError, match="/no/such"):
-        resolve(["data.path=/no/such"], {}, "/")
+        resolve(["data.path=/no/such"], {}, "/", local_rules)
 
 
 @pytest.mark.parametrize("push", ["registry", "endpoint"])
 def test_a_local_run_has_no_model_registry(push):
     with pytest.raises(ConfigError, match=f"serving.push={push}"):
-        resolve(["data.name=digits", f"serving.push={push}"], {}, "/")
+        resolve(["data.name=digits", f"serving.push={push}"], {}, "/", local_rules)
 
 
 @pytest.mark.parametrize("field", ["output_root", "serving.base_directory"])
 def test_a_local_run_needs_local_folders(field):
     with pytest.raises(ConfigError, match=f"{field}=gs://bucket/x: .*local folder"):
-        resolve(["data.name=digits", f"{field}=gs://bucket/x"], {}, "/")
+        resolve(["data.name=digits", f"{field}=gs://bucket/x"], {}, "/", local_rules)
 
 
 def test_a_local_run_ignores_what_vertex_would_refuse():
     asked = ["data.name=digits", "vertex.hardware=gpu9", "vertex.region=mars"]
-    config = resolve(asked, {}, "/").config
-    assert config.train == resolve(["data.name=digits"], {}, "/").config.train
+    config = resolve(asked, {}, "/", local_rules).config
+    assert (
+        config.train == resolve(["data.name=digits"], {}, "/", local_rules).config.train
+    )
 
 
 VERTEX = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
 
 
 def _vertex(*assignments: str, environment=None, directory="/"):
-    return resolve(
-        [*VERTEX, *assignments], environment or {}, directory, engine="vertex"
-    )
+    return resolve([*VERTEX, *assignments], environment or {}, directory, vertex_rules)
 
 
 def test_auto_on_vertex_is_cifar10_whatever_this_machine_has(tmp_path, monkeypatch):
@@ -147,7 +153,7 @@ def test_auto_on_vertex_is_cifar10_whatever_this_machine_has(tmp_path, monkeypat
     damaged = tmp_path / "tensorflow_datasets" / "cifar10" / "3.0.2"
     damaged.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve([], {}, "/").config.data.name == "digits"
+    assert resolve([], {}, "/", local_rules).config.data.name == "digits"
     resolved = _vertex(environment={"TFDS_DATA_DIR": str(damaged.parents[1])})
     assert resolved.config.data.name == "cifar10"
     assert resolved.config.data.tfds_dir is None
@@ -174,7 +180,7 @@ def test_vertex_sees_no_disk_of_this_machine(field):
 
 def test_on_vertex_the_output_has_no_default():
     with pytest.raises(ConfigError, match="output_root is missing.*gs://"):
-        resolve(["vertex.project=my-project"], {}, "/", engine="vertex")
+        resolve(["vertex.project=my-project"], {}, "/", vertex_rules)
 
 
 @pytest.mark.parametrize("server", ["docker:tensorflow/serving", "/bin/true"])
@@ -221,7 +227,7 @@ def test_what_was_resolved_resolves_to_itself(chosen):
     everything = [
         assignment(name, value_of(config, name)) for name in leaves(RunConfig)
     ]
-    again = resolve(everything, {"TFDS_DATA_DIR": "/x"}, "/y", engine="vertex")
+    again = resolve(everything, {"TFDS_DATA_DIR": "/x"}, "/y", vertex_rules)
     assert again.config == config
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from contract import features
 from contract.config.run import RunConfig
 from contract.fields import ConfigError
+from pipeline.resolve import train_images
 from pipeline.vertex import hardware
 from pipeline.vertex.estimate.prices import PRICES, Prices
 from pipeline.vertex.machines import CPU_MACHINES, MACHINES
-from pipeline.vertex.rules import train_images
 from trainer import program, recipe, units
 
 HOURS_PER_MONTH = 730
@@ -97,7 +97,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
     """Estimates a run.
 
     Args:
-        config: Complete and checked (`resolve(..., engine="vertex")`).
+        config: Complete and checked by pipeline/resolve.py with pipeline/vertex/rules.py.
         path: The table of prices.
 
     Raises:

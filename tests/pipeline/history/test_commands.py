@@ -496,6 +496,7 @@ def test_versions_in_several_folders_are_listed_with_them():
 
 
 def test_folders_are_those_of_a_run(tmp_path):
+    from pipeline.local import rules as local_rules
     from pipeline.resolve import resolve
 
     for assignments in (
@@ -503,7 +504,7 @@ def test_folders_are_those_of_a_run(tmp_path):
         ["data.name=digits", "output_root=here", "serving.model_name=mine"],
         ["data.name=digits", f"serving.base_directory={tmp_path}/models"],
     ):
-        config = resolve(assignments, {}, str(tmp_path)).config
+        config = resolve(assignments, {}, str(tmp_path), local_rules).config
         found = history.places(assignments, str(tmp_path))
         assert found.output_root == config.output_root
         assert found.destination == f"{config.serving_root}/{config.serving.model_name}"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pipeline import cli
+from pipeline.local import commands
 from tests.pipeline.report import recorded
 
 pytestmark = pytest.mark.tf
@@ -74,7 +75,7 @@ def test_after_a_rollback_all_say_the_same(root, capsys):
     # The same run once more, all from the cache.
     for row in report["components"]:
         row["cached"] = True
-    assert cli._published_lines(report) == {
+    assert commands._published_lines(report) == {
         "pushed": "nothing new; version 8 was pushed by an earlier run",
         "serving": f"version {version}, a rollback to 7, {serving['path']}",
     }

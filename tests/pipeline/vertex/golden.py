@@ -12,6 +12,7 @@ from pathlib import Path
 
 from contract.fields import parse_assignment
 from pipeline.resolve import resolve
+from pipeline.vertex import rules as vertex_rules
 
 GOLDEN = Path(__file__).with_name("golden")
 COMMON = ("vertex.project=my-project", "output_root=gs://my-bucket/cifar")
@@ -46,7 +47,7 @@ def compiled(*assignments: str) -> dict:
     from pipeline.vertex.compile import compile_job
 
     texts = [*COMMON, *assignments]
-    config = resolve(texts, {}, "/", engine="vertex").config
+    config = resolve(texts, {}, "/", vertex_rules).config
     return compile_job(config, dict(map(parse_assignment, texts)))
 
 

@@ -443,10 +443,11 @@ def compiled(*more):
     """What `compile_job` makes of ASKED and more, without the commands."""
     from contract.fields import parse_assignment
     from pipeline.resolve import resolve
+    from pipeline.vertex import rules as vertex_rules
     from pipeline.vertex.compile import compile_job
 
     texts = [*ASKED[3::2], *more, f"vertex.project={PROJECT}"]
-    config = resolve(texts, {}, "/", engine="vertex").config
+    config = resolve(texts, {}, "/", vertex_rules).config
     return compile_job(config, dict(map(parse_assignment, texts)))
 
 

@@ -23,6 +23,7 @@ from contract.fields import ConfigError, parse_assignment
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, images, jobs, overrides, parameters
+from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.compile import compile_job, dumps, write
 from tests.pipeline.vertex import golden
 
@@ -299,7 +300,7 @@ def test_no_override_changes_more_than_the_default(values):
     assignments = {**dict(map(parse_assignment, golden.COMMON)), **values}
     try:
         config = resolve(
-            [f"{k}={v}" for k, v in assignments.items()], {}, "/", engine="vertex"
+            [f"{k}={v}" for k, v in assignments.items()], {}, "/", vertex_rules
         ).config
     except ConfigError:
         return
@@ -325,7 +326,7 @@ def test_beam_options_go_to_the_steps_that_use_beam():
 
 
 def resolved(*assignments: str):
-    return resolve([*golden.COMMON, *assignments], {}, "/", engine="vertex").config
+    return resolve([*golden.COMMON, *assignments], {}, "/", vertex_rules).config
 
 
 def beam_options(*assignments: str):

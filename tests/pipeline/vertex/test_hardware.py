@@ -12,6 +12,7 @@ from contract.fields import ConfigError, leaves, override, value_of
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines, names, rules
+from pipeline.vertex import rules as vertex_rules
 
 BASE = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
 
@@ -152,7 +153,7 @@ def test_every_row_trains_on_all_it_pays_for_with_every_preset(row):
             ],
             {},
             "/",
-            engine="vertex",
+            vertex_rules,
         ).config
         assert (config.train.replicas or 1) == hardware.HARDWARE[row].devices
         assert config.train.global_batch_size % hardware.HARDWARE[row].devices == 0
@@ -274,7 +275,7 @@ REFUSED = [
 )
 def test_what_cannot_work_is_one_sentence(typed, words):
     with pytest.raises(ConfigError) as caught:
-        resolve([*BASE, *typed.split()], {}, "/", engine="vertex")
+        resolve([*BASE, *typed.split()], {}, "/", vertex_rules)
     message = str(caught.value)
     assert "\n" not in message
     assert message.split("=")[0] in leaves(RunConfig)
@@ -310,7 +311,7 @@ ACCEPTED = [
 
 @pytest.mark.parametrize("typed", ACCEPTED)
 def test_what_works_is_not_refused(typed):
-    resolve([*BASE, *typed.split()], {}, "/", engine="vertex")
+    resolve([*BASE, *typed.split()], {}, "/", vertex_rules)
 
 
 # Cloud Storage's documentation, "Bucket names" and "Object names".

@@ -23,7 +23,7 @@ from contract.fields import ConfigError, to_dict
 from contract.records import RUN_CONFIGURATION_FILE
 from pipeline.report import facts
 from pipeline.resolve import resolve
-from pipeline.vertex import hardware, parameters
+from pipeline.vertex import hardware, parameters, rules
 from pipeline.vertex.estimate import cost
 from pipeline.vertex.overrides import assignment, decode
 from pipeline.vertex.place import run_of
@@ -60,7 +60,7 @@ class Executor(base_executor.BaseExecutor):
             [assignment(name, value) for name, value in {**fixed, **given}.items()],
             {},
             os.sep,
-            engine="vertex",
+            rules,
         )
         config = resolved.config
         if config.vertex.budget_usd is not None:

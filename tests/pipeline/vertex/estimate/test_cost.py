@@ -14,6 +14,7 @@ from contract.config.run import RunConfig
 from contract.fields import ConfigError, override
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines
+from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.estimate import cost
 from pipeline.vertex.estimate.prices import PRICES
 
@@ -22,7 +23,7 @@ BASE = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
 
 
 def _config(typed: str = "") -> RunConfig:
-    return resolve([*BASE, *typed.split()], {}, "/", engine="vertex").config
+    return resolve([*BASE, *typed.split()], {}, "/", vertex_rules).config
 
 
 def _jobs(found: cost.Estimate) -> list[cost.Line]:

@@ -8,13 +8,14 @@ from rich.console import Console
 from contract.config.run import RunConfig
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines
+from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.estimate import cost, plan
 
 BASE = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
 
 
 def _shown(typed: str = "", width: int | None = None) -> tuple[str, RunConfig]:
-    config = resolve([*BASE, *typed.split()], {}, "/", engine="vertex").config
+    config = resolve([*BASE, *typed.split()], {}, "/", vertex_rules).config
     # As the command line makes it: a file, or a pipe.
     screen = Console(file=io.StringIO(), highlight=False, width=width)
     plan.show(screen, config, cost.estimate(config))

@@ -12,6 +12,8 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from contract.fields import ConfigError
 from pipeline.dag import create_pipeline
+from pipeline.local import rules as local_rules
+from pipeline.local.engine import Local
 from pipeline.resolve import resolve
 from tests.pipeline.vertex import golden
 
@@ -98,8 +100,10 @@ def local_parameters() -> dict[str, object]:
         "train.strategy=mirrored", "train.replicas=8", "train.last_batch=drop",
         "train.checkpoint_seconds=120",
     ]  # fmt: skip
-    resolved = resolve(texts, {}, "/")
-    nodes = create_pipeline(resolved.config, resolved.fingerprint).components
+    resolved = resolve(texts, {}, "/", local_rules)
+    nodes = create_pipeline(
+        resolved.config, resolved.fingerprint, Local(resolved.config)
+    ).components
     return {
         f"{node.id}_{name}": value
         for node in nodes

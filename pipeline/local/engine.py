@@ -1,14 +1,9 @@
-"""What differs between runs on different engines, and the engine of a local run.
-
-`pipeline.dag` builds the same nodes for all and asks an Engine for the few that depend on
-what carries out the run: where a Trainer trains, where earlier runs are remembered, what
-carries out Beam. That of Vertex AI is pipeline/vertex/engine.py.
-"""
+"""The engine of a local run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.components.trainer.component import Trainer
@@ -19,51 +14,6 @@ from components.example_validator.previous import PreviousStatistics
 from components.model_in_service.strategy import PUSHED, InServiceStrategy
 from contract.config.run import RunConfig
 from pipeline.beam import IN_PROCESS
-
-
-class Engine(Protocol):
-    """Answers what `pipeline.dag` asks, for one run."""
-
-    @property
-    def trainer(self) -> type[Trainer]:
-        """The component that calls run_fn."""
-        ...
-
-    def training_settings(self, role: str) -> dict[str, Any]:
-        """What a Trainer's custom_config holds besides what run_fn reads."""
-        ...
-
-    def run_configuration(self) -> BaseNode | None:
-        """The node that settles what the run does; None: a command line has done so."""
-        ...
-
-    def records(self) -> str | None:
-        """Folder of the ExampleValidator's records; None: ML Metadata has them."""
-        ...
-
-    def previous_statistics(
-        self, *, examples: BaseChannel, invariants: BaseChannel
-    ) -> BaseNode:
-        """The node that finds what the data are compared with."""
-        ...
-
-    def model_in_service(
-        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
-    ) -> BaseNode:
-        """The node that finds the model in service."""
-        ...
-
-    def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:
-        """What follows the push. `nodes`: all earlier ones by id."""
-        ...
-
-    def beam_arguments(self) -> list[str]:
-        """Beam's command-line options."""
-        ...
-
-    def metadata(self) -> Any:
-        """Connection to ML Metadata; None: the engine has its own."""
-        ...
 
 
 class Local:

@@ -17,10 +17,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
+from contract.datasets import class_names
 from contract.records import WARMUP_FILE
 from trainer import network
 
-CLASSES = features.class_names("cifar10")
+CLASSES = class_names("cifar10")
 WARMUP_BATCHES = (1, 32)
 
 

@@ -17,6 +17,7 @@ from components.serving_canary.component import ServingCanary
 from contract import features
 from contract.config.model import ModelConfig
 from contract.config.run import RunConfig
+from contract.datasets import class_names
 from contract.fields import to_json
 from contract.provenance import source_digest
 from pipeline.stages import Engine
@@ -32,7 +33,7 @@ def create_pipeline(
         fingerprint: Of the data source, so that changed files are ingested again.
         engine: What carries it out, for the few nodes that depend on it.
     """
-    classes = features.class_names(config.data.name, config.data.label)
+    classes = class_names(config.data.name, config.data.label)
     label_key = features.label_key(config.data.label)
 
     # Where no command line has settled what the run does, the first step settles it.

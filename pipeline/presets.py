@@ -98,7 +98,7 @@ def layers(preset: str, recipe: str | None, dataset: str, depth: int) -> list[Ro
     Args:
         preset: Key of `PRESETS`.
         recipe: Key of `RECIPES`; None: the preset's own choice.
-        dataset: Key of `contract.features.DATASETS`.
+        dataset: Key of `contract.datasets.DATASETS`.
         depth: Of the candidate's network.
     """
     own = PRESETS[preset][ANY] | PRESETS[preset].get(dataset, {})

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from contract import features
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
+from contract.datasets import DATASETS, class_names
 from contract.fields import ConfigError, override, parse_assignment
 from pipeline.presets import ANY, PRESETS, Row, layers
 from trainer import recipe as schedule
@@ -161,7 +161,7 @@ def _check(config: RunConfig) -> None:
             "from nowhere else; leave data.path out"
         )
     try:
-        features.class_names(config.data.name, config.data.label)
+        class_names(config.data.name, config.data.label)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", config.pipeline_name):
@@ -210,5 +210,5 @@ def _check_length(config: RunConfig) -> None:
 
 def train_images(config: RunConfig) -> int:
     """Images that are trained on, once the eval split is carved out."""
-    found = features.DATASETS[config.data.name].train_examples
+    found = DATASETS[config.data.name].train_examples
     return found - round(found * config.data.eval_fraction)

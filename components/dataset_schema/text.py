@@ -12,6 +12,7 @@ from __future__ import annotations
 from components.drift.image_statistics import NUMBERS
 from contract import features
 from contract.config.drift import DriftConfig
+from contract.datasets import DATASETS
 
 # Every example has exactly one value of each feature.
 _EXACTLY_ONE = "presence { min_fraction: 1 min_count: 1 } shape { dim { size: 1 } }"
@@ -27,9 +28,9 @@ def schema_text(dataset: str) -> str:
     """The schema of a data set's ingested examples.
 
     Args:
-        dataset: Key of `features.DATASETS`.
+        dataset: Key of `contract.datasets.DATASETS`.
     """
-    entry = features.DATASETS[dataset]
+    entry = DATASETS[dataset]
     size = features.IMAGE_BYTES
     parts = [
         f'feature {{ name: "{features.IMAGE}" type: BYTES {_EXACTLY_ONE} '
@@ -55,10 +56,10 @@ def invariants_text(dataset: str, drift: DriftConfig) -> str:
     `skew_comparator` compares train with eval and with test.
 
     Args:
-        dataset: Key of `features.DATASETS`.
+        dataset: Key of `contract.datasets.DATASETS`.
         drift: The thresholds; of labels in even shares, which become shares here.
     """
-    entry = features.DATASETS[dataset]
+    entry = DATASETS[dataset]
     parts = [_classes(features.LABEL, entry.class_names, drift)]
     if entry.coarse_class_names:
         parts.append(_classes(features.COARSE_LABEL, entry.coarse_class_names, drift))

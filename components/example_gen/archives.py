@@ -24,7 +24,8 @@ import numpy as np
 from components.example_gen import layout as layouts
 from components.example_gen import safe_pickle
 from components.example_gen.layout import DataError, Layout
-from contract.features import DATASETS, IMAGE_BYTES, TEST, TRAIN
+from contract.datasets import DATASETS
+from contract.features import IMAGE_BYTES, TEST, TRAIN
 
 CHUNK_RECORDS = 2_000  # 6 MB of pixels: small beside the workers' memory
 # The official archives hold 185 MB; the limits only stop decompression bombs.

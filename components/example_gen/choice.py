@@ -17,7 +17,7 @@ from typing import Any
 from components.example_gen import layout as layouts
 from components.example_gen.layout import DataError
 from contract.config.data import DataConfig
-from contract.features import DATASETS
+from contract.datasets import DATASETS
 
 DOWNLOAD_URL = "https://www.cs.toronto.edu/~kriz/{archive}"
 _TFDS_DEFAULT = "~/tensorflow_datasets"

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from contract.features import DATASETS
+from contract.datasets import DATASETS
 
 
 class DataError(ValueError):

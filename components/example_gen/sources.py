@@ -25,7 +25,8 @@ from components.example_gen import layout as layouts
 from components.example_gen.archives import Located, Records
 from components.example_gen.layout import DataError
 from contract.config.data import DataConfig
-from contract.features import DATASETS, IMAGE_BYTES, IMAGE_SHAPE, TEST, TRAIN
+from contract.datasets import DATASETS
+from contract.features import IMAGE_BYTES, IMAGE_SHAPE, TEST, TRAIN
 
 # Over scikit-learn's 1,797 images (uint8 [n, 8, 8], 0 to 16) and labels (uint8 [n]).
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"

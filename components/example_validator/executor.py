@@ -30,6 +30,7 @@ from components.dataset_schema import text
 from components.drift import image_statistics, invariants
 from components.example_validator import accepted_records, consistency
 from contract import features
+from contract.datasets import DATASETS
 from trainer.input import records
 
 STATISTICS = standard_component_specs.STATISTICS_KEY
@@ -158,7 +159,7 @@ def _compare(
         if not artifact.get_int_custom_property(EMPTY)
         for split in artifact_utils.decode_split_names(artifact.split_names)
     }
-    known = features.DATASETS.get(examples.get_string_custom_property(NAME))
+    known = DATASETS.get(examples.get_string_custom_property(NAME))
     counted = consistency.examine(contents, known.superclasses if known else ())
     sizes = {split: len(part.labels) for split, part in contents.items()}
     for sentence in consistency.warnings(counted, sizes):

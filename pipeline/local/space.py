@@ -9,7 +9,8 @@ import os
 import shutil
 
 from contract.config.run import RunConfig
-from contract.features import DATASETS, IMAGE_BYTES
+from contract.datasets import DATASETS
+from contract.features import IMAGE_BYTES
 from contract.fields import ConfigError
 from trainer.program import count_parameters
 from trainer.units import parse_network

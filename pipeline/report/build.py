@@ -26,6 +26,7 @@ from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
 from components.example_validator import consistency
 from components.model_chooser import choice
 from contract import features, pushed_model
+from contract.datasets import DATASETS, class_names
 from contract.records import (
     CANARY_FILE,
     COMPARISON_FILE,
@@ -97,7 +98,7 @@ def build(run: Run) -> Report:
     }
     config, facts = run.facts["config"], run.facts
     examples = found["examples"]
-    classes = features.class_names(config["data"]["name"], config["data"]["label"])
+    classes = class_names(config["data"]["name"], config["data"]["label"])
     decision = _read_json(os.path.join(found["decision"].uri, DECISION_FILE))
     comparisons = {
         features.EVAL: decision["comparison"],
@@ -201,7 +202,7 @@ def build(run: Run) -> Report:
 
 def _title(data: Mapping[str, Any], classes: Sequence[str]) -> str:
     """The data set, and what was learnt of it if that is not its usual classes."""
-    title = features.DATASETS[data["name"]].title
+    title = DATASETS[data["name"]].title
     if data["label"] == "coarse":
         return f"{title}, {len(classes)} coarse classes"
     return title

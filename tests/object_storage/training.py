@@ -12,11 +12,12 @@ from contract import features
 from contract.config.model import ModelConfig
 from contract.config.preprocessing import PreprocessingConfig
 from contract.config.train import TrainConfig
+from contract.datasets import DATASETS
 from contract.fields import to_json
 
 STEPS = 8
 NETWORK = "resnet8"
-CLASSES = features.DATASETS["digits"].class_names
+CLASSES = DATASETS["digits"].class_names
 
 
 def artifact(kind: str, uri: str) -> Any:

@@ -283,6 +283,7 @@ LIGHT_MODULES = [
     "components.model_chooser.choice",
     "components.serving_canary.canary",
     "components.atomic_pusher.publish",
+    "contract.datasets",
     "contract.features",
     "trainer.recipe",
     "trainer.units",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from contract import features
 from contract.config.run import RunConfig
+from contract.datasets import DATASETS, class_names
 from contract.fields import ConfigError
 from pipeline.resolve import train_images
 from pipeline.vertex import hardware
@@ -170,7 +171,7 @@ def step_flops(config: RunConfig, role: str) -> float:
 def _multiply_adds(config: RunConfig, role: str) -> int:
     """Of one image."""
     spec = units.parse_network(getattr(config, role).network)
-    classes = len(features.class_names(config.data.name, config.data.label))
+    classes = len(class_names(config.data.name, config.data.label))
     return program.count_multiply_adds(spec, classes)
 
 
@@ -203,7 +204,7 @@ def _training(config: RunConfig, role: str, prices: Prices) -> Training:
 
 
 def _split_images(config: RunConfig, split: str) -> int:
-    entry = features.DATASETS[config.data.name]
+    entry = DATASETS[config.data.name]
     if split == features.TEST:
         return entry.test_examples
     return entry.train_examples - train_images(config)

@@ -10,9 +10,10 @@ from components.dataset_schema.text import invariants_text, schema_text
 from components.drift.image_statistics import NUMBERS
 from contract import features
 from contract.config.drift import DriftConfig
+from contract.datasets import DATASETS, class_names
 
 
-@pytest.mark.parametrize("dataset", features.DATASETS)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_schema_requires_exactly_the_features_of_the_data_set(dataset: str):
     schema = text_format.Parse(schema_text(dataset), schema_pb2.Schema())
     by_name = {feature.name: feature for feature in schema.feature}
@@ -81,12 +82,12 @@ def invariants(
     return {feature.name: feature for feature in schema.feature}
 
 
-@pytest.mark.parametrize("dataset", features.DATASETS)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_invariants_have_thresholds_in_the_schema(dataset: str):
     found = invariants(dataset, labels=0.5, skew_labels=0.25, images=0.1)
-    labels = {features.LABEL: features.class_names(dataset)}
+    labels = {features.LABEL: class_names(dataset)}
     if dataset == "cifar100":
-        labels[features.COARSE_LABEL] = features.class_names(dataset, "coarse")
+        labels[features.COARSE_LABEL] = class_names(dataset, "coarse")
     assert set(found) == set(NUMBERS) | set(labels)
     for name, classes in labels.items():
         feature = found[name]

@@ -14,8 +14,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.dataset_schema.text import invariants_text
 from components.drift import invariants
 from components.drift.image_statistics import NUMBERS
-from contract import features
 from contract.config.drift import DriftConfig
+from contract.datasets import DATASETS, class_names
 
 pytestmark = pytest.mark.tf
 
@@ -29,14 +29,14 @@ def schema(dataset: str, **thresholds: float | None) -> schema_pb2.Schema:
 
 def sample(dice: np.random.Generator, count: int, dataset: str = "cifar10") -> Columns:
     """Of one source: even classes, skewed numbers, grey images with red of its own."""
-    names = np.array(features.DATASETS[dataset].class_names, object)
+    names = np.array(DATASETS[dataset].class_names, object)
     columns: Columns = {
         name: (end * dice.beta(2, 5, count)).astype(np.float32)
         for name, end in NUMBERS.items()
     }
     columns["green"] = columns["blue"] = columns["brightness"]
     columns["label"] = names[dice.integers(0, len(names), count)]
-    if coarse := features.DATASETS[dataset].coarse_class_names:
+    if coarse := DATASETS[dataset].coarse_class_names:
         columns["coarse_label"] = np.array(coarse, object)[
             dice.integers(0, len(coarse), count)
         ]
@@ -89,7 +89,7 @@ def test_distances_are_those_of_their_definitions():
 
     def shares(columns: Columns) -> np.ndarray:
         return np.array(
-            [np.mean(columns["label"] == n) for n in features.class_names("cifar10")]
+            [np.mean(columns["label"] == n) for n in class_names("cifar10")]
         )
 
     largest = np.abs(shares(ours) - shares(theirs)).max()

@@ -19,7 +19,7 @@ import pytest
 from components.example_gen import choice, identity, sources
 from components.example_gen.layout import DataError
 from contract.config.data import DataConfig
-from contract.features import DATASETS
+from contract.datasets import DATASETS
 from contract.fields import to_json
 from pipeline.beam import IN_PROCESS
 from tests.components.example_gen import official

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from components.example_validator import consistency
 from components.example_validator.consistency import Contents
 from contract import features
+from contract.datasets import DATASETS
 
 # The coarse label beside each fine one, as the first records of the authors'
 # train.bin and test.bin have them.
@@ -22,7 +23,7 @@ COARSE = """
 
 
 def test_superclasses_are_those_of_the_authors_files():
-    entry = features.DATASETS["cifar100"]
+    entry = DATASETS["cifar100"]
     assert entry.superclasses == tuple(map(int, COARSE.split()))
     assert entry.class_names[3:7] == ("bear", "beaver", "bed", "bee")
     assert len(entry.class_names) == 100

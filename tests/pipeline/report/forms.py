@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from contract import features
+from contract.datasets import DATASETS, class_names
 
 CLASSES = ["cat", "dog <b>", "ship"]
 
@@ -248,7 +248,7 @@ def realistic(
     """A report with the sizes of a real one: names, histories, classes, pictures."""
     dice = np.random.default_rng(7)
     made = report(winner)
-    classes = list(features.class_names(data, label))
+    classes = list(class_names(data, label))
     networks = {"baseline": "resnet1001", "candidate": "preact_resnet1001"}
     history = [
         {"step": step, "epoch": step / 10, "loss": 2 / (1 + step), "accuracy": 1 - 0.9 / step}
@@ -279,7 +279,7 @@ def realistic(
     made["models"]["baseline"]["eval"] = {"error": 0.0139, "ci95": [0.005, 0.035]}
     said = {"class": classes[0], "probability": 0.97}
     made["page"] |= {
-        "dataset_title": features.DATASETS[data].title,
+        "dataset_title": DATASETS[data].title,
         "classes": classes,
         "histories": dict.fromkeys(networks, history),
         "class_counts": {

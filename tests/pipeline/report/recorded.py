@@ -18,11 +18,12 @@ from components.example_validator import consistency
 from components.model_chooser import choice
 from contract import features
 from contract.config.run import RunConfig
+from contract.datasets import class_names
 from contract.fields import from_json, override
 from pipeline.report import collect, facts
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
-CLASSES = features.class_names("digits")
+CLASSES = class_names("digits")
 CANARY = {
     "passed": True, "reasons": [], "server": "embedded", "load_seconds": 0.5,
     "p50_ms": 1.0, "p99_ms": 2.0, "requests": 50, "max_abs_difference": 1e-7,

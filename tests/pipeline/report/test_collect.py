@@ -115,7 +115,7 @@ def test_the_pictures_are_test_images(root):
 
 
 def test_the_title_says_which_classes_were_learnt():
-    from contract import features
+    from contract.datasets import class_names
     from pipeline.report import build
 
     for name, label, title in (
@@ -124,4 +124,4 @@ def test_the_title_says_which_classes_were_learnt():
         ("cifar100", "coarse", "CIFAR-100, 20 coarse classes"),
     ):
         data = {"name": name, "label": label}
-        assert build._title(data, features.class_names(name, label)) == title
+        assert build._title(data, class_names(name, label)) == title

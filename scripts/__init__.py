@@ -1,0 +1,1 @@
+"""The set-up: how `.venv` is made, and the locks that it is made from."""

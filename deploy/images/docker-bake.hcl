@@ -1,7 +1,8 @@
 # All images under the names that pipeline/vertex/images.py gives them:
 #
 #   docker buildx create --use    # once: Docker's own builder cannot rewrite timestamps
-#   REPOSITORY=us-central1-docker.pkg.dev/my-project/cifar-resnet TAG=0.1.0 PUSH=true \
+#   bash deploy/images/bases.sh && \
+#     REPOSITORY=us-central1-docker.pkg.dev/my-project/cifar-resnet TAG=0.1.0 PUSH=true \
 #     docker buildx bake --file deploy/images/docker-bake.hcl
 #
 # With the bases given by digest and SOURCE_DATE_EPOCH=$(git log -1 --format=%ct), two
@@ -19,12 +20,13 @@ variable "REVISION" {
   default = "unknown"
 }
 
+# null: what the Dockerfile names; else for example a mirror's.
 variable "PYTHON_IMAGE" {
-  default = "python:3.11-slim-trixie"
+  default = null
 }
 
 variable "BEAM_IMAGE" {
-  default = "apache/beam_python3.11_sdk:2.77.0"
+  default = null
 }
 
 variable "SOURCE_DATE_EPOCH" {

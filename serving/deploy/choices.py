@@ -1,5 +1,6 @@
 """What the outputs of a run do not say, and what follows from it.
 
+All images of the generated files are named here; each may have its digest behind the tag.
 Sources of the defaults' tags: tensorflow/serving's issue 4129 names 2.20.0 as the newest
 release; of 2.20.0 no image for GPUs is named anywhere, of 2.19.1 one is.
 """
@@ -16,6 +17,8 @@ from serving.deploy.outputs import DeployError
 IMAGE = "tensorflow/serving:2.20.0"
 GPU_IMAGE = "tensorflow/serving:2.19.1-gpu"
 SYNC_IMAGE = "rclone/rclone:1.75.1"  # github.com/rclone/rclone, tag v1.75.1
+PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"
+GRAFANA_IMAGE = "grafana/grafana:12.2.0"
 
 _PART = r"[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*"  # between two slashes of an image's name
 _TAG, _DIGEST = r":\w[\w.-]{0,127}", "@sha256:[0-9a-f]{64}"

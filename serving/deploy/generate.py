@@ -12,7 +12,12 @@ from typing import Any
 import jinja2
 
 from serving.deploy import configuration
-from serving.deploy.choices import SYNC_IMAGE, Choices
+from serving.deploy.choices import (
+    GRAFANA_IMAGE,
+    PROMETHEUS_IMAGE,
+    SYNC_IMAGE,
+    Choices,
+)
 from serving.deploy.memory import needed
 from serving.deploy.outputs import DeployError, PublishedModel
 
@@ -101,6 +106,8 @@ def render(models: Sequence[PublishedModel], choices: Choices) -> dict[str, str]
         "bucket": choices.bucket,
         "claim": choices.claim,
         "sync_image": SYNC_IMAGE,
+        "prometheus_image": PROMETHEUS_IMAGE,
+        "grafana_image": GRAFANA_IMAGE,
         "models": models,
         "model": names[0],
         "app": f"{_slug(names[0])}-serving",

@@ -29,6 +29,7 @@ IMAGES = ROOT / "deploy" / "images"
 DOCKERFILE = (IMAGES / "Dockerfile").read_text()
 LOCK = (ROOT / "requirements.txt").read_text()
 STRIPPED_MB, BYTECODE_MB = 270, 220
+BASES = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", DOCKERFILE, re.MULTILINE))
 KINDS = ("pipeline", "trainer-gpu", "trainer-tpu", "beam-worker")
 
 
@@ -199,7 +200,9 @@ def test_versions_agree_with_the_lock():
         return version
 
     # The boot program and the library are two halves of one release.
-    assert f"apache/beam_python3.11_sdk:{locked('apache-beam')}\n" in DOCKERFILE
+    assert BASES["BEAM_IMAGE"].partition("@")[0] == (
+        f"apache/beam_python3.11_sdk:{locked('apache-beam')}"
+    )
     # CUDA as TensorFlow itself asks for it.
     cuda = {
         re.split(r"[<>=! ]", line)[0]
@@ -231,7 +234,7 @@ def test_all_ways_to_build_make_the_images_that_the_pipeline_names():
         return text
 
     assert {substituted(image) for image in build["images"]} == expected
-    for step in build["steps"]:
+    for step in build["steps"][1:]:  # the first one looks at the bases
         options = dict(a[2:].split("=", 1) for a in step["args"] if a.startswith("--"))
         assert substituted(options["tag"]) in expected
         assert options["target"] == step["id"]
@@ -249,6 +252,88 @@ def test_all_ways_to_build_make_the_images_that_the_pipeline_names():
         assert target["target"].strip('"') == kind
         (tag,) = target["tags"]
         assert tag.strip('"') == f"${{REPOSITORY}}/{kind}:${{TAG}}"
+
+
+def test_bases_are_named_in_one_place():
+    froms = [own[0][1].split(" AS ")[0] for name, own in stages().items() if name]
+    others = {base for base in froms if base not in stages()}
+    assert others == {f"${{{name}}}" for name in BASES}
+    bake = hcl2.loads((IMAGES / "docker-bake.hcl").read_text())
+    variables = {k.strip('"'): v for b in bake["variable"] for k, v in b.items()}
+    # What is null is not handed on (buildx 1449): the Dockerfile's own holds.
+    assert [variables[name]["default"] for name in BASES] == [None] * len(BASES)
+    text = (IMAGES / "cloudbuild.yaml").read_text()
+    assert not [word for pair in BASES.items() for word in pair if word in text]
+
+
+DIGEST = "@sha256:" + "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (("", ""), 1),
+        ((DIGEST, ""), 1),
+        (("", DIGEST), 1),
+        ((DIGEST[:-1], DIGEST), 1),
+        ((DIGEST, DIGEST + "0"), 1),
+        ((DIGEST, DIGEST), 0),
+    ],
+)
+def test_bases_by_tag_alone_are_refused_before_a_push(tmp_path, ends, code):
+    tags = {name: base.partition("@")[0] for name, base in BASES.items()}
+    named = dict(zip(tags, ends, strict=True))
+    text = DOCKERFILE
+    for name, end in named.items():
+        text = text.replace(f"{name}={BASES[name]}", f"{name}={tags[name]}{end}")
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(text)
+    script = folder / "bases.sh"
+    script.write_text((IMAGES / "bases.sh").read_text())
+
+    def run(*wanted: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", script, *wanted],
+            env={"PATH": os.environ["PATH"], **variables},
+            capture_output=True,
+            text=True,
+        )
+
+    for result in (run(), run("pinned")):
+        assert (result.returncode, result.stdout) == (code, "")
+        lines = result.stderr.splitlines()
+        bad = [name for name, end in named.items() if end != DIGEST]
+        assert len(lines) == len(bad)
+        for line, name in zip(lines, bad, strict=True):
+            assert line.startswith(f"{name}={tags[name]}{named[name]}: a tag moves; ")
+            assert f"`docker buildx imagetools inspect {tags[name]}`" in line
+    assert run("any").returncode == 0
+    assert run("any").stderr == run().stderr
+    mirrors = {name: f"mirror/{tags[name]}{DIGEST}" for name in tags}
+    assert run("pinned", **mirrors).returncode == 0
+    assert run("pinned", **mirrors | {"PYTHON_IMAGE": "mirror/a:1"}).returncode == 1
+
+
+def test_the_check_of_the_bases_refuses_what_it_does_not_know(tmp_path):
+    script = tmp_path / "bases.sh"
+    script.write_text((IMAGES / "bases.sh").read_text())
+    (tmp_path / "Dockerfile").write_text("FROM debian:13\n")
+    for wanted, words in (("pinned", "no line ARG"), ("all", "must be pinned or any")):
+        result = subprocess.run(
+            ["bash", script, wanted], capture_output=True, text=True
+        )
+        assert result.returncode == 2 and words in result.stderr
+
+
+def test_cloud_build_looks_at_the_bases_first():
+    build = yaml.safe_load((IMAGES / "cloudbuild.yaml").read_text())
+    first = build["steps"][0]
+    assert first["entrypoint"] == "bash"
+    assert first["args"] == ["deploy/images/bases.sh", "${_BASES}"]
+    assert build["substitutions"]["_BASES"] == "pinned"
+    # One step after the other: none goes on beside the check.
+    assert not [step for step in build["steps"] if "waitFor" in step]
 
 
 def test_cloud_build_knows_every_word_of_its_file():

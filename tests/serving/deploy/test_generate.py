@@ -375,6 +375,18 @@ def test_an_image_that_floats_or_is_none_is_refused(image: str):
     )
 
 
+def test_no_template_names_an_image_of_its_own():
+    templates = Path(generate.__file__).parent / "templates"
+    lines = [
+        line.strip()
+        for path in templates.rglob("*.jinja")
+        for line in path.read_text().splitlines()
+        if re.match(r"\s*(- )?image:", line)
+    ]
+    assert len(lines) == 6
+    assert not [line for line in lines if not re.search(r"image: \{\{ .* \}\}$", line)]
+
+
 # Memory.
 
 

@@ -5,14 +5,14 @@
 #   dataflow  Dataflow's workers
 #   launcher  the workflows: start a run of the compiled template, and look at runs
 #   events    Eventarc and Cloud Scheduler: start a workflow
-#   ci        builds images, uploads templates, submits and schedules runs
+#   ci        builds images, uploads templates; with ci_submits also submits and schedules runs
 locals {
   accounts = merge(
     {
       pipeline = "Runs the pipeline's steps and training jobs"
       launcher = "Starts runs of the compiled pipeline"
       events   = "Starts the workflows on uploads and on schedule"
-      ci       = "Builds images, uploads templates, submits runs"
+      ci       = "Builds images, uploads templates${var.ci_submits ? ", submits runs" : ""}"
     },
     var.dataflow ? { dataflow = "Dataflow's workers" } : {},
   )
@@ -27,10 +27,10 @@ locals {
       "launcher logging.logWriter"    = { account = "launcher", role = "roles/logging.logWriter" }
       "events workflows.invoker"      = { account = "events", role = "roles/workflows.invoker" }
       "events eventarc.eventReceiver" = { account = "events", role = "roles/eventarc.eventReceiver" }
-      "ci submits runs"               = { account = "ci", role = google_project_iam_custom_role.role["ci"].id }
       "ci cloudbuild.builds.editor"   = { account = "ci", role = "roles/cloudbuild.builds.editor" }
       "ci logging.logWriter"          = { account = "ci", role = "roles/logging.logWriter" }
     },
+    var.ci_submits ? { "ci submits runs" = { account = "ci", role = google_project_iam_custom_role.role["ci"].id } } : {},
     var.dataflow ? {
       "pipeline dataflow.developer" = { account = "pipeline", role = "roles/dataflow.developer" }
       "dataflow dataflow.worker"    = { account = "dataflow", role = "roles/dataflow.worker" }
@@ -38,38 +38,42 @@ locals {
   )
 
   # Vertex AI's own roles are wider than starting runs.
-  custom_roles = {
-    launcher = [
-      "aiplatform.pipelineJobs.create",
-      "aiplatform.pipelineJobs.get",
-      "aiplatform.pipelineJobs.list",
-    ]
-    ci = [
-      "aiplatform.pipelineJobs.cancel",
-      "aiplatform.pipelineJobs.create",
-      "aiplatform.pipelineJobs.get",
-      "aiplatform.pipelineJobs.list",
-      "aiplatform.schedules.create",
-      "aiplatform.schedules.delete",
-      "aiplatform.schedules.get",
-      "aiplatform.schedules.list",
-      "aiplatform.schedules.update",
-    ]
-  }
+  custom_roles = merge(
+    {
+      launcher = [
+        "aiplatform.pipelineJobs.create",
+        "aiplatform.pipelineJobs.get",
+        "aiplatform.pipelineJobs.list",
+      ]
+    },
+    var.ci_submits ? {
+      ci = [
+        "aiplatform.pipelineJobs.cancel",
+        "aiplatform.pipelineJobs.create",
+        "aiplatform.pipelineJobs.get",
+        "aiplatform.pipelineJobs.list",
+        "aiplatform.schedules.create",
+        "aiplatform.schedules.delete",
+        "aiplatform.schedules.get",
+        "aiplatform.schedules.list",
+        "aiplatform.schedules.update",
+      ]
+    } : {},
+  )
 
   # objectUser reads, writes, replaces and deletes objects; legacyBucketReader lets the
   # client libraries see that a bucket is there.
   bucket_roles = merge(
     {
-      "pipeline reads data"       = { account = "pipeline", bucket = "data", role = "roles/storage.objectViewer" }
-      "pipeline sees data"        = { account = "pipeline", bucket = "data", role = "roles/storage.legacyBucketReader" }
-      "pipeline writes outputs"   = { account = "pipeline", bucket = "outputs", role = "roles/storage.objectUser" }
-      "pipeline sees outputs"     = { account = "pipeline", bucket = "outputs", role = "roles/storage.legacyBucketReader" }
-      "launcher reads templates"  = { account = "launcher", bucket = "templates", role = "roles/storage.objectViewer" }
-      "ci writes templates"       = { account = "ci", bucket = "templates", role = "roles/storage.objectUser" }
-      "ci sees templates"         = { account = "ci", bucket = "templates", role = "roles/storage.legacyBucketReader" }
-      "ci sees outputs on submit" = { account = "ci", bucket = "outputs", role = "roles/storage.legacyBucketReader" }
+      "pipeline reads data"      = { account = "pipeline", bucket = "data", role = "roles/storage.objectViewer" }
+      "pipeline sees data"       = { account = "pipeline", bucket = "data", role = "roles/storage.legacyBucketReader" }
+      "pipeline writes outputs"  = { account = "pipeline", bucket = "outputs", role = "roles/storage.objectUser" }
+      "pipeline sees outputs"    = { account = "pipeline", bucket = "outputs", role = "roles/storage.legacyBucketReader" }
+      "launcher reads templates" = { account = "launcher", bucket = "templates", role = "roles/storage.objectViewer" }
+      "ci writes templates"      = { account = "ci", bucket = "templates", role = "roles/storage.objectUser" }
+      "ci sees templates"        = { account = "ci", bucket = "templates", role = "roles/storage.legacyBucketReader" }
     },
+    var.ci_submits ? { "ci sees outputs on submit" = { account = "ci", bucket = "outputs", role = "roles/storage.legacyBucketReader" } } : {},
     var.dataflow ? {
       "dataflow reads data"     = { account = "dataflow", bucket = "data", role = "roles/storage.objectViewer" }
       "dataflow sees data"      = { account = "dataflow", bucket = "data", role = "roles/storage.legacyBucketReader" }
@@ -84,10 +88,11 @@ locals {
       # Training jobs run as the pipeline itself.
       "pipeline as pipeline" = { account = "pipeline", target = "pipeline" }
       "launcher as pipeline" = { account = "launcher", target = "pipeline" }
-      "ci as pipeline"       = { account = "ci", target = "pipeline" }
       # gcloud builds submit --service-account
       "ci as ci" = { account = "ci", target = "ci" }
     },
+    # Whoever submits a run chooses what it does, with all that pipeline may.
+    var.ci_submits ? { "ci as pipeline" = { account = "ci", target = "pipeline" } } : {},
     var.dataflow ? { "pipeline as dataflow" = { account = "pipeline", target = "dataflow" } } : {},
   )
 

@@ -138,7 +138,7 @@ variable "budget" {
 }
 
 variable "ci_members" {
-  description = "Who may act as the account that builds images, uploads templates and submits runs: people, groups, or a workload identity such as principalSet://..."
+  description = "Who may act as the account that builds images and uploads templates: people, groups, or a workload identity such as principalSet://..."
   type        = set(string)
   default     = []
 
@@ -146,6 +146,12 @@ variable "ci_members" {
     condition     = alltrue([for member in var.ci_members : can(regex("^(user:|group:|serviceAccount:|principal://|principalSet://)\\S+$", member))])
     error_message = "ci_members: must begin with user:, group:, serviceAccount:, principal:// or principalSet://; never everybody."
   }
+}
+
+variable "ci_submits" {
+  description = "Whether CI's account may also submit, cancel and schedule runs itself, and so do all that the pipeline's account may."
+  type        = bool
+  default     = false
 }
 
 variable "serving_members" {

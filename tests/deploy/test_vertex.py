@@ -88,6 +88,25 @@ def test_roles_are_narrow_and_for_named_accounts():
     assert not re.search(r'"[\w.]+\.\*"|setIamPolicy', CODE), "custom roles name rights"
 
 
+def test_ci_builds_and_uploads_unless_it_is_told_to_submit():
+    lines = [line.strip() for line in CODE.splitlines() if 'account = "ci"' in line]
+    always, told = (
+        {
+            name
+            for line in lines
+            if line.startswith("var.ci_submits ? ") == submits
+            for name in re.findall(r'"(ci [^"]+)" +=', line)
+        }
+        for submits in (False, True)
+    )
+    assert always == {
+        *("ci cloudbuild.builds.editor", "ci logging.logWriter", "ci as ci"),
+        *("ci writes templates", "ci sees templates", "ci writes images"),
+    }
+    assert told == {"ci submits runs", "ci sees outputs on submit", "ci as pipeline"}
+    assert blocks("variable")[("ci_submits",)]["default"] is False
+
+
 def test_no_bucket_can_be_public():
     for (kind, name), block in blocks("resource").items():
         if kind == "google_storage_bucket":

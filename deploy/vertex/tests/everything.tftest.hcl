@@ -28,6 +28,19 @@ run "as_little_as_possible" {
     condition     = keys(google_service_account.account) == ["ci", "events", "launcher", "pipeline"]
     error_message = "There is an account that nobody asked for."
   }
+  # CI builds and uploads; what runs is started by the launcher.
+  assert {
+    condition     = keys(google_service_account_iam_member.acts_as) == ["ci as ci", "launcher as pipeline", "pipeline as pipeline"]
+    error_message = "Somebody may act as an account without being asked to start anything as it."
+  }
+  assert {
+    condition     = [for key in keys(google_project_iam_member.role) : key if startswith(key, "ci ")] == ["ci cloudbuild.builds.editor", "ci logging.logWriter"] && keys(google_project_iam_custom_role.role) == ["launcher"]
+    error_message = "CI may do more than build and upload."
+  }
+  assert {
+    condition     = alltrue([for key, member in local.bucket_roles : member.bucket == "templates" if member.account == "ci"])
+    error_message = "CI sees another bucket than the one for templates."
+  }
   assert {
     condition     = length(google_eventarc_trigger.new_data) == 1 && length(google_cloud_scheduler_job.launch) == 0
     error_message = "By default new data starts runs, and no schedule does."
@@ -84,6 +97,20 @@ run "everything" {
   assert {
     condition     = google_billing_budget.budget[0].amount[0].specified_amount[0].units == "500" && google_billing_budget.budget[0].amount[0].specified_amount[0].currency_code == "USD"
     error_message = "The budget is not the one that was asked for."
+  }
+}
+
+run "ci_submits_if_it_is_told_to" {
+  variables {
+    ci_submits = true
+  }
+  assert {
+    condition     = contains(keys(google_service_account_iam_member.acts_as), "ci as pipeline") && contains(keys(google_project_iam_member.role), "ci submits runs") && contains(keys(google_storage_bucket_iam_member.role), "ci sees outputs on submit")
+    error_message = "CI cannot submit: it needs to act as pipeline, to create runs and to see the outputs bucket."
+  }
+  assert {
+    condition     = contains(google_project_iam_custom_role.role["ci"].permissions, "aiplatform.schedules.create")
+    error_message = "CI cannot schedule runs."
   }
 }
 

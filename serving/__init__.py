@@ -1,1 +1,1 @@
-"""What follows the push. So far: nothing of our own, TensorFlow Serving takes the models."""
+"""What follows the push: a server, its clients, and files for production."""

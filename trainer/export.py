@@ -30,7 +30,7 @@ from contract.records import (
     WARMUP_FILE,
 )
 from trainer.fit import infer
-from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD, normalise
+from trainer.preprocessing import apply_transform, mean_and_deviation, normalise
 
 _WARMUP_BATCH = 32
 MOST_EXPECTED_ANSWERS = 8  # few: 1,001 layers take most of a second for these
@@ -64,7 +64,7 @@ class Servable(tf.Module):
         self._variables = [variable.value for variable in model.variables]
         self._transform = transform.transform_features_layer()
         self._class_names = tf.constant(list(class_names))
-        self._mean, self._std = statistics(self._transform)
+        self._mean, self._std = mean_and_deviation(self._transform)
 
     def normalise_raw(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Raw pixels, string [batch], as float32 images, by the Transform graph."""
@@ -128,20 +128,6 @@ class Servable(tf.Module):
         }
 
 
-def apply_transform(layer: Any, image_bytes: tf.Tensor) -> tf.Tensor:
-    """Raw pixels, string [batch], as normalised float32 [batch, 32, 32, 3]."""
-    outputs = layer({features.IMAGE: tf.reshape(image_bytes, [-1, 1])})
-    images = outputs[features.TRANSFORMED_IMAGE]
-    return tf.ensure_shape(images, [None, *features.IMAGE_SHAPE])
-
-
-def statistics(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and deviation inside the Transform graph, float32 [32, 32, 3] each."""
-    blank = tf.constant([[bytes(features.IMAGE_BYTES)]])
-    outputs = layer({features.IMAGE: blank})
-    return outputs[IMAGE_MEAN][0], outputs[IMAGE_STD][0]
-
-
 def save(
     model: keras.Model,
     transform: tft.TFTransformOutput,
@@ -160,7 +146,7 @@ def save(
         directory: Folder to be made; its parent is the Trainer's `Format-Serving`.
         run: JSON-able provenance, stored as `assets.extra/run.json`.
         images: Eval images, uint8 [n, 32, 32, 3]; the network's answers to the first
-            16 are stored with the model. None: no answers, and the serving canary will
+            8 are stored with the model. None: no answers, and the serving canary will
             refuse the model for it.
     """
     servable = Servable(model, transform, class_names)

@@ -18,7 +18,7 @@ from contract.config.preprocessing import PreprocessingConfig
 from contract.fields import from_json
 
 # The statistics as two more outputs, each broadcast to the batch: signatures that receive
-# decoded pixels instead of tf.Examples read them from here once (export.py).
+# decoded pixels instead of tf.Examples read them from the graph once.
 IMAGE_MEAN = "image_mean"
 IMAGE_STD = "image_std"
 
@@ -68,6 +68,20 @@ def brightness_and_contrast(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def normalise(images: tf.Tensor, mean: tf.Tensor, std: tf.Tensor) -> tf.Tensor:
     """(images - mean) / std, float32; the one place where this is written."""
     return (tf.cast(images, tf.float32) - mean) / std
+
+
+def apply_transform(layer: Any, image_bytes: tf.Tensor) -> tf.Tensor:
+    """Raw pixels, string [batch], as normalised float32 [batch, 32, 32, 3]."""
+    outputs = layer({features.IMAGE: tf.reshape(image_bytes, [-1, 1])})
+    images = outputs[features.TRANSFORMED_IMAGE]
+    return tf.ensure_shape(images, [None, *features.IMAGE_SHAPE])
+
+
+def mean_and_deviation(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and deviation inside the Transform graph, float32 [32, 32, 3] each."""
+    blank = tf.constant([[bytes(features.IMAGE_BYTES)]])
+    outputs = layer({features.IMAGE: blank})
+    return outputs[IMAGE_MEAN][0], outputs[IMAGE_STD][0]
 
 
 def _statistics(

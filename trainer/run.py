@@ -22,9 +22,8 @@ from contract.config.model import ModelConfig
 from contract.config.train import TrainConfig
 from contract.fields import from_json
 from contract.records import HISTORY_FILE
-from trainer import export, fit, network, strategy
+from trainer import export, fit, network, preprocessing, strategy
 from trainer.input import Examples, TrainingData, load_examples
-from trainer.preprocessing import decode_pixels
 
 
 # TFX Trainer will call this function.
@@ -44,7 +43,7 @@ def run_fn(fn_args: Any) -> None:
     train = load_examples(_files(fn_args.train_files), settings["label_key"])
     evaluation = load_examples(_files(fn_args.eval_files), settings["label_key"])
 
-    mean, std = export.statistics(layer)
+    mean, std = preprocessing.mean_and_deviation(layer)
     key = _training_key(settings, train, evaluation, mean.numpy(), std.numpy())
     checkpoints = os.path.join(settings["checkpoints"], key)
 
@@ -67,7 +66,7 @@ def run_fn(fn_args: Any) -> None:
             TrainingData(
                 train=train,
                 evaluation=evaluation,
-                normalise=lambda images: export.apply_transform(layer, images),
+                normalise=lambda images: preprocessing.apply_transform(layer, images),
             ),
             config,
             checkpoint_directory=checkpoints,
@@ -95,7 +94,9 @@ def run_fn(fn_args: Any) -> None:
         settings["class_names"],
         directory=fn_args.serving_model_dir,
         run=record,
-        images=decode_pixels(evaluation.images[: export.MOST_EXPECTED_ANSWERS]).numpy(),
+        images=preprocessing.decode_pixels(
+            evaluation.images[: export.MOST_EXPECTED_ANSWERS]
+        ).numpy(),
     )
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
         f.write(json.dumps(record))

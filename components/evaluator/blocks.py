@@ -80,7 +80,7 @@ def eval_config(
 
 
 def model_names(roles: Sequence[str]) -> list[str]:
-    """What TFMA calls the models: an only one has no name, whatever it is given."""
+    """What TFMA calls the models; a single one has no name there, whatever it is given."""
     return list(roles) if len(roles) > 1 else [""]
 
 

@@ -48,18 +48,18 @@ def transformed(request, images, tmp_path_factory):
 def test_statistics_are_those_of_the_split(transformed, images):
     import tensorflow as tf
 
-    from trainer import export
+    from trainer import preprocessing
 
     transform, mean, std = transformed
     layer = transform.transform_features_layer()
-    found_mean, found_std = export.statistics(layer)
+    found_mean, found_std = preprocessing.mean_and_deviation(layer)
     np.testing.assert_allclose(
         found_mean, np.broadcast_to(mean, (32, 32, 3)), rtol=1e-6
     )
     np.testing.assert_allclose(found_std, np.broadcast_to(std, (32, 32, 3)), rtol=1e-6)
     rows = tf.constant([image.tobytes() for image in images[:5]])
     np.testing.assert_allclose(
-        export.apply_transform(layer, rows),
+        preprocessing.apply_transform(layer, rows),
         (images[:5] - mean) / std,
         rtol=1e-5,
         atol=1e-3,

@@ -8,16 +8,18 @@ model gave the eval images, as the Evaluator stored them.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from contract import stored
 from contract.fields import ConfigError
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 from pipeline.history import commands as history
+
+_MOST_COMPARISON, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
 
 
 class NothingToCompare(Exception):
@@ -95,9 +97,11 @@ def _here(uri: str, output: str) -> Path:
 def _answers(evaluation: Path, role: str) -> np.ndarray:
     """The class that one contender gave each eval image."""
     try:
-        names = json.loads((evaluation / COMPARISON_FILE).read_bytes())["class_names"]
-        with np.load(evaluation / PREDICTIONS_FILE) as arrays:
-            labels = arrays[f"probabilities/{role}"].argmax(axis=1)
+        with (evaluation / COMPARISON_FILE).open("rb") as file:
+            names = stored.json_object(file, _MOST_COMPARISON)["class_names"]
+        with (evaluation / PREDICTIONS_FILE).open("rb") as file:
+            arrays = stored.arrays(file, _MOST_PREDICTIONS)
+        labels = arrays[f"probabilities/{role}"].argmax(axis=1)
         return np.array(names, object)[labels]
     except Exception as problem:  # a file that is gone, cut, or of another form
         raise NothingToCompare(

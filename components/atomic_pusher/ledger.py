@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.atomic_pusher.publish import PublishError
+from contract import paths, stored
 from contract.pushed_model import Push, in_service, to_beat
 from contract.records import MODEL_FILE
 
@@ -35,6 +37,7 @@ CLAIMED, COMPLETE, ABANDONED = "claimed", "complete", "abandoned"
 
 _ENTRY_NAME = re.compile(rf"{LEDGER_NAME}/(\d+)\.json")
 _SCHEMA = 1
+_MOST_ENTRY_BYTES = 16 << 20
 _READERS = 8  # entries are small, and each takes a round trip
 
 
@@ -244,7 +247,7 @@ def parse_entry(content: bytes, where: str) -> Entry | None:
         PublishError: It is damaged, or of a newer program.
     """
     try:
-        values = json.loads(content)
+        values = stored.json_object(io.BytesIO(content), _MOST_ENTRY_BYTES)
         schema, state = values.pop("schema"), values.pop("state")
         values.pop("publisher")
         if schema != _SCHEMA:
@@ -253,9 +256,52 @@ def parse_entry(content: bytes, where: str) -> Entry | None:
             return None
         values["files"] = {name: File(**file) for name, file in values["files"].items()}
         values["origin"] = Origin(**values["origin"])
-        return Entry(**values)
+        entry = Entry(**values)
+        _check(entry)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PublishError(f"{where}: is damaged ({error})") from error
+        raise PublishError(f"{where}: is damaged ({paths.shown(error)})") from error
+    return entry
+
+
+def _check(entry: Entry) -> None:
+    """Whether all values are of the kinds that `entry_text` writes.
+
+    Whoever may write to the bucket could have written them: a version before itself, and
+    what follows the chain would never end; a path out of its folder, and so on.
+
+    Raises:
+        ValueError: One is not.
+    """
+    text, number = (str, type(None)), (int, type(None))
+    origin = dataclasses.asdict(entry.origin)
+    metrics, config = origin.pop("metrics"), origin.pop("config")
+    kinds = {
+        "version": (entry.version, int),
+        "published": (entry.published, str),
+        "previous": (entry.previous, number),
+        "rollback_of": (entry.rollback_of, number),
+        "metrics": (metrics, dict),
+        "config": (config, (dict, type(None))),
+        "registered": (entry.registered, (dict, type(None))),
+        **{name: (value, text) for name, value in origin.items()},
+    }
+    for name, (value, kind) in kinds.items():
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} is a {type(value).__name__}")
+    earlier = [n for n in (entry.previous, entry.rollback_of) if n is not None]
+    if not all(0 < n < entry.version for n in earlier) or entry.version >= 2**63:
+        raise ValueError("its version is not above the earlier ones that it names")
+    for name, file in entry.files.items():
+        if not is_below(name):
+            raise ValueError(f"files has {name[:100]!r}, no path below a folder")
+        if type(file.size) is not int or not isinstance(file.crc32c, str):
+            raise ValueError(f"files has no size and checksum of {name[:100]}")
+
+
+def is_below(name: str) -> bool:
+    """Whether an object's name, taken as a path, stays in the folder it is put into."""
+    parts = name.split("/")
+    return name.isprintable() and not any(part in ("", ".", "..") for part in parts)
 
 
 def read_entries(folder: Folder) -> dict[int, Entry | None]:
@@ -278,7 +324,10 @@ def read_entry(folder: Folder, version: int) -> Entry | None:
     """One entry, published or not; None if there is none."""
     found = read_bytes(folder.entry_blob(version))
     where = f"{folder.uri}/{LEDGER_NAME}/{version}.json"
-    return parse_entry(found[0], where) if found else None
+    entry = parse_entry(found[0], where) if found else None
+    if entry is not None and entry.version != version:
+        raise PublishError(f"{where}: is damaged (it is of version {entry.version})")
+    return entry
 
 
 def published(folder: Folder) -> tuple[Served, list[Entry]]:

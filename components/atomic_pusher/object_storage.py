@@ -118,9 +118,17 @@ def roll_back(folder: Folder, chosen: Entry, expected: Served) -> Entry:
 
 
 def download(uri: str, target: Path) -> None:
-    """Copies a gs:// folder to a local one, which must not exist."""
+    """Copies a gs:// folder to a local one, which must not exist.
+
+    Raises:
+        PublishError: An object's name would lead out of it; nothing is copied.
+    """
     origin = ledger.open_folder(uri)
-    for name in _remote_files(origin, ""):
+    names = list(_remote_files(origin, ""))
+    for name in names:
+        if not ledger.is_below(name):
+            raise PublishError(f"{uri}: {name[:100]!r} is no path below a folder")
+    for name in names:
         file = target / name
         file.parent.mkdir(parents=True, exist_ok=True)
         origin.blob(name).download_to_filename(str(file))

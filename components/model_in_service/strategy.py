@@ -7,7 +7,6 @@ this run trained. Out: one PushedModel, or none before the first push.
 from __future__ import annotations
 
 import filecmp
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.atomic_pusher import publish
-from contract import pushed_model
+from contract import pushed_model, stored
 from contract.records import MODEL_FILE, MODEL_RUN_FILE
 
+_MOST_RUN_FILE = 1 << 20  # bytes
 _progress = logging.getLogger("pipeline.progress")
 
 PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
@@ -141,11 +141,13 @@ def _files(folder: str) -> set[str]:
 def _network(version: str) -> str | None:
     """The network that a published model says it is; None if it says nothing."""
     try:
-        with open(os.path.join(version, MODEL_RUN_FILE), encoding="utf-8") as file:
-            found = json.load(file)["network"]
-    except (OSError, ValueError, KeyError, TypeError):
+        with open(os.path.join(version, MODEL_RUN_FILE), "rb") as file:
+            found = stored.json_object(file, _MOST_RUN_FILE).get("network")
+    except (OSError, stored.Unreadable):
         return None
-    return found if isinstance(found, str) else None
+    # It is said on screens, and kept: of another form, it is as good as none.
+    fits = isinstance(found, str) and found.isprintable() and len(found) <= 200
+    return found if fits else None
 
 
 def pushes(store: Any, destination: str) -> list[Any]:

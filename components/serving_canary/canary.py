@@ -5,7 +5,6 @@ In: a SavedModel with the answers of its training path. Out: what canary.json sa
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import tempfile
@@ -17,9 +16,11 @@ from typing import Any
 
 from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
+from contract import stored
 from contract.config.canary import CanaryConfig
 from contract.records import CANARY_LOG_FILE, EXPECTED_ANSWERS_FILE, MODEL_RUN_FILE
 
+_MOST_BYTES = 1 << 20  # of run.json
 _STATUS_POLL_SECONDS = 0.05
 
 
@@ -92,12 +93,13 @@ def _check_run_names(model: Path, expected: Expected) -> None:
     if not path.is_file():
         return
     try:
-        names = json.loads(path.read_text(encoding="utf-8")).get("class_names")
-    except (ValueError, AttributeError) as error:
+        with path.open("rb") as file:
+            names = stored.json_object(file, _MOST_BYTES).get("class_names")
+    except (OSError, stored.Unreadable) as error:
         raise judgement.NotComparable(
             f"{MODEL_RUN_FILE} of the model cannot be read ({error})"
         ) from None
-    if names is not None and tuple(names) != expected.class_names:
+    if names not in (None, list(expected.class_names)):
         raise judgement.NotComparable(
             f"{MODEL_RUN_FILE} and {EXPECTED_ANSWERS_FILE} of the model have different "
             "class names"

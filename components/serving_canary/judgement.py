@@ -9,7 +9,6 @@ and tested on recorded answers.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from contract import features
+from contract import features, paths, stored
 from contract.config.canary import CanaryConfig
 from contract.records import EXPECTED_ANSWERS_FILE
 
@@ -28,6 +27,8 @@ SIGNATURES = (
     features.SIGNATURE_ENCODED,
     features.SIGNATURE_CLASSIFY,
 )
+_MOST_BYTES = 64 << 20  # of stored answers; those of 64 images have a quarter MB
+_LONGEST_NAME = 100  # characters of a class's that are shown
 _PERCENTILES = (("p50", 50.0), ("p99", 99.0))
 
 
@@ -104,13 +105,17 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
             "a server's answers against: train it again"
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            expected = Expected(
-                images=stored["images"],
-                probabilities=stored["probabilities"],
-                class_names=tuple(str(name) for name in stored["class_names"]),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            found = stored.arrays(file, _MOST_BYTES)
+        names = found["class_names"]
+        if names.dtype.kind != "U" or names.ndim != 1:
+            raise stored.Unreadable(f"class_names is {names.dtype} {list(names.shape)}")
+        expected = Expected(
+            images=np.atleast_1d(found["images"]),
+            probabilities=found["probabilities"],
+            class_names=tuple(names.tolist()),
+        )
+    except (OSError, stored.Unreadable, KeyError) as error:
         raise NotComparable(
             f"{EXPECTED_ANSWERS_FILE} of the model cannot be read "
             f"({type(error).__name__}: {error})"
@@ -280,7 +285,7 @@ def _label_reason(title: str, names: tuple[str, ...], answer: Answer) -> str | N
         shown = answer.class_names[row] if answer.class_names else None
         if shown is not None and shown != names[label]:
             return (
-                f"{title} calls class {label} {shown} where training called it "
+                f"{title} calls class {label} {_shown(shown)} where training called it "
                 f"{names[label]}: its class names are wrong or in another order"
             )
     return None
@@ -295,9 +300,14 @@ def _other_names(found: Sequence[str], wanted: Sequence[str]) -> str:
         if pair[0] != pair[1]
     )
     return (
-        f"class {index} of the model is named {found[index]}, of the data set "
+        f"class {index} of the model is named {_shown(found[index])}, of the data set "
         f"{wanted[index]}: its class names are wrong or in another order"
     )
+
+
+def _shown(name: str) -> str:
+    """A name that a model made up, in a sentence for logs and screens."""
+    return paths.shown(name[:_LONGEST_NAME])
 
 
 def _rows_without_numbers(probabilities: np.ndarray) -> int:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.atomic_pusher import publish
-from contract import pushed_model
+from contract import pushed_model, stored
 from contract.config.run import RunConfig
 from contract.fields import override, parse_assignment
 from contract.pushed_model import (
@@ -45,6 +45,7 @@ EXECUTION_TYPE = NODE = "Rollback"
 EXAMPLES = "Examples"
 DECISIONS = ("components.Decision", "Decision")  # the second: as it was once called
 INPUT_KEY = OUTPUT_KEY = "pushed_model"
+_MOST_DECISION = 16 << 20  # bytes
 _RUN_FACTS = "run_facts"  # of a run's context, see pipeline/report/collect.py
 
 
@@ -247,7 +248,10 @@ def in_service(where: Places) -> dict[str, Any] | None:
 
 
 def as_text(history: Sequence[Published]) -> str:
-    """A table for people, the verdict below each version."""
+    """A table for people, the verdict below each version.
+
+    What others wrote stands there without what could move a terminal's cursor.
+    """
     # Here, as elsewhere: every command line waits for what this file imports.
     from pipeline.report.render import interval, percent
 
@@ -288,7 +292,9 @@ def as_text(history: Sequence[Published]) -> str:
         reason = history[index].reason
         if reason:
             lines.insert(index + 2, f"    {reason}")
-    return "\n".join(lines)
+    return "\n".join(
+        "".join(c if c.isprintable() else "?" for c in line) for line in lines
+    )
 
 
 def lineage(where: Places, version: int) -> dict[str, Any]:
@@ -477,10 +483,10 @@ class _Store:
         decision, reason = self._decision(artifact)
         role = pushed_model.text(artifact, ROLE) or decision.get("winner")
         # The second form is that of the first pushes: models[role]["eval"].
-        models = decision.get("comparison", decision).get("models") or {}
-        model = models.get(role) or {}
-        measured = model.get("eval", model)
-        bounds = measured.get("ci95")
+        models = _part(decision.get("comparison", decision), "models")
+        model = _part(models, role)
+        measured = _part(model, "eval") or model
+        network = model.get("network")
         return Published(
             version=int(pushed_model.text(artifact, VERSION)),
             artifact_id=artifact.id,
@@ -490,10 +496,11 @@ class _Store:
             in_service=in_service,
             by="rollback" if original else "run" if producer else "found",
             rollback_of=int(original) if original else None,
-            network=pushed_model.text(artifact, NETWORK) or model.get("network"),
-            role=role,
-            eval_error=measured.get("error"),
-            ci95=(bounds[0], bounds[1]) if bounds else None,
+            network=pushed_model.text(artifact, NETWORK)
+            or (network if isinstance(network, str) else None),
+            role=role if isinstance(role, str) else None,
+            eval_error=share(measured.get("error")),
+            ci95=bounds(measured.get("ci95")),
             reason=reason,
             dataset=self._dataset(artifact),
             run=self._run_of(producer),
@@ -514,13 +521,12 @@ class _Store:
         for _, number in self._outputs.get(self._producer.get(chosen, 0), []):
             found = self._artifacts[number]
             if found.type in DECISIONS:
-                content: Any = {}
-                with contextlib.suppress(OSError, ValueError):
+                content: dict[str, Any] = {}
+                with contextlib.suppress(OSError, stored.Unreadable):
                     path = os.path.join(found.uri, DECISION_FILE)
-                    with open(path, encoding="utf-8") as file:
-                        content = json.load(file)
-                reason = pushed_model.text(found, "reason") or None
-                return content if isinstance(content, dict) else {}, reason
+                    with open(path, "rb") as file:
+                        content = stored.json_object(file, _MOST_DECISION)
+                return content, pushed_model.text(found, "reason") or None
         return {}, None
 
     def _dataset(self, artifact: Any) -> str | None:
@@ -668,6 +674,26 @@ class _Store:
             mlmd.ContextType(name=kind), can_add_fields=True, can_omit_fields=True
         )
         return mlmd.Context(type_id=type_id, name=name)
+
+
+def share(value: Any) -> float | None:
+    """A fraction that was read from a file; None for all that is none."""
+    fits = type(value) in (int, float) and 0 <= value <= 1
+    return float(value) if fits else None
+
+
+def bounds(value: Any) -> tuple[float, float] | None:
+    """An interval of fractions that was read from a file; None for all that is none."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    low, high = map(share, value)
+    return None if low is None or high is None else (low, high)
+
+
+def _part(section: Any, key: Any) -> dict[str, Any]:
+    """A section of a section that was read from a file; empty if there is none."""
+    found = section.get(key) if isinstance(section, dict) and key else None
+    return found if isinstance(found, dict) else {}
 
 
 def _copy_readable(sources: Sequence[str], target: str, version: int) -> None:

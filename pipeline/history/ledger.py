@@ -18,8 +18,10 @@ from pipeline.history.commands import (
     HistoryError,
     Places,
     Published,
+    bounds,
     find,
     refuse_in_service,
+    share,
 )
 
 AFTER_ROLLBACK = (
@@ -95,7 +97,6 @@ def _describe(
     folder: Folder, entry: Entry, *, exists: bool, in_service: bool
 ) -> Published:
     origin = entry.origin
-    bounds = origin.metrics.get("ci95")
     return Published(
         version=entry.version,
         artifact_id=None,
@@ -107,8 +108,8 @@ def _describe(
         rollback_of=entry.rollback_of,
         network=origin.network,
         role=origin.role,
-        eval_error=origin.metrics.get("error"),
-        ci95=(bounds[0], bounds[1]) if bounds else None,
+        eval_error=share(origin.metrics.get("error")),
+        ci95=bounds(origin.metrics.get("ci95")),
         reason=origin.reason,
         dataset=origin.dataset,
         run=origin.run,

@@ -11,6 +11,7 @@ import sqlite3
 import urllib.parse
 from pathlib import Path
 
+from contract import paths
 from contract.fields import ConfigError
 
 _WAIT_SECONDS = 2.0
@@ -62,10 +63,19 @@ def _newest_execution(database: str) -> int:
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             raise sqlite3.DatabaseError(" ".join(answer.split()))
+        # A view or a trigger is a program, which may never end; ML Metadata makes none.
+        kinds = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        odd = connection.execute(f"{kinds} OR sql LIKE 'CREATE VIRTUAL%'").fetchone()
+        if odd is not None:
+            raise sqlite3.DatabaseError(
+                f"{paths.shown(odd[0])} in it is no plain table"
+            )
         tables = connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'Execution'"
         )
         if tables.fetchone() is None:
             return 0
         (newest,) = connection.execute("SELECT max(id) FROM Execution").fetchone()
+        if not isinstance(newest, int | None):
+            raise sqlite3.DatabaseError("an execution's id in it is no number")
         return newest or 0

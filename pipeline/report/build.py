@@ -13,6 +13,7 @@ import base64
 import datetime
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from PIL import Image
 from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
 from components.example_validator import consistency
 from components.model_chooser import choice
-from contract import features, pushed_model
+from contract import features, pushed_model, stored
 from contract.datasets import DATASETS, class_names
 from contract.records import (
     CANARY_FILE,
@@ -42,6 +43,7 @@ from trainer.input import records
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
 _MOST_DISAGREEMENTS = 24
+_MOST_JSON, _MOST_PREDICTIONS = 64 << 20, 1 << 30  # bytes
 # Properties of a registered model that are shown.
 _REGISTERED = (
     pushed_model.REGISTERED_MODEL,
@@ -233,14 +235,23 @@ def _data(
 def _training_of(served: Artifact | None) -> dict[str, Any]:
     """How the model in service was trained; empty where nothing is or nothing is known.
 
-    Another version of the project may not have written it, or a person deleted it.
+    Another version of the project may not have written it, or a person deleted it; what
+    is there may be anybody's.
     """
     if served is None or not served.properties.get(pushed_model.PUSHED):
         return {}
     for folder in (served.uri, served.properties[pushed_model.DESTINATION]):
         path = os.path.join(folder, MODEL_RUN_FILE)
         if tf.io.gfile.exists(path):
-            return _read_json(path)
+            try:
+                told = _read_json(path)
+            except stored.Unreadable:
+                return {}
+            return {
+                key: told[key]
+                for key in ("parameters", "seconds", "images_per_second")
+                if type(told.get(key)) in (int, float) and math.isfinite(told[key])
+            }
     return {}
 
 
@@ -291,7 +302,8 @@ def _disagreements(
         which probability, and who is right.
     """
     with tf.io.gfile.GFile(os.path.join(evaluation, PREDICTIONS_FILE), "rb") as file:
-        found = np.load(io.BytesIO(file.read()))
+        content = io.BytesIO(file.read())
+    found: dict[str, Any] = stored.arrays(content, _MOST_PREDICTIONS)
     keys = {role: f"probabilities/{role}" for role in (BASELINE, CANDIDATE)}
     if any(key not in found for key in keys.values()):
         return []
@@ -404,8 +416,8 @@ def _png_uri(pixels: bytes) -> str:
 
 
 def _read_json(path: str) -> Any:
-    with tf.io.gfile.GFile(path) as file:
-        return json.load(file)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return stored.json_object(file, _MOST_JSON)
 
 
 def _utc(seconds: float) -> str:

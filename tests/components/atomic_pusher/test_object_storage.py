@@ -229,6 +229,19 @@ def test_from_object_storage_nothing_passes_this_machine(model, url, object_stor
 
 
 @pytest.mark.parametrize(
+    "name", ["../outside", "a/../../../outside", "{folder}/outside"]
+)
+def test_names_that_lead_out_of_the_folder_are_not_copied(tmp_path, url, name):
+    bucket, _, path = url.removeprefix("gs://").partition("/")
+    for each in ("saved_model.pb", name.format(folder=tmp_path)):
+        client().bucket(bucket).blob(f"{path}/7/{each}").upload_from_string(b"x")
+    target = tmp_path / "in/here"
+    with pytest.raises(PublishError, match="is no path below a folder"):
+        module.download(f"{url}/7", target)
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
     ("break_source", "words"),
     [
         (lambda model: model.rename(model.parent / "gone"), "no such folder"),

@@ -177,3 +177,21 @@ def test_a_model_that_does_not_say_what_it_is_is_told(store, tmp_path, caplog, r
     assert strategy.resolve_artifacts(store, {"pushed": []}) == {"pushed": []}
     (record,) = caplog.records
     assert f"{tmp_path}/cifar/5 is served, but no model of this" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "[" * 500_000,
+        '["network"]',
+        '{"network": 5}',
+        json.dumps({"network": "\x1b[2J\nresnet8"}),
+        json.dumps({"network": "x" * 10_000}),
+        " " * (2 << 20) + "{}",
+    ],
+)
+def test_what_no_pipeline_would_write_of_a_network_is_not_repeated(tmp_path, run):
+    from components.model_in_service import strategy
+
+    write_version(tmp_path, 5, run)
+    assert strategy._network(str(tmp_path / "5")) is None

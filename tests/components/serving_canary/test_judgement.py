@@ -258,6 +258,14 @@ def test_expected_answers_are_read_back(tmp_path):
     [
         ({"images": None}, "cannot be read"),
         ({"images": np.array([{}], dtype=object)}, "cannot be read"),  # a pickle
+        ({"images": np.uint8(3)}, "do not fit"),
+        ({"class_names": np.array("cat")}, "class_names is <U3 []"),
+        ({"class_names": np.array([1, 2, 3])}, "class_names is int64"),
+        ({"images": np.zeros((30_000, 32, 32, 3), np.uint8)}, "more than 67,108,864"),
+        (
+            {"class_names": np.array(["\x1b[2J\n", "dog", "ship"])},
+            "class 0 of the model is named '\\x1b[2J\\n', of the data set cat",
+        ),
         ({"images": IMAGES[:0], "probabilities": PROBABILITIES[:0]}, "do not fit"),
         ({"images": IMAGES[:2]}, "do not fit"),
         ({"images": IMAGES.astype(np.float32)}, "do not fit"),

@@ -393,6 +393,34 @@ def test_verdicts_of_earlier_pipelines_are_found(pipeline):
     assert history.read(places(pipeline))[0].reason == "resnet8 is better"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 500_000,
+        "[]",
+        '{"comparison": []}',
+        '{"comparison": {"models": [1]}}',
+        '{"comparison": {"models": {"candidate": {"error": "x", "ci95": 5}}}}',
+        '{"comparison": {"models": {"candidate": {"eval": {"ci95": [null, "a"]}}}}}',
+        '{"comparison": {"models": {"candidate": {"error": NaN, "ci95": [1]}}}}',
+        '{"winner": ["candidate"], "models": {"candidate": {"network": {}}}}',
+        " " * (17 << 20) + "{}",
+    ],
+)
+def test_a_verdict_of_another_form_leaves_dashes(pipeline, capsys, content):
+    pipeline.run()
+    (file,) = pipeline.root.glob("artifacts/ModelChooser/decision/*/decision.json")
+    file.write_text(content)
+    assert command(pipeline, "list") == 0
+    assert " –  " in capsys.readouterr().out.splitlines()[1]
+
+
+def test_a_list_moves_no_cursor(pipeline, capsys):
+    pipeline.run("\x1b[2J\x1b]0;title\x07\nresnet8")
+    assert command(pipeline, "list") == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+
+
 def test_errors_are_one_line(pipeline, capsys, tmp_path):
     version = pipeline.run()
     for action in ("rollback", "show"):

@@ -17,7 +17,7 @@ import numpy as np
 from contract import stored
 from contract.fields import ConfigError
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 
 _MOST_COMPARISON, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
 

@@ -20,7 +20,7 @@ from contract.fields import (
     leaves,
 )
 from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 from pipeline.local import commands as local
 from pipeline.local.exclusive import FolderInUse
 from pipeline.vertex import commands as vertex

@@ -1,6 +1,6 @@
 """`python pipeline.py models ...` where versions are published to object storage.
 
-In and out as in commands.py, with the ledger beside the versions in place of ML Metadata.
+In and out as in metadata.py, with the ledger beside the versions in place of ML Metadata.
 Loads google-cloud-storage, and only once a command runs.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from components.atomic_pusher import ledger, object_storage
 from components.atomic_pusher.ledger import Entry, Folder
 from components.atomic_pusher.publish import PublishError
-from pipeline.history.commands import (
+from pipeline.history.metadata import (
     HistoryError,
     Places,
     Published,

@@ -20,7 +20,7 @@ from contract.fields import (
 )
 from contract.records import REPORT_FOLDER
 from pipeline.failures import INTERRUPTED, NOBODY_READS, RUN_FAILED, root_message
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 from pipeline.local import database, relocation, rules, space, temporary
 from pipeline.local.exclusive import exclusive
 from pipeline.resolve import Resolved, resolve

@@ -17,7 +17,7 @@ from ml_metadata.proto import metadata_store_pb2
 from contract.config.run import RunConfig
 from contract.fields import override
 from contract.records import REPORT_FOLDER
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 from pipeline.local import database as metadata_file
 from pipeline.report import build, render
 from pipeline.report.facts import run_facts

@@ -15,9 +15,9 @@ tf = pytest.importorskip("tensorflow")
 from tensorflow_serving.apis import model_pb2, prediction_log_pb2  # noqa: E402
 
 from monitoring import statistics as live_statistics  # noqa: E402
-from pipeline.history import commands as history  # noqa: E402
+from pipeline.history import metadata as history  # noqa: E402
 from serving.server import request_log  # noqa: E402
-from tests.pipeline.history.test_commands import Pipeline  # noqa: E402
+from tests.pipeline.history.test_metadata import Pipeline  # noqa: E402
 
 pytestmark = pytest.mark.tf
 

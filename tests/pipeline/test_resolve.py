@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from components.example_gen.layout import DataError
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, leaves, override, value_of
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 from pipeline.local import rules as local_rules
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex import rules as vertex_rules
@@ -261,7 +261,7 @@ LIGHT_MODULES = [
     "contract.config.run",
     "pipeline.console",
     "pipeline.local.exclusive",
-    "pipeline.history.commands",
+    "pipeline.history.metadata",
     "pipeline.presets",
     "contract.provenance",
     "pipeline.report.figures",

@@ -14,7 +14,7 @@ from components.atomic_pusher import ledger
 from components.atomic_pusher import object_storage as storage
 from components.atomic_pusher.ledger import Origin
 from pipeline import cli
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 
 PROJECT = Path(__file__).parents[3]
 

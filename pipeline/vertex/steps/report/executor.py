@@ -18,7 +18,7 @@ from contract import pushed_model
 from contract.config.run import RunConfig
 from contract.fields import from_json
 from contract.records import RUN_CONFIGURATION_FILE
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 from pipeline.report import build, render
 from pipeline.report.parts import PARTS
 from pipeline.vertex.parameters import FIRST

@@ -19,7 +19,7 @@ import pytest
 
 from components.atomic_pusher.publish import publish
 from pipeline import cli
-from pipeline.history import commands as history
+from pipeline.history import metadata as history
 from pipeline.local.exclusive import FolderInUse, exclusive
 
 PROJECT = Path(__file__).parents[3]

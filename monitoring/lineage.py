@@ -17,7 +17,7 @@ import numpy as np
 from contract import stored
 from contract.fields import ConfigError
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
-from pipeline.history import metadata as history
+from pipeline.history import published, stores
 
 _MOST_COMPARISON, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
 
@@ -54,8 +54,8 @@ def origin(output: str, model: str, version: int) -> Origin:
         f"serving.model_name={model}",
     ]
     try:
-        shown = history.lineage(history.places(overrides, os.getcwd()), version)
-    except (history.HistoryError, ConfigError) as problem:
+        shown = stores.lineage(published.places(overrides, os.getcwd()), version)
+    except (published.HistoryError, ConfigError) as problem:
         raise NothingToCompare(
             f"What {model}, version {version}, was trained on is not known: {problem}."
         ) from None

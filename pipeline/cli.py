@@ -20,14 +20,15 @@ from contract.fields import (
     leaves,
 )
 from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
-from pipeline.history import metadata as history
+from pipeline.history import commands as history
+from pipeline.history.published import HistoryError
 from pipeline.local import commands as local
 from pipeline.local.exclusive import FolderInUse
 from pipeline.vertex import commands as vertex
 from pipeline.vertex.place import VertexError
 
 # Their messages are one line for a person.
-KNOWN = (ConfigError, DataError, FolderInUse, VertexError, history.HistoryError)
+KNOWN = (ConfigError, DataError, FolderInUse, VertexError, HistoryError)
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -1,7 +1,9 @@
-"""`python pipeline.py models ...` where versions are published to object storage.
+"""What the ledger knows of published versions, for output folders in object storage.
 
-In and out as in metadata.py, with the ledger beside the versions in place of ML Metadata.
-Loads google-cloud-storage, and only once a command runs.
+In: the ledger beside the versions (components/atomic_pusher/ledger.py). Out: all published
+versions, one with its entry, or, for a rollback, one more of them.
+
+Loads google-cloud-storage when a folder is opened.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from components.atomic_pusher import ledger, object_storage
 from components.atomic_pusher.ledger import Entry, Folder
 from components.atomic_pusher.publish import PublishError
-from pipeline.history.metadata import (
+from pipeline.history.published import (
     HistoryError,
     Places,
     Published,
@@ -22,11 +24,6 @@ from pipeline.history.metadata import (
     find,
     refuse_in_service,
     share,
-)
-
-AFTER_ROLLBACK = (
-    "TensorFlow Serving takes it when it next reads models.config; Model Registry and "
-    "Endpoints stay as they are"
 )
 
 
@@ -54,7 +51,7 @@ def lineage(where: Places, version: int) -> dict[str, Any]:
         entry = _entry(entries, version)
     origin = dataclasses.asdict(entry.origin)
     return {
-        **dataclasses.asdict(chosen),
+        **chosen.to_dict(),
         "config": origin.pop("config"),
         "commit": origin.pop("commit"),
         "previous": entry.previous,

@@ -20,11 +20,11 @@ from contract.fields import (
 )
 from contract.records import REPORT_FOLDER
 from pipeline.failures import INTERRUPTED, NOBODY_READS, RUN_FAILED, root_message
-from pipeline.history import metadata as history
+from pipeline.history import commands as history
+from pipeline.history import published, stores
 from pipeline.local import database, relocation, rules, space, temporary
 from pipeline.local.exclusive import exclusive
 from pipeline.resolve import Resolved, resolve
-from serving import quiet
 
 
 def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -137,7 +137,8 @@ def _write_report(
     metadata = database.path(config.output_root)
     facts = collect.run_facts(to_dict(config), data_reason, began, time.time() - began)
     collect.record_run(metadata, run_id, facts)
-    report = collect.collect(metadata, run_id)
+    served = stores.in_service(published.places_of(config, os.getcwd()))
+    report = collect.collect(metadata, run_id, in_service=served)
     folder = os.path.join(config.output_root, REPORT_FOLDER)
     return render.write(report, folder), report
 
@@ -242,16 +243,13 @@ def report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
             f"with `gcloud storage cp {root}/report/report.html .`"
         )
     # Where the data were, or whether they can be downloaded now, is nobody's question.
-    root = history.places(options.runtime_parameter, os.getcwd()).output_root
+    root = published.places(options.runtime_parameter, os.getcwd()).output_root
     database.check(root)
     relocation.settle(root)
     page = None
     # Else TensorFlow would be loaded for nothing.
     if os.path.isfile(database.path(root)):
-        with quiet.loading_tensorflow():
-            from pipeline.report import collect
-
-            page = collect.write_again(root)
+        page = history.write_report_again(root)
     if page is None:
         raise ConfigError(
             f"output_root={root}: no finished run is recorded there; run the pipeline first"

@@ -1,7 +1,7 @@
 """Which artifacts belong to a run, as ML Metadata tells; the report is built from them.
 
-In: the metadata store of a local run. Out: the dictionary of build.py, or its files. On
-Vertex AI there is no such store: pipeline/vertex/steps/report is given the artifacts.
+In: the metadata store of a local run. Out: the dictionary of build.py. On Vertex AI there
+is no such store: pipeline/vertex/steps/report is given the artifacts.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from contract.config.run import RunConfig
-from contract.fields import override
-from contract.records import REPORT_FOLDER
-from pipeline.history import metadata as history
-from pipeline.local import database as metadata_file
-from pipeline.report import build, render
+from pipeline.report import build
 from pipeline.report.facts import run_facts
 
-__all__ = ["collect", "find", "latest_run", "record_run", "run_facts", "write_again"]
+__all__ = [
+    "collect",
+    "find",
+    "latest_run",
+    "record_run",
+    "recorded_facts",
+    "run_facts",
+]
 
 _FACTS_PROPERTY = "run_facts"
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
@@ -63,31 +65,28 @@ def latest_run(database: str) -> str | None:
     return max(runs, key=lambda context: context.create_time_since_epoch).name
 
 
-def collect(database: str, run_id: str) -> build.Report:
+def recorded_facts(database: str, run_id: str) -> dict[str, Any]:
+    """What `record_run` kept of a run."""
+    return _facts(_run_context(_open(database), run_id))
+
+
+def collect(
+    database: str, run_id: str, *, in_service: Mapping[str, Any] | None
+) -> build.Report:
     """Builds the report of a finished run.
 
     Args:
         database: Path of the SQLite metadata file.
         run_id: Pipeline run id in it.
+        in_service: What is in service now where the run published to
+            (pipeline/history/stores.py); None: nothing is.
     """
-    return build.build(find(database, run_id))
+    return build.build(find(database, run_id, in_service=in_service))
 
 
-def write_again(output_root: str) -> str | None:
-    """Writes the last finished run's report once more.
-
-    Returns:
-        Path of report.html; None if no run has come to its end.
-    """
-    metadata = metadata_file.path(output_root)
-    run_id = latest_run(metadata)
-    if run_id is None:
-        return None
-    report = collect(metadata, run_id)
-    return render.write(report, os.path.join(output_root, REPORT_FOLDER))
-
-
-def find(database: str, run_id: str) -> build.Run:
+def find(
+    database: str, run_id: str, *, in_service: Mapping[str, Any] | None
+) -> build.Run:
     """What belongs to a finished run; nothing but the metadata is read."""
     store = _open(database)
     context = _run_context(store, run_id)
@@ -102,29 +101,17 @@ def find(database: str, run_id: str) -> build.Run:
         )
         components.append(_row(node, execution, kinds[execution.type_id]))
         artifacts += _outputs(store, node, execution.id)
-    facts = json.loads(context.custom_properties[_FACTS_PROPERTY].string_value)
     return build.Run(
         id=run_id,
-        facts=facts,
+        facts=_facts(context),
         components=components,
         artifacts=artifacts,
-        in_service=_in_service(facts["config"], os.path.dirname(database)),
+        in_service=in_service,
     )
 
 
-def _in_service(config: Mapping[str, Any], output_root: str) -> dict[str, Any] | None:
-    """What is in service now where the run published to."""
-    serving = config["serving"]
-    run = override(
-        RunConfig(),
-        {
-            "output_root": output_root,  # the folder may have been moved since the run
-            "pipeline_name": config["pipeline_name"],
-            "serving.base_directory": serving["base_directory"],
-            "serving.model_name": serving["model_name"],
-        },
-    )
-    return history.in_service(history.places_of(run, os.getcwd()))
+def _facts(context: Any) -> dict[str, Any]:
+    return json.loads(context.custom_properties[_FACTS_PROPERTY].string_value)
 
 
 def _open(database: str) -> metadata_store.MetadataStore:

@@ -15,9 +15,9 @@ tf = pytest.importorskip("tensorflow")
 from tensorflow_serving.apis import model_pb2, prediction_log_pb2  # noqa: E402
 
 from monitoring import statistics as live_statistics  # noqa: E402
-from pipeline.history import metadata as history  # noqa: E402
+from pipeline.history import stores  # noqa: E402
 from serving.server import request_log  # noqa: E402
-from tests.pipeline.history.test_metadata import Pipeline  # noqa: E402
+from tests.pipeline.history.recorded import Pipeline  # noqa: E402
 
 pytestmark = pytest.mark.tf
 
@@ -81,9 +81,7 @@ def runs(tmp_path_factory):
         write_evaluation(
             artifacts / f"Evaluator/evaluation/{number}", answers, alike * 0 + 2
         )
-    found.again = history.rollback(
-        history.places([f"output_root={made.root}"], "/"), found.first
-    ).version
+    found.again = stores.rollback(made.places, found.first).version
     return found
 
 

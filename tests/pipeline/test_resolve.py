@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from components.example_gen.layout import DataError
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, leaves, override, value_of
-from pipeline.history import metadata as history
+from pipeline.history import published
 from pipeline.local import rules as local_rules
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex import rules as vertex_rules
@@ -59,7 +59,7 @@ def test_a_folder_means_the_same_from_whatever_folder_it_is_given(
         asked = ["data.name=digits", f"{field}={given_path}"]
         config = resolve(asked, {}, str(tmp_path), local_rules).config
         assert value_of(config, field) == str(meant)
-        where = history.places([f"{field}={given_path}"], str(tmp_path))
+        where = published.places([f"{field}={given_path}"], str(tmp_path))
         below = "serving/cifar" if field == "output_root" else "cifar"
         assert where.destination == f"{meant}/{below}"
 
@@ -261,7 +261,7 @@ LIGHT_MODULES = [
     "contract.config.run",
     "pipeline.console",
     "pipeline.local.exclusive",
-    "pipeline.history.metadata",
+    "pipeline.history.commands",
     "pipeline.presets",
     "contract.provenance",
     "pipeline.report.figures",

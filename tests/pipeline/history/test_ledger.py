@@ -14,7 +14,7 @@ from components.atomic_pusher import ledger
 from components.atomic_pusher import object_storage as storage
 from components.atomic_pusher.ledger import Origin
 from pipeline import cli
-from pipeline.history import metadata as history
+from pipeline.history import published, stores
 
 PROJECT = Path(__file__).parents[3]
 
@@ -76,8 +76,8 @@ def test_the_list_for_people(cloud, capsys):
     assert lines[3].startswith(f"{first} ") and lines[3].endswith("missing")
     # What is gone is not in service, here as on a disk.
     cloud.folder.blob(f"{second}/saved_model.pb").delete()
-    where = history.places([f"output_root={cloud.root}"], "/")
-    assert not any(each.in_service for each in history.read(where))
+    where = published.places([f"output_root={cloud.root}"], "/")
+    assert not any(each.in_service for each in stores.read(where))
 
 
 def test_for_programs(cloud, capsys):
@@ -109,8 +109,8 @@ def test_rollback_publishes_a_new_version(cloud, capsys):
         "TensorFlow Serving takes it when it next reads models.config; Model Registry and "
         "Endpoints stay as they are",
     ]
-    where = history.places([f"output_root={cloud.root}"], "/")
-    newest, *rest = history.read(where)
+    where = published.places([f"output_root={cloud.root}"], "/")
+    newest, *rest = stores.read(where)
     assert (newest.version, newest.by, newest.rollback_of) == (
         version, "rollback", first,
     )  # fmt: skip
@@ -149,9 +149,9 @@ def test_errors_are_one_line(cloud, capsys, object_storage):
 
 
 def test_folders_are_those_of_a_run(cloud):
-    found = history.places(["output_root=gs://b/out/"], "/somewhere")
+    found = published.places(["output_root=gs://b/out/"], "/somewhere")
     assert found.destination == "gs://b/out/serving/cifar"
-    found = history.places(
+    found = published.places(
         ["output_root=gs://b/out", "serving.base_directory=gs://c/models",
          "serving.model_name=mine"],
         "/somewhere",
@@ -161,7 +161,7 @@ def test_folders_are_those_of_a_run(cloud):
         "gs://c/models/mine",
     )
     assert found.remote
-    found = history.places(["serving.base_directory=models"], "/somewhere")
+    found = published.places(["serving.base_directory=models"], "/somewhere")
     assert found.destination == "/somewhere/models/cifar"
     assert not found.remote
 

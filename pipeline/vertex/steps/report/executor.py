@@ -15,10 +15,8 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from contract import pushed_model
-from contract.config.run import RunConfig
-from contract.fields import from_json
 from contract.records import RUN_CONFIGURATION_FILE
-from pipeline.history import metadata as history
+from pipeline.history import ledger, published
 from pipeline.report import build, render
 from pipeline.report.parts import PARTS
 from pipeline.vertex.parameters import FIRST
@@ -114,12 +112,12 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
 
 def _in_service(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the ledger names; None as well where it cannot be read."""
-    where = history.places_of(from_json(RunConfig, json.dumps(config)), "/")
+    where = published.places_of_run(config, config["output_root"])
     if not where.remote:
         return None
     try:
-        return history.in_service(where)
-    except history.HistoryError:
+        return published.in_service(ledger.read(where), where)
+    except published.HistoryError:
         logging.exception("The report cannot say what is in service")
         return None
 

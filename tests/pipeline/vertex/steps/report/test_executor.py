@@ -18,7 +18,8 @@ def make(tmp_path):
     def make(**options):
         from pipeline.report import build, collect
 
-        found = collect.find(*recorded.record(tmp_path / "run", **options))
+        recorded_run = recorded.record(tmp_path / "run", **options)
+        found = collect.find(*recorded_run, in_service=None)
         return build.build(found), found
 
     return make

@@ -55,7 +55,8 @@ def train(
 
     from contract.config.train import TrainConfig
     from trainer import fit, network
-    from trainer.input import Examples, training_batches
+    from trainer.examples import Examples
+    from trainer.input import training_batches
 
     config = TrainConfig(
         recipe="released",

@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from contract.config.train import TrainConfig
 from trainer import preprocessing
-from trainer.input import Examples, TrainingData, training_batches
+from trainer.examples import Examples
+from trainer.input import TrainingData, training_batches
 
 WARM_UP = 0.2  # of the seconds
 

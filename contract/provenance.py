@@ -5,11 +5,15 @@ A leaf: standard library only.
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
-import modulefinder
+import json
 import os
 import platform
+import re
 import subprocess
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -23,17 +27,15 @@ _DISTRIBUTIONS = (
     "numpy",
 )
 _PROJECT = Path(__file__).parents[1]
-# What a node does depends on its own room and those it imports. What `pipeline` tells it
-# are values, which are parameters of the node already.
-_ROOMS = ("components", "contract", "serving", "trainer")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DOTTED = re.compile(r"[a-z_]\w*(?:\.\w+)+")
 
 
 def source_digest(*scripts: str, project: Path = _PROJECT) -> str:
-    """Digest of the code a node runs: edited code is never answered from the cache.
+    """Digest of the code that a node runs: edited code is never answered from the cache.
 
-    Only what is imported counts. Files that lie beside it (left by a build, a notebook, an
-    editor, a virtual environment, or a module that nothing uses) do not change what a
-    node does.
+    What counts is `closure`, as syntax trees without docstrings, so that a comment or a
+    line break runs nothing again, and the versions of the main libraries.
 
     Args:
         *scripts: Files that the node runs, below `project`, e.g. "trainer/run.py".
@@ -42,19 +44,104 @@ def source_digest(*scripts: str, project: Path = _PROJECT) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    finder = modulefinder.ModuleFinder(path=[str(project)])
-    paths = [project / script for script in scripts]
-    for path in paths:
-        finder.run_script(str(path))
-    for module in finder.modules.values():
-        name = module.__name__.split(".")[0]
-        if name in _ROOMS and module.__file__:
-            paths.append(Path(module.__file__))
-    digest = hashlib.sha256()
-    for path in sorted(set(paths)):
+    digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
+    for path in closure(*scripts, project=project):
         digest.update(path.relative_to(project).as_posix().encode())
-        digest.update(path.read_bytes())
+        digest.update(_read(path, path.stat().st_mtime_ns).content)
     return digest.hexdigest()[:16]
+
+
+def closure(*scripts: str, project: Path = _PROJECT) -> list[Path]:
+    """The project's files that running some of them can come to use.
+
+    Followed are imports, wherever they stand; strings that name a module of the project
+    ("trainer.run.run_fn", "serving.server" for `python -m`); and strings that name a file
+    beside a module (a template, a table). What nothing names does not count: files of a
+    build, a notebook, an editor, a virtual environment.
+
+    Returns:
+        Files, sorted.
+    """
+    waiting: list[Path] = []
+    for script in scripts:
+        waiting += _modules(project, [*Path(script).with_suffix("").parts])
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        file = _read(path, path.stat().st_mtime_ns)
+        package = path.relative_to(project).parts[:-1]
+        for level, name in file.imports:
+            # `from . import x` starts in the file's own package, each dot more one above.
+            base = package[: len(package) + 1 - level] if level else ()
+            waiting += _modules(project, [*base, *name.split(".")])
+        for text in file.texts:
+            if _DOTTED.fullmatch(text):
+                waiting += _modules(project, text.split("."), runs=True)
+            beside = path.parent / text
+            if _is_name(text) and beside.is_file():
+                waiting.append(beside)
+    return sorted(found)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can be a file's name, and none of a script's."""
+    return (
+        len(text) < 100 and "." in text and "/" not in text and not text.endswith(".py")
+    )
+
+
+def _modules(project: Path, parts: list[str], *, runs: bool = False) -> list[Path]:
+    """The files that importing (or with `runs`, running) a dotted name executes.
+
+    Of names that go on behind a module (`trainer.run.run_fn`) the module's; none where
+    the name is not one of the project's.
+    """
+    found: list[Path] = []
+    folder = project
+    for part in parts:
+        folder = folder / part
+        # A package wins its name over a script beside it (pipeline/, pipeline.py).
+        if (package := folder / "__init__.py").is_file():
+            found.append(package)
+        elif (script := folder.with_suffix(".py")).is_file():
+            return [*found, script]
+        else:
+            return found
+    main = folder / "__main__.py"
+    return [*found, main] if runs and main.is_file() else found
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a file says, and which other files it names."""
+
+    content: bytes
+    imports: tuple[tuple[int, str], ...] = ()  # (dots before it, dotted name)
+    texts: tuple[str, ...] = ()
+
+
+@functools.cache
+def _read(path: Path, _modified: int) -> _File:
+    """Reads a file once per process and time of change."""
+    if path.suffix != ".py":
+        return _File(path.read_bytes())
+    tree = ast.parse(path.read_bytes())
+    imports: list[tuple[int, str]] = []
+    texts: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
+            del node.body[0]
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = f"{node.module}." if node.module else ""
+            imports += [(node.level, start + alias.name) for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+    return _File(ast.dump(tree).encode(), tuple(imports), tuple(sorted(texts)))
 
 
 def commit() -> str | None:
@@ -80,6 +167,7 @@ def commit() -> str | None:
         return None
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Python and the libraries a result depends on most."""
     found = {name: metadata.version(name) for name in _DISTRIBUTIONS}

@@ -23,7 +23,8 @@ from contract.config.train import TrainConfig
 from contract.fields import from_json
 from contract.records import HISTORY_FILE
 from trainer import export, fit, network, preprocessing, strategy
-from trainer.input import Examples, TrainingData, load_examples
+from trainer.examples import Examples, load_examples
+from trainer.input import TrainingData
 
 
 # TFX Trainer will call this function.

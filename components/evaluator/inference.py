@@ -29,7 +29,7 @@ from components.evaluator.measures import (
     probabilities_problem,
 )
 from contract import features
-from trainer.input import records
+from trainer.examples import records
 
 _TIMED_CALLS = 21  # of one image each, the models taking turns
 _UNTIMED_CALLS = 3
@@ -41,7 +41,7 @@ def load_split(
     """Reads a split.
 
     Args:
-        files: TFRecord files, see `trainer.input.records`.
+        files: TFRecord files, see `trainer.examples.records`.
         label_key: Feature with the class.
         transform: Its graph says which band an image is in.
 

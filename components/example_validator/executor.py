@@ -31,7 +31,7 @@ from components.drift import image_statistics, invariants
 from components.example_validator import accepted_records, consistency
 from contract import features
 from contract.datasets import DATASETS
-from trainer.input import records
+from trainer.examples import records
 
 STATISTICS = standard_component_specs.STATISTICS_KEY
 SCHEMA = standard_component_specs.SCHEMA_KEY

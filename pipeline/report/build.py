@@ -38,7 +38,7 @@ from contract.records import (
 )
 from pipeline.report import published
 from pipeline.report.parts import PARTS
-from trainer.input import records
+from trainer.examples import records
 
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20

@@ -1,5 +1,6 @@
 """The digest of code: what a node runs changes it, what lies beside that does not."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,16 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from contract import provenance
 from contract.provenance import source_digest
 
 PROJECT = Path(__file__).parents[2]
-CANARY = ("components/serving_canary/executor.py", "serving/server/__main__.py")
-TRAINER = ("trainer/run.py",)
+# What the nodes of a local run start with.
+NODES = {
+    "ExampleGen": "components/example_gen/executor.py",
+    "DatasetSchema": "components/dataset_schema/executor.py",
+    "PreviousStatistics": "components/previous_statistics/executor.py",
+    "ExampleValidator": "components/example_validator/executor.py",
+    "Transform": "trainer/preprocessing.py",
+    "Trainer": "trainer/run.py",
+    "ModelInService": "components/model_in_service/executor.py",
+    "Evaluator": "components/evaluator/executor.py",
+    "ModelChooser": "components/model_chooser/executor.py",
+    "ServingCanary": "components/serving_canary/executor.py",
+    "AtomicPusher": "components/atomic_pusher/executor.py",
+}
+ROOMS = ("components", "contract", "monitoring", "pipeline", "serving", "trainer")
 
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    for room in ("components", "contract", "pipeline", "serving", "trainer"):
+    for room in ROOMS:
         shutil.copytree(
             PROJECT / room,
             tmp_path / room,
@@ -25,10 +40,9 @@ def copy(tmp_path) -> Path:
     return tmp_path
 
 
-def digests(project: Path) -> dict[tuple[str, ...], str]:
+def digests(project: Path) -> dict[str, str]:
     return {
-        scripts: source_digest(*scripts, project=project)
-        for scripts in (CANARY, TRAINER)
+        node: source_digest(script, project=project) for node, script in NODES.items()
     }
 
 
@@ -84,36 +98,121 @@ def test_links_do_not_count_and_do_not_stop_it(copy):
     assert digests(copy) == before
 
 
+EVERY = set(NODES)
+# Who runs what, said by hand: file -> nodes that must run again when it is edited.
 RUN_BY = {
-    "trainer/run.py": {TRAINER},
-    "trainer/units.py": {TRAINER},  # imported by what run.py imports
-    "trainer/__init__.py": {TRAINER},
-    "components/serving_canary/executor.py": {CANARY},
-    "components/serving_canary/judgement.py": {CANARY},
-    "serving/server/rest.py": {CANARY},  # imported inside a function
-    "serving/client/over_grpc.py": {CANARY},
-    "contract/config/train.py": {TRAINER},
-    "contract/config/serving.py": set(),
+    "components/artifacts.py": EVERY - {"Trainer", "Transform"},
+    "components/drift/image_statistics.py": {"ExampleValidator", "PreviousStatistics"},
+    "components/evaluator/inference.py": {"Evaluator"},
+    "components/evaluator/paired.py": {"Evaluator", "ModelChooser"},
+    "components/example_gen/sources.py": {"ExampleGen"},
+    "components/example_validator/consistency.py": {
+        "ExampleValidator",
+        "PreviousStatistics",
+    },
+    "components/model_chooser/choice.py": {"ModelChooser"},
+    "components/serving_canary/judgement.py": {"ServingCanary"},
+    "contract/config/canary.py": {"ServingCanary"},
+    "contract/config/data.py": {"ExampleGen"},
+    "contract/config/train.py": {"Trainer"},
+    "contract/fields.py": EVERY - {"DatasetSchema", "Evaluator", "ModelInService"},
+    "monitoring/__init__.py": set(),
+    "pipeline/console.py": set(),
+    "pipeline/dag.py": set(),  # what it hands to nodes are their parameters
+    "serving/client/over_grpc.py": {"ServingCanary"},
+    "serving/deploy/generate.py": set(),
+    "serving/server/page.html": {"ServingCanary"},  # a template of page.py
+    "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
+    "trainer/__init__.py": {"Evaluator", "ExampleValidator", "PreviousStatistics"}
+    | {"Trainer", "Transform"},
+    "trainer/preprocessing.py": {"Trainer", "Transform"},
+    "trainer/run.py": {"Trainer"},
+    "trainer/units.py": {"Trainer"},  # imported by what run.py imports
 }
 
 
-def test_edited_code_counts_where_it_runs(copy):
-    for name, scripts in RUN_BY.items():
+def test_an_edit_runs_the_nodes_again_that_use_it(copy):
+    for name, users in RUN_BY.items():
         before = digests(copy)
         with open(copy / name, "a", encoding="utf-8") as file:
             file.write("\nEDITED = True\n")
         after = digests(copy)
-        assert {key for key in before if after[key] != before[key]} == scripts, name
+        assert {node for node in NODES if after[node] != before[node]} == users, name
+
+
+def test_a_comment_or_a_docstring_runs_nothing_again(copy):
+    before = digests(copy)
+    for path in files(copy):
+        if path.suffix == ".py":
+            text = path.read_text("utf-8")
+            text = re.sub(r'\A"""', '"""Other words. ', text)
+            path.write_text(f"# A remark.\n\n{text}\n\n# And another.\n", "utf-8")
+    assert digests(copy) == before
+
+
+def test_another_version_of_a_library_runs_everything_again(copy, monkeypatch):
+    before = digests(copy)
+    present = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: present | {"numpy": "9.9"})
+    after = digests(copy)
+    assert all(after[node] != before[node] for node in NODES)
+
+
+PIECES = {
+    "room/__init__.py": "",
+    "room/start.py": "import room.plain\n",
+    "room/plain.py": "",
+    "room/deep/__init__.py": "",
+    "room/deep/__main__.py": "",
+    "room/deep/leaf.py": "",
+    "room/table.toml": "",
+    "other.py": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "used"),
+    [
+        ("import room.deep.leaf", {"room/deep/__init__.py", "room/deep/leaf.py"}),
+        ("from room.deep import leaf", {"room/deep/__init__.py", "room/deep/leaf.py"}),
+        ("from .deep import leaf", {"room/deep/__init__.py", "room/deep/leaf.py"}),
+        ("from . import plain as p, deep", {"room/plain.py", "room/deep/__init__.py"}),
+        ("from .deep.leaf import X", {"room/deep/__init__.py", "room/deep/leaf.py"}),
+        ("def f():\n    import other", {"other.py"}),
+        ("RUN = 'room.plain.run'", {"room/plain.py"}),
+        ("RUN = 'room.deep'", {"room/deep/__init__.py", "room/deep/__main__.py"}),
+        ("TABLE = here.with_name('table.toml')", {"room/table.toml"}),
+        ("import os, numpy.linalg; X = 'os.path'", set()),
+        ("X = 'room'", set()),  # a word
+        ("def f():\n    'As room.plain does.'", set()),
+        ("X = 'no.such.room'; Y = '../other.py'; Z = ''", set()),
+    ],
+)
+def test_what_is_named_is_followed(tmp_path, line, used):
+    for name, text in PIECES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "room/start.py").write_text(line + "\n")
+    found = provenance.closure("room/start.py", project=tmp_path)
+    names = {path.relative_to(tmp_path).as_posix() for path in found}
+    assert names == used | {"room/__init__.py", "room/start.py"}
+
+
+def test_circles_end(tmp_path):
+    (tmp_path / "one.py").write_text("import two")
+    (tmp_path / "two.py").write_text("import one")
+    found = provenance.closure("one.py", project=tmp_path)
+    assert [path.name for path in found] == ["one.py", "two.py"]
 
 
 def test_a_new_module_counts_once_it_is_imported(copy):
     (copy / "trainer/mixup.py").write_text("ALPHA = 0.2\n")
-    before = digests(copy)[TRAINER]
+    before = digests(copy)["Trainer"]
     with open(copy / "trainer/fit.py", "a", encoding="utf-8") as file:
         file.write("\nfrom trainer.mixup import ALPHA\n")
-    imported = digests(copy)[TRAINER]
+    imported = digests(copy)["Trainer"]
     (copy / "trainer/mixup.py").write_text("ALPHA = 0.4\n")
-    assert len({before, imported, digests(copy)[TRAINER]}) == 3
+    assert len({before, imported, digests(copy)["Trainer"]}) == 3
 
 
 def test_the_digest_is_that_of_the_files_wherever_they_lie(copy):

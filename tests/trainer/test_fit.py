@@ -24,7 +24,8 @@ CONFIG = TrainConfig(
 def data(count=64):
     import tensorflow as tf
 
-    from trainer.input import Examples, TrainingData
+    from trainer.examples import Examples
+    from trainer.input import TrainingData
 
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, count)

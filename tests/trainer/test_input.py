@@ -49,7 +49,7 @@ def normalise(image_bytes):
 
 
 def load(directory, images, shards=3, compression="GZIP"):
-    from trainer.input import load_examples
+    from trainer.examples import load_examples
 
     directory.mkdir()
     return load_examples(write(directory, images, shards, compression), features.LABEL)
@@ -141,7 +141,7 @@ def test_without_augmentation_images_are_untouched(tmp_path, images):
 
 
 def test_no_files_are_refused():
-    from trainer.input import load_examples
+    from trainer.examples import load_examples
 
     with pytest.raises(ValueError, match="no example"):
         load_examples([], features.LABEL)

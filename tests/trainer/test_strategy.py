@@ -21,7 +21,8 @@ import dataclasses, json, sys
 import numpy as np
 from contract.config.train import TrainConfig
 from trainer import fit, network, strategy
-from trainer.input import Examples, TrainingData
+from trainer.examples import Examples
+from trainer.input import TrainingData
 import tensorflow as tf
 
 changes, kind, folder, dtype = json.loads(sys.argv[1]), *sys.argv[2:]

@@ -351,8 +351,10 @@ def _image(value: Any) -> np.ndarray | None:
         raise ValueError(f"an image has more than {_MOST_PIXELS:,} pixels")
     try:
         with Image.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-        return pixels if pixels.shape == features.IMAGE_SHAPE else None
+            # Pillow believes the last of several headers, `headers` the first.
+            if (picture.height, picture.width, 3) != features.IMAGE_SHAPE:
+                return None
+            return np.asarray(picture.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         pass  # no picture; perhaps an example
     try:

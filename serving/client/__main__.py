@@ -41,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return done
     except ServingError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}{_remedy(error, options)}\n")
-        if options.verbose and error.details:
-            sys.stderr.write(f"{error.details}\n")
+        commands.complain(f"{PROGRAM}: {error}{_remedy(error, options)}")
+        if options.verbose:
+            for line in error.details.splitlines():
+                commands.complain(line)
         return 2 if isinstance(error, InvalidInput) and not error.address else 3
     except OSError as error:
         if isinstance(error, BrokenPipeError):

@@ -69,9 +69,9 @@ def predict(classifier: Classifier, options: argparse.Namespace) -> int:
             if isinstance(result, ServingError):
                 failed += 1
                 if failed <= _SHOWN_ROWS:
-                    _complain(f"not classified: {file}: {row['error']}")
+                    complain(f"not classified: {file}: {row['error']}")
                     if options.verbose and result.details:
-                        _complain(f"  {' '.join(result.details.split())}")
+                        complain(f"  {' '.join(result.details.split())}")
             else:
                 classes[row["class_name"]] += 1
                 versions.add(row["model_version"])
@@ -79,11 +79,11 @@ def predict(classifier: Classifier, options: argparse.Namespace) -> int:
                     shown.append(row)
     seconds = time.monotonic() - began
     if failed > _SHOWN_ROWS:
-        _complain(f"and {failed - _SHOWN_ROWS:,} more; {_HAS_ALL}")
+        complain(f"and {failed - _SHOWN_ROWS:,} more; {_HAS_ALL}")
     if not quiet:
         _show_predictions(shown, classes)
     good = len(files) - failed
-    _complain(
+    complain(
         f"{good:,} of {len(files):,} images classified in {seconds:.2f} s "
         f"({good / max(seconds, 1e-9):,.0f} images/s)"
         + (f" by version {', '.join(map(str, sorted(versions)))}" if versions else "")
@@ -112,7 +112,7 @@ def metadata(classifier: Classifier, options: argparse.Namespace) -> int:
         for direction, tensors in (("in", entry.inputs), ("out", entry.outputs))
         for name, tensor in tensors.items()
     ]
-    _write([f"model {found.model}, version {found.version}", ""])
+    _write([_printable(f"model {found.model}, version {found.version}"), ""])
     _write(_table(("signature", "", "tensor", "dtype", "shape"), rows))
     return DONE
 
@@ -454,5 +454,6 @@ def _stamp(text: str) -> None:
     sys.stdout.flush()
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
+    """A line on stderr, whatever names and servers put into it."""
     sys.stderr.write(f"{_printable(text)}\n")

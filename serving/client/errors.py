@@ -110,6 +110,15 @@ class InvalidResponse(ServingError):
 
     code = "DATA_LOSS"
 
+    def __init__(self, message: str, **more: str):
+        """Makes an error.
+
+        Args:
+            message: For a person; with names that the server chose, so kept short.
+            more: As for `ServingError`.
+        """
+        super().__init__(_short(message), **more)
+
 
 class ServerFault(ServingError):
     """The server failed on its side."""
@@ -185,8 +194,7 @@ def from_status(code: str, details: str, address: str) -> ServingError:
     text = _one_line(_GRAPH.sub(" ", start)) or _one_line(start)
     if assertion := _ASSERTION.fullmatch(text):
         text = assertion[1]
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST] + "…"
+    text = _short(text)
     if "larger than max" in text and code == "RESOURCE_EXHAUSTED":
         # gRPC's own limit on one message, not a busy server: waiting does not help.
         return InvalidInput(
@@ -205,6 +213,12 @@ def from_status(code: str, details: str, address: str) -> ServingError:
         address=address,
         details=details,
     )
+
+
+def _short(text: str) -> str:
+    """One line of a text that a server had a part in."""
+    line = _one_line(text[:_READ])
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
 
 
 def _one_line(text: str) -> str:

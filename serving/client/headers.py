@@ -13,6 +13,9 @@ from dataclasses import dataclass
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
+SCAN = b"\xff\xda"  # T.81, table B.1: SOS; between scans FF is followed by other bytes
+
+_MOST_SEGMENTS = 10_000  # of a JPEG file before its scan, which has tens
 _EXIF = b"Exif\0\0"
 _ORIENTATION, _SHORT = 0x0112, 3  # Exif 3.0, 4.6.5.1.6 and 4.6.2
 _GREY_OR_RGB = (0, 2)  # PNG, 11.2.1: colour types without palette and alpha
@@ -80,8 +83,8 @@ def _read_jpeg(content: bytes) -> Header | None:
     """Walks the segments before the scan."""
     size, plain = None, True
     place = 2
-    while place + 4 <= len(content):
-        if content[place] != 0xFF:
+    for _ in range(_MOST_SEGMENTS):
+        if place + 4 > len(content) or content[place] != 0xFF:
             break
         marker = content[place + 1]
         if marker == 0xFF:  # fill byte
@@ -103,6 +106,8 @@ def _read_jpeg(content: bytes) -> Header | None:
         elif marker == 0xE1 and segment.startswith(_EXIF):
             plain &= orientation(segment) == 1
         place += 2 + length
+    else:
+        return None
     if size is None:
         return None
     whole = content.find(b"\xff\xd9", place) >= 0  # the scan ends; T.81, B.1.1.3

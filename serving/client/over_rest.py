@@ -27,7 +27,6 @@ from serving.client.answers import Answer, Call
 from serving.client.errors import (
     CODE_BY_HTTP,
     Cancelled,
-    FailedPrecondition,
     InvalidInput,
     InvalidResponse,
     NotFound,
@@ -45,6 +44,8 @@ from serving.client.results import (
 
 T = TypeVar("T")
 
+# Of an answer: as objects of Python, "[]," takes 25 times as much memory as here.
+_MOST_VALUES = 8_000_000
 _METADATA_SECONDS = (
     1.0  # how long "the newest version" is believed; servers poll so often
 )
@@ -171,6 +172,10 @@ class RestTransport:
 
 
 def _parsed(status: int, content: bytes, address: str) -> dict[str, Any]:
+    if sum(map(content.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise InvalidResponse(
+            f"{address} answered more than {_MOST_VALUES:,} values", address=address
+        )
     try:
         # Python refuses integers of thousands of digits with a ValueError as well.
         parsed = json.loads(content) if content else {}
@@ -271,9 +276,11 @@ def _predict_body(call: Call, known: ModelMetadata) -> bytes:
         FailedPrecondition, InvalidInput: The signature or an array that JSON cannot carry.
     """
     if call.signature not in known.signatures:
-        raise FailedPrecondition(
+        raise from_status(
+            "FAILED_PRECONDITION",
             f"the model has no signature {call.signature}; it has "
-            f"{', '.join(known.signatures) or 'none'}"
+            f"{', '.join(known.signatures) or 'none'}",
+            "",
         )
     inputs = {name: _to_json(name, value) for name, value in call.inputs.items()}
     return json.dumps({"signature_name": call.signature, "inputs": inputs}).encode()
@@ -311,9 +318,11 @@ def _outputs(
     wanted = call.output_filter or tuple(signature.outputs)
     missing = [name for name in wanted if name not in columns]
     if missing:
-        raise InvalidInput(
+        raise from_status(
+            "INVALID_ARGUMENT",
             f"the model has no output {', '.join(missing)}; it has "
-            f"{', '.join(signature.outputs)}"
+            f"{', '.join(signature.outputs)}",
+            "",
         )
     return {
         name: _from_json(name, columns[name], signature.outputs[name].dtype)

@@ -21,6 +21,9 @@ MOST_FILE_BYTES = 64 << 20
 # Checked in the header, before anything is decoded. Below the number at which Pillow
 # warns (Image.MAX_IMAGE_PIXELS).
 MOST_PIXELS = 89_000_000
+# Of a JPEG file. Each goes over all pixels, also one of 30 bytes, so that a small file
+# could be decoded for days; progressive files have about ten.
+MOST_SCANS = 100
 
 # Pillow's names of what is opened. Never more: EPS would start Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -143,6 +146,10 @@ def _opened(content: bytes, label: str) -> Image.Image:
     header = headers.read(content)
     if header is not None:
         _check_pixels(label, (header.width, header.height))
+    if kind == "JPEG" and header is None:  # Pillow would look for it for a minute
+        raise InvalidInput(f"{label}the JPEG file is damaged or cut short")
+    if kind == "JPEG" and content.count(headers.SCAN) > MOST_SCANS:
+        raise InvalidInput(f"{label}the JPEG file has more than {MOST_SCANS} scans")
     pillow, _ = _pillow(label)
     try:
         return pillow.open(io.BytesIO(content), formats=_FORMATS)

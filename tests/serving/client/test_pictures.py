@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import warnings
 
 import numpy as np
@@ -174,6 +175,38 @@ def test_bombs_are_refused_before_decoding(content):
         pictures.upright(content)
     assert tracemalloc.get_traced_memory()[1] < 10 << 20
     tracemalloc.stop()
+
+
+def _scanned(scans: int) -> bytes:
+    """A progressive JPEG of a megapixel whose last scan comes again and again."""
+    buffer = io.BytesIO()
+    Image.new("L", (1000, 1000), 128).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * scans + b"\xff\xd9"
+
+
+JPEG_SIZE = b"\xff\xc0\0\x0b\x08\0\x20\0\x20\x01\x01\x11\0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _scanned(100_000),
+        b"\xff\xd8\xff" + b"\xff" * (20 << 20),
+        b"\xff\xd8" + JPEG_SIZE + b"\xff\xe0\0\x02" * (5 << 20),
+    ],
+    ids=["scans", "fill bytes", "segments"],
+)
+def test_a_small_jpeg_does_not_take_hours(content):
+    began = time.process_time()
+    with pytest.raises(InvalidInput, match="the JPEG file"):
+        pictures.upright(content)
+    assert time.process_time() - began < 2  # Pillow: 100 s, 10 s, 10 s
+
+
+def test_as_many_scans_as_encoders_make_are_read():
+    assert pictures.upright(_scanned(50)).size == (1000, 1000)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -45,6 +46,7 @@ from serving.client import (
     Timeouts,
     Unavailable,
 )
+from serving.client.__main__ import main
 from tests.serving.client.official import (
     expected_label,
     expected_probabilities,
@@ -516,6 +518,59 @@ def test_deeply_nested_json_is_refused(web):
     web.answers = [(200, b"[" * 200_000)]
     with Classifier(web.address) as classifier, pytest.raises(InvalidResponse):
         classifier.status()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_of_brackets_does_not_fill_the_memory(web, status):
+    web.answers = [(status, b"[" + b"[]," * (20 << 20) + b"0]")]
+    code = (
+        "import sys\n"
+        "from serving.client import Classifier, InvalidResponse\n"
+        "try:\n    Classifier(sys.argv[1]).status()\n"
+        "except InvalidResponse as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, web.address],
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+        env={"OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "answered more than 8,000,000 values" in done.stdout
+
+
+NOISE = "\x1b[2J\x1b]0;title\x07\n\u202e" + "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["metadata"], ["predict", "-v", "{picture}"]]
+)
+@pytest.mark.parametrize("way", ["error", "names", "types"])
+def test_no_server_moves_the_cursor(web, tmp_path, capsys, arguments, way):
+    picture = write_png(tmp_path / "a.png", IMAGES[0])
+    if way == "error":
+        web.answers = [(400, json.dumps({"error": NOISE}).encode())] * 9
+    else:
+        outputs = {
+            name: tensor(NOISE if way == "types" else "DT_FLOAT", -1)
+            for name in OUTPUTS
+        }
+        name = "encoded_images" if way == "types" else NOISE
+        signature = {"inputs": {NOISE: {}}, "outputs": outputs, "method_name": NOISE}
+        spec = {"name": NOISE, "version": "7"}
+        definitions = {"signature_def": {"signature_def": {name: signature}}}
+        status = {"error_code": NOISE, "error_message": NOISE}
+        answer = {
+            "model_spec": spec,
+            "metadata": definitions,
+            "model_version_status": [{"version": "7", "status": status}],
+            "outputs": dict.fromkeys(OUTPUTS, [1]),
+        }
+        web.answers = [(200, json.dumps(answer).encode())] * 9
+    command = [each.format(picture=picture) for each in arguments]
+    main([*command, "--server", web.address])
+    for text in capsys.readouterr():
+        assert all(line.isprintable() for line in text.split("\n")), text[:300]
 
 
 def test_tls(web, certificates):

@@ -12,15 +12,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from components.example_gen import layout as layouts
 from components.example_gen.layout import DataError
+from contract import paths
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 
 DOWNLOAD_URL = "https://www.cs.toronto.edu/~kriz/{archive}"
 _TFDS_DEFAULT = "~/tensorflow_datasets"
+# Of prepared folders; tensorflow-datasets, core/naming.py and core/file_adapters.py.
+_FILE_FORMAT = "tfrecord"
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_MOST_DESCRIPTION_BYTES = 4 << 20
+_MOST_SHARDS, _MOST_RECORDS = 10_000, 10**9  # of a split
+_LONGEST_NAME = 200  # characters of a record file's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,21 +136,30 @@ def find_prepared(dataset: str, root: str) -> Prepared | None:
         return None
     folder = max(versions)[1]
     remedy = "remove that folder and let it be prepared again"
+    description = folder / "dataset_info.json"
     try:
-        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
-        splits = {split["name"]: split for split in info["splits"]}
-        counts = {
-            name: sum(map(int, splits[name]["shardLengths"]))
-            for name in ("train", "test")
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not description.is_file():
+            raise ValueError("there is no such file")
+        for entry in folder.iterdir():  # a pipe would be waited for without end
+            if entry.exists() and not entry.is_file() and not entry.is_dir():
+                raise ValueError(f"{entry.name!r:.60} is no file")
+        with description.open("rb") as file:
+            content = file.read(_MOST_DESCRIPTION_BYTES + 1)
+        if len(content) > _MOST_DESCRIPTION_BYTES:
+            raise ValueError(f"more than {_MOST_DESCRIPTION_BYTES:,} bytes")
+        splits = _splits(json.loads(content))
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError,
+        OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise DataError(
-            f"{folder}/dataset_info.json is missing or damaged "
-            f"({type(error).__name__}: {' '.join(str(error).split()):.100}); {remedy}"
+            f"{description} is missing or damaged ({type(error).__name__}: "
+            f"{paths.shown(' '.join(str(error).split())[:100])}); {remedy}"
         ) from None
-    files = [folder / "dataset_info.json"]
-    for name in counts:
-        files += _record_files(folder, info, splits[name], remedy)
+    counts = {name: split.count for name, split in splits.items()}
+    files = [description]
+    for name, split in splits.items():
+        files += _record_files(folder, name, split, remedy)
     return Prepared(
         folder=str(folder), counts=counts, files=tuple(str(file) for file in files)
     )
@@ -271,35 +287,74 @@ def _source_at(dataset: str, path: str) -> tuple[list[str], Sequence[str]]:
     return ["folder", dataset], [os.path.join(folder, name) for name in layout.files]
 
 
-def _record_files(folder: Path, info: Any, split: Any, remedy: str) -> list[Path]:
+class _Split(NamedTuple):
+    """What dataset_info.json says of one split."""
+
+    count: int  # records
+    files: list[str]  # names in the folder
+    size: int  # bytes that the files have at least
+
+
+def _splits(info: Any) -> dict[str, _Split]:
+    """The splits of a description, which may be anybody's.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError, OverflowError: It is not of the
+            form that tensorflow-datasets writes.
+    """
+    file_format = info.get("fileFormat", _FILE_FORMAT)
+    if file_format != _FILE_FORMAT:
+        raise ValueError(f"records as {file_format!r:.50}, only {_FILE_FORMAT} is read")
+    described = {split["name"]: split for split in info["splits"]}
+    found = {}
+    for split in ("train", "test"):
+        lengths = [int(length) for length in described[split]["shardLengths"]]
+        if len(lengths) > _MOST_SHARDS or not 0 <= sum(lengths) <= _MOST_RECORDS:
+            raise ValueError(f"{len(lengths):,} files of impossible length")
+        if min(lengths, default=0) < 0:
+            raise ValueError("a file of less than no records")
+        files = [
+            _file_name(info, described[split], index, len(lengths))
+            for index in range(len(lengths))
+        ]
+        if len(set(files)) != len(files):
+            raise ValueError(f"one file is named twice for {split}")
+        size = int(described[split].get("numBytes", 0))
+        found[split] = _Split(sum(lengths), files, size)
+    return found
+
+
+def _file_name(info: Any, split: Any, index: int, count: int) -> str:
+    name = split.get("filepathTemplate") or _TEMPLATE
+    values = {
+        "DATASET": info["name"],
+        "SPLIT": split["name"],
+        "FILEFORMAT": _FILE_FORMAT,
+        "SHARD_INDEX": f"{index:05d}",
+        "NUM_SHARDS": f"{count:05d}",
+        "SHARD_X_OF_Y": f"{index:05d}-of-{count:05d}",
+    }
+    for key, value in values.items():
+        if max(len(name), len(value)) > _LONGEST_NAME:  # before they are multiplied
+            raise ValueError("a file's name is too long")
+        name = name.replace("{" + key + "}", value)
+    plain = name not in ("", ".", "..") and "/" not in name
+    if not plain or len(name) > _LONGEST_NAME or paths.text_problem(name):
+        raise ValueError(f"{name!r:.60} is no file's name")
+    return name
+
+
+def _record_files(folder: Path, name: str, split: _Split, remedy: str) -> list[Path]:
     """The record files of a split, which must be there in their full size."""
-    lengths = split["shardLengths"]
-    template = split.get("filepathTemplate") or (
-        "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    )
-    file_format = info.get("fileFormat", "tfrecord")
-    files, size = [], 0
-    for index in range(len(lengths)):
-        name = template
-        for key, value in {
-            "DATASET": info.get("name", folder.parent.name),
-            "SPLIT": split["name"],
-            "FILEFORMAT": file_format,
-            "SHARD_INDEX": f"{index:05d}",
-            "NUM_SHARDS": f"{len(lengths):05d}",
-            "SHARD_X_OF_Y": f"{index:05d}-of-{len(lengths):05d}",
-        }.items():
-            name = name.replace("{" + key + "}", value)
-        file = folder / name
+    files = [folder / each for each in split.files]
+    for file in files:
         if not file.is_file():
             raise DataError(f"{file} is missing; {remedy}")
-        size += file.stat().st_size
-        files.append(file)
-    expected = int(split.get("numBytes", 0))
-    if file_format == "tfrecord" and size < expected:
+    size = sum(file.stat().st_size for file in files)
+    if size < split.size:
         raise DataError(
-            f"{folder}: the {split['name']} records have {size:,} bytes, at least "
-            f"{expected:,} belong there; {remedy}"
+            f"{folder}: the {name} records have {size:,} bytes, at least "
+            f"{split.size:,} belong there; {remedy}"
         )
     return files
 

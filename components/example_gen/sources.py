@@ -43,6 +43,7 @@ _FEATURES = {
     )
 }
 _MOST_FEATURES_BYTES = 100_000
+_MOST_RECORD_BYTES = 1 << 20  # an image of 32 x 32 pixels as PNG has 4 kB at most
 # The first 24 bytes of a PNG file of 32 x 32 pixels (PNG specification, 5.2 and 11.2.1).
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 32, 32)
 _progress = logging.getLogger("pipeline.progress")
@@ -292,6 +293,8 @@ def _read_tfds(folder: str, dataset: str, split: str) -> Iterator[Records]:
         builder: Any = tfds.builder_from_directory(folder)
         expected = builder.info.splits[split].num_examples
         options = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        for file in builder.info.splits[split].filepaths:
+            _check_frames(str(file))
         examples = builder.as_dataset(
             split=split,
             shuffle_files=False,
@@ -346,6 +349,23 @@ def _check_features(folder: str) -> None:
             {"jsonFeature", "json_feature"} & value.keys()
         ):
             raise ValueError("features.json holds features as text, which are not read")
+
+
+def _check_frames(path: str) -> None:
+    """Refuses a TFRecord file whose records claim more bytes than an image has.
+
+    TensorFlow makes room for what a record claims before it reads: a claim of 2^40 bytes
+    ends the process (lib/io/record_reader.cc of 2.21). Format: lib/io/record_writer.h.
+    """
+    with archives.opened(path) as file:
+        while len(head := file.read(12)) == 12:  # a length, and a checksum of it
+            (length,) = struct.unpack_from("<Q", head)
+            if length > _MOST_RECORD_BYTES:
+                raise ValueError(
+                    f"{path}: a record claims {length:,} bytes, more than "
+                    f"{_MOST_RECORD_BYTES:,}"
+                )
+            file.read(length + 4)
 
 
 def _decode_image(example: Any) -> Any:

@@ -333,6 +333,39 @@ def test_a_description_names_nothing_to_import(tmp_path, monkeypatch, prepared, 
     assert not (tmp_path / "ran").exists()
 
 
+CLAIM = """
+import struct, sys
+from pathlib import Path
+
+import google_crc32c
+
+from components.example_gen import sources
+from components.example_gen.layout import DataError
+
+folder = sys.argv[1]
+(file,) = Path(folder).glob("cifar10-train.*")
+length = struct.pack("<Q", 2**40)
+crc = google_crc32c.value(length)
+masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+file.write_bytes(length + struct.pack("<I", masked) + bytes(file.stat().st_size))
+try:
+    list(sources._read_tfds(folder, "cifar10", "train"))
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_record_that_claims_a_terabyte_ends_nothing(tmp_path, prepared):
+    root = tmp_path / "tfds"
+    shutil.copytree(prepared[0], root)
+    done = subprocess.run(
+        [sys.executable, "-c", CLAIM, root / "cifar10/3.0.2"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "a record claims 1,099,511,627,776 bytes" in done.stdout
+
+
 def test_a_picture_larger_than_promised_is_not_decoded(tmp_path, prepared):
     import tensorflow as tf
 

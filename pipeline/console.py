@@ -43,7 +43,9 @@ def captured_output(log_path: str) -> Iterator[IO[str]]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    # No link: it could lead to any file of whoever starts a run.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    log = os.open(log_path, flags, 0o644)
     screen = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", errors="replace")
     try:
         os.dup2(log, 1)

@@ -25,12 +25,19 @@ def exclusive(output_root: str) -> Iterator[None]:
     """
     try:
         os.makedirs(output_root, exist_ok=True)
-        lock = open(os.path.join(output_root, ".lock"), "a+", encoding="utf-8")  # noqa: SIM115
+        lock = open(  # noqa: SIM115
+            os.path.join(output_root, ".lock"), "a+", encoding="utf-8", opener=_own
+        )
     except OSError as error:
         raise _unusable(output_root, error) from None
     with lock:
         _acquire(lock, output_root)
         yield
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens no link: what it leads to, in a folder from elsewhere, would be emptied."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _acquire(lock: IO[str], output_root: str) -> None:
@@ -42,7 +49,7 @@ def _acquire(lock: IO[str], output_root: str) -> None:
         lock.flush()
     except BlockingIOError:
         lock.seek(0)
-        holder = lock.read().strip()
+        holder = lock.read(20).strip()
         raise FolderInUse(
             f"output_root={output_root}: another run"
             f"{f' (process {holder})' if holder else ''} is writing there; wait for it, "

@@ -57,7 +57,9 @@ def generate(
         path.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place: a running server may read its configuration at any moment.
         partial = path.with_name(f".{path.name}.part")
-        partial.write_text(text, encoding="utf-8")
+        partial.unlink(missing_ok=True)  # of a call that was killed, or somebody's link
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
         os.replace(partial, path)
     for name in stale:  # kubectl apply -f FOLDER would apply them too
         (folder / name).unlink(missing_ok=True)
@@ -68,12 +70,14 @@ def _made_before(folder: Path) -> set[str]:
     """What the record of an earlier call lists; a damaged record lists nothing."""
     try:
         files = json.loads((folder / RECORD).read_bytes())["files"]
+        # A folder in it may be a link to another one.
         return {
             name
             for name in files
-            if not Path(name).is_absolute() and ".." not in Path(name).parts
+            if (folder / name).parent.resolve().is_relative_to(folder.resolve())
+            and (folder / name).is_file()
         }
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return set()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 # TensorFlow Serving takes any text; these are safe in paths, URLs, YAML and text protos.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _HIGHEST_VERSION = 2**63 - 1
+_MOST_BATCHING = 100_000
 _BATCHING_FILE = "batching_params.pbtxt"  # trainer/export.py writes it into each model
 
 
@@ -87,9 +88,19 @@ def _size(version: Path) -> int:
 
 
 def _batching(version: Path) -> str | None:
-    try:
-        return (version / _BATCHING_FILE).read_text(encoding="ascii")
-    except FileNotFoundError:
+    path = version / _BATCHING_FILE
+    if not path.is_file():
         return None
+    try:
+        with path.open(encoding="ascii") as file:
+            text = file.read(_MOST_BATCHING + 1)
     except (OSError, ValueError) as error:
-        raise DeployError(f"{version / _BATCHING_FILE}: {error}") from None
+        raise DeployError(f"{path}: {error}") from None
+    if len(text) > _MOST_BATCHING or not all(
+        c.isprintable() or c in "\n\t" for c in text
+    ):
+        raise DeployError(
+            f"{path}: must be at most {_MOST_BATCHING:,} characters of plain text, it "
+            "becomes a part of the manifests"
+        )
+    return text

@@ -199,3 +199,17 @@ def test_noise_of_any_origin_goes_to_the_file(tmp_path):
     noise = log.read_text()
     for words in ("from python", "to stderr", "from c", "from a child"):
         assert words in noise
+
+
+def test_a_log_that_is_a_link_is_not_written(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    (tmp_path / "log").symlink_to(mine)
+    with (
+        pytest.raises(OSError, match="log"),
+        console.captured_output(  # noqa: SIM117
+            str(tmp_path / "log")
+        ),
+    ):
+        pass
+    assert mine.read_text() == "kept"

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from contract.fields import ConfigError
 from pipeline.local.exclusive import FolderInUse, exclusive
 
 
@@ -30,3 +31,17 @@ def test_the_output_folder_belongs_to_one_process(tmp_path):
     holder.communicate()
     with exclusive(str(tmp_path)):  # the dead do not hold locks
         pass
+
+
+def test_a_lock_that_is_a_link_empties_nothing(tmp_path):
+    """An output folder may be somebody else's archive, unpacked."""
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/.lock").symlink_to(mine)
+    with (
+        pytest.raises(ConfigError, match="output: must be a folder"),
+        exclusive(str(tmp_path / "output")),
+    ):
+        pass
+    assert mine.read_text() == "kept"

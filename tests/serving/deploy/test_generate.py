@@ -888,3 +888,36 @@ def test_outputs_of_a_run_end_to_end(output):
     files = generate.render(read_outputs(output / "serving"), Choices())
     assert f'name: "{DEFAULT_MODEL}"' in files["tensorflow_serving/models.config"]
     assert images.SIGNATURE_IMAGES == "serving_default"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["linked/mine"], ["../mine"], ["{mine}"], ["a\0b"], ["\ud800"], [5], [[]], {}, 7],
+)
+def test_a_record_of_somebody_else_removes_nothing(tmp_path, files):
+    """The folder may be an archive from elsewhere, unpacked."""
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "linked").symlink_to(tmp_path)
+    if isinstance(files, list):
+        files = [
+            each.format(mine=mine) if isinstance(each, str) else each for each in files
+        ]
+    (target / "deploy.json").write_text(json.dumps({"files": files}))
+    generate.generate([model()], Choices(), target)
+    assert mine.read_text() == "kept"
+
+
+def test_links_in_the_folder_are_not_written_through(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "deploy.json").write_text("{}")
+    for name in (".compose.yaml.part", "compose.yaml"):
+        (target / name).symlink_to(mine)
+    generate.generate([model()], Choices(), target)
+    assert mine.read_text() == "kept"
+    assert "services:" in (target / "compose.yaml").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,18 @@ def test_what_cannot_be_deployed_is_refused(tmp_path: Path, change, words):
     change(tmp_path)
     with pytest.raises(DeployError, match=words):
         read_outputs(tmp_path)
+
+
+@pytest.mark.parametrize("batching", ["\x1b[2J", "a\x00b", "x" * 200_000])
+def test_batching_parameters_that_are_no_text_are_refused(tmp_path, batching):
+    publish(tmp_path, "cifar", 1, batching=batching)
+    with pytest.raises(
+        DeployError, match="must be at most 100,000 characters of plain"
+    ):
+        read_outputs(tmp_path)
+
+
+def test_a_pipe_in_place_of_batching_parameters_is_not_waited_for(tmp_path):
+    publish(tmp_path, "cifar", 1)
+    os.mkfifo(tmp_path / "cifar/1/batching_params.pbtxt")
+    assert read_outputs(tmp_path)[0].batching is None

@@ -26,7 +26,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components.example_gen import identity, sources
+from components.example_gen import identity, pieces
 from components.example_gen.layout import DataError, is_remote
 from contract import features
 from contract.config.data import DataConfig
@@ -67,7 +67,7 @@ class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         data = from_json(DataConfig, exec_properties["data"])
         artifact = artifact_utils.get_single_instance(output_dict["examples"])
-        plan = sources.plan(data)
+        plan = pieces.plan(data)
         counts = _write(plan, data, artifact.uri, self._make_beam_pipeline)
         if not plan.downloaded:
             _check_unchanged(data, plan, exec_properties[FINGERPRINT])
@@ -85,9 +85,9 @@ class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         logging.info("Ingested %s from %s: %s", data.name, plan.source, counts)
 
 
-def _check_unchanged(data: DataConfig, plan: sources.Plan, fingerprint: str) -> None:
+def _check_unchanged(data: DataConfig, plan: pieces.Plan, fingerprint: str) -> None:
     """Refuses what was read if it is not what the cache will take it for."""
-    if sources.fingerprint(data) != fingerprint:
+    if pieces.fingerprint(data) != fingerprint:
         raise DataError(
             f"{plan.source}: was changed between this run's start and the end of its "
             "ingestion; run again when it is complete"
@@ -100,10 +100,10 @@ class ReadPiece(beam.DoFn):
     def __init__(self, eval_fraction: float, shards: int, total: int):
         self._eval_fraction, self._shards, self._total = eval_fraction, shards, total
 
-    def process(self, element: sources.Piece) -> Iterator[tuple[Key, Chunk]]:
+    def process(self, element: pieces.Piece) -> Iterator[tuple[Key, Chunk]]:
         """Reads, validates, hashes and splits."""
         done = element.first
-        for split, records in sources.read(element):
+        for split, records in pieces.read(element):
             digest = identity.digests(records.pixels)
             chosen = identity.groups(
                 digest,
@@ -123,7 +123,7 @@ class ReadPiece(beam.DoFn):
                     ),
                 )
             done += len(records.labels)
-            sources.report(done, self._total, "images", "read")
+            pieces.report(done, self._total, "images", "read")
 
 
 class WriteShard(beam.DoFn):
@@ -185,7 +185,7 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
 
 
 def _write(
-    plan: sources.Plan, data: DataConfig, uri: str, make_pipeline: Any
+    plan: pieces.Plan, data: DataConfig, uri: str, make_pipeline: Any
 ) -> dict[str, int]:
     """Runs the pipeline, checks its result and moves the splits into place.
 
@@ -214,7 +214,7 @@ def _write(
 
 
 def _run(
-    plan: sources.Plan, data: DataConfig, folder: str, counts: str, make_pipeline: Any
+    plan: pieces.Plan, data: DataConfig, folder: str, counts: str, make_pipeline: Any
 ) -> None:
     """Writes the splits below `folder`, and how many examples they hold to `counts`."""
     keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
@@ -256,7 +256,7 @@ def _record_counts(counts: dict[str, int], path: str) -> None:
         file.write(json.dumps(counts))
 
 
-def _checked_counts(plan: sources.Plan, data: DataConfig, path: str) -> dict[str, int]:
+def _checked_counts(plan: pieces.Plan, data: DataConfig, path: str) -> dict[str, int]:
     with tf.io.gfile.GFile(path) as file:
         written = json.loads(file.read())
     counts = {split: int(written.get(split, 0)) for split in features.SPLITS}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.example_gen import archives, choice, sources
+from components.example_gen import archives, choice, pieces
 from components.example_gen.layout import DataError
 from contract.config.data import DataConfig
 from tests.components.example_gen import official, test_executor
@@ -39,11 +39,11 @@ def upload(storage: ObjectStorage, source: Path, prefix: str) -> str:
     return storage.url(prefix)
 
 
-def rows(plan: sources.Plan) -> list[tuple[str, bytes, int]]:
+def rows(plan: pieces.Plan) -> list[tuple[str, bytes, int]]:
     return sorted(
         (split, image.tobytes(), int(label))
         for piece in plan.pieces
-        for split, records in sources.read(piece)
+        for split, records in pieces.read(piece)
         for image, label in zip(records.pixels, records.labels, strict=True)
     )
 
@@ -55,14 +55,14 @@ def test_archive_and_folder_in_a_bucket_are_what_they_are_on_disk(
     archive = official.write_tar(tmp_path / "cifar-10-binary.tar.gz", contents)
     folder = official.write_folder(tmp_path / "cifar-10-batches-bin", contents)
     here = DataConfig(name="cifar10", path=str(archive), allow_unverified=True)
-    expected = rows(sources.plan(here))
+    expected = rows(pieces.plan(here))
     assert len(expected) == 230
     for source, prefix in (
         (archive, "data/cifar-10-binary.tar.gz"),
         (folder, "data/cifar-10-batches-bin"),
     ):
         url = upload(object_storage, source, prefix)
-        plan = sources.plan(dataclasses.replace(here, path=url))
+        plan = pieces.plan(dataclasses.replace(here, path=url))
         assert url in plan.source and url in plan.verification
         assert rows(plan) == expected
     assert not list(temporary.iterdir())
@@ -81,7 +81,7 @@ def test_checksums_are_those_of_the_bytes_in_the_bucket(
     url = upload(object_storage, archive, "cifar-10-binary.tar.gz")
     data = DataConfig(name="cifar10", path=url)
     with pytest.raises(DataError) as caught:
-        sources.plan(data)
+        pieces.plan(data)
     actual = hashlib.sha256(archive.read_bytes()).hexdigest()
     assert str(caught.value).startswith(f"{url}: SHA-256 is {actual}, but the publi")
     published = archives.layouts.LAYOUTS[1]
@@ -91,7 +91,7 @@ def test_checksums_are_those_of_the_bytes_in_the_bucket(
         "LAYOUTS",
         (dataclasses.replace(published, sha256=actual),),
     )
-    assert sources.plan(data).verified
+    assert pieces.plan(data).verified
     assert not list(temporary.iterdir())
 
 
@@ -111,7 +111,7 @@ def test_what_is_wrong_in_a_bucket_is_one_line_with_its_address(
     elif wrong != "nothing":
         upload(object_storage, archive, "data/cifar-10-binary.tar.gz")
     with pytest.raises(DataError) as caught:
-        sources.plan(DataConfig(name="cifar10", path=url, allow_unverified=True))
+        pieces.plan(DataConfig(name="cifar10", path=url, allow_unverified=True))
     message = str(caught.value)
     assert message.startswith(url) and "\n" not in message
     assert str(temporary) not in message
@@ -126,7 +126,7 @@ def test_an_archive_that_changed_after_it_was_checked_is_not_read(
         archive = tmp_path / f"{seed}.tar"
         official.write_tar(archive, official.files("cifar10", "binary", made))
     url = upload(object_storage, tmp_path / "1.tar", "data.tar")
-    plan = sources.plan(DataConfig(name="cifar10", path=url, allow_unverified=True))
+    plan = pieces.plan(DataConfig(name="cifar10", path=url, allow_unverified=True))
     upload(object_storage, tmp_path / "2.tar", "data.tar")
     with pytest.raises(DataError, match="was changed while it was read; run again"):
         rows(plan)
@@ -199,9 +199,9 @@ def test_new_objects_at_an_old_address_have_another_fingerprint(
     for prefix, field in places.items():
         upload(object_storage, folder if field == "path" else root, prefix)
         data = DataConfig(name="cifar10", **{field: object_storage.url(prefix)})
-        first = sources.fingerprint(data)
-        assert sources.fingerprint(data) == first
-        assert sources.fingerprint(data, choice.fingerprint(data)) == first
+        first = pieces.fingerprint(data)
+        assert pieces.fingerprint(data) == first
+        assert pieces.fingerprint(data, choice.fingerprint(data)) == first
         assert len(first) == 32
         name = sorted(n for n in object_storage.names(prefix) if n[-1] != "/")[-1]
         # By TensorFlow: else this process would remember for five seconds how it was.
@@ -211,16 +211,16 @@ def test_new_objects_at_an_old_address_have_another_fingerprint(
         for more in (b"", b"more"):  # the same bytes at another time, other bytes
             with tf.io.gfile.GFile(changed, "wb") as file:
                 file.write(content + more)
-            found.append(sources.fingerprint(data))
+            found.append(pieces.fingerprint(data))
         assert len(set(found)) == 3
     local = DataConfig(name="cifar10", path=str(folder))
     known = choice.fingerprint(local)
-    assert sources.fingerprint(local) == sources.fingerprint(local, known) == known
+    assert pieces.fingerprint(local) == pieces.fingerprint(local, known) == known
     digits = DataConfig(name="digits")
-    assert sources.fingerprint(digits) == choice.fingerprint(digits)
+    assert pieces.fingerprint(digits) == choice.fingerprint(digits)
     missing = DataConfig(name="cifar10", path=object_storage.url("nothing"))
     with pytest.raises(DataError, match="cannot be read"):
-        sources.fingerprint(missing)
+        pieces.fingerprint(missing)
 
 
 prepared = test_executor.prepared

@@ -400,7 +400,7 @@ def test_nothing_heavy_is_imported():
 
 def test_readers_load_no_tensorflow():
     code = (
-        "import sys, components.example_gen.sources; "
+        "import sys, components.example_gen.pieces; "
         "sys.exit('tensorflow' in sys.modules or 'apache_beam' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from components.example_gen import choice, identity, sources
+from components.example_gen import choice, identity, pieces
 from components.example_gen.layout import DataError
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
@@ -45,7 +45,7 @@ def ingest(uri, *, fingerprint=None, **settings):
     settings.setdefault("allow_unverified", True)
     data = DataConfig(**settings)
     context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
-    fingerprint = fingerprint or sources.fingerprint(data)
+    fingerprint = fingerprint or pieces.fingerprint(data)
     executor.CifarExampleGenExecutor(context).Do(
         {},
         {"examples": [artifact]},

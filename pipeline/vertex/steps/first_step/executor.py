@@ -17,7 +17,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components.example_gen import sources
+from components.example_gen import pieces
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, to_dict
 from contract.records import RUN_CONFIGURATION_FILE
@@ -72,7 +72,7 @@ class Executor(base_executor.BaseExecutor):
 
         pipeline = create_pipeline(
             config,
-            sources.fingerprint(config.data),
+            pieces.fingerprint(config.data),
             Vertex(config, json.loads(exec_properties[TRAINING_JOBS])),
         )
         values = {

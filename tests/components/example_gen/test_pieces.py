@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.example_gen import choice, sources
+from components.example_gen import choice, pieces
 from components.example_gen.layout import DataError
 from contract.config.data import DataConfig
 from tests.components.example_gen import official
@@ -12,7 +12,7 @@ def read_all(plan):
     done = 0
     for piece in plan.pieces:
         assert piece.first == done
-        for split, records in sources.read(piece):
+        for split, records in pieces.read(piece):
             found.setdefault(split, []).append(records)
             done += len(records.labels)
     assert done == plan.count
@@ -23,7 +23,7 @@ def test_digits_are_scaled_exactly():
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    plan = sources.plan(DataConfig(name="digits"))
+    plan = pieces.plan(DataConfig(name="digits"))
     assert plan.verified and plan.count == 1797
     found = read_all(plan)
     images = {"train": [], "test": []}
@@ -49,15 +49,15 @@ def test_digits_are_scaled_exactly():
 
 
 def test_digits_cover_the_whole_range():
-    scaled = sources.digits_pixels(np.full((1, 8, 8), 16, np.uint8))
+    scaled = pieces.digits_pixels(np.full((1, 8, 8), 16, np.uint8))
     assert scaled.shape == (1, 3072) and (scaled == 255).all()
-    assert not sources.digits_pixels(np.zeros((1, 8, 8), np.uint8)).any()
+    assert not pieces.digits_pixels(np.zeros((1, 8, 8), np.uint8)).any()
 
 
 def test_other_digits_are_refused(monkeypatch):
-    monkeypatch.setattr(sources, "DIGITS_SHA256", "0" * 64)
+    monkeypatch.setattr(pieces, "DIGITS_SHA256", "0" * 64)
     with pytest.raises(DataError, match="requirements.txt"):
-        sources.plan(DataConfig(name="digits"))
+        pieces.plan(DataConfig(name="digits"))
 
 
 @pytest.mark.parametrize("place", ["folder", "tar"])
@@ -65,7 +65,7 @@ def test_official_files_become_pieces(tmp_path, place):
     contents = official.files("cifar10", "binary")
     write = official.write_folder if place == "folder" else official.write_tar
     path = write(tmp_path / "x", contents)
-    plan = sources.plan(
+    plan = pieces.plan(
         DataConfig(name="cifar10", path=str(path), allow_unverified=True)
     )
     assert len(plan.pieces) == (6 if place == "folder" else 1)
@@ -83,7 +83,7 @@ def test_no_network_is_one_line_with_remedies(tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "download_trouble", lambda *_: "no route")
     data = DataConfig(name="cifar10", tfds_dir=str(tmp_path))
     with pytest.raises(DataError) as caught:
-        sources.plan(data)
+        pieces.plan(data)
     message = str(caught.value)
     for part in ("no route", "TFDS_DATA_DIR", "data.path", "data.name=digits"):
         assert part in message
@@ -91,4 +91,4 @@ def test_no_network_is_one_line_with_remedies(tmp_path, monkeypatch):
 
 def test_unresolved_name_is_refused():
     with pytest.raises(DataError, match="data.name=auto"):
-        sources.plan(DataConfig())
+        pieces.plan(DataConfig())

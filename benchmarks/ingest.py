@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from tfx.types import standard_artifacts
 
-from components.example_gen import choice, executor
+from components.example_gen import executor, sources
 from contract.config.data import DataConfig
 from contract.config.run import RunConfig
 from contract.fields import override, parse_assignment, to_json
@@ -51,7 +51,7 @@ def main() -> None:
             }
         prefixed = {f"data.{name}": value for name, value in chosen.items()}
         data = override(RunConfig(), prefixed).data
-        choice.check(data)  # refuses wrong settings before anything is measured
+        sources.find(data)  # refuses wrong settings before anything is measured
         rows = []
         for compression in ("gzip", "none"):
             settings = override(
@@ -98,7 +98,10 @@ def measure(data: DataConfig) -> dict[str, Any]:
         artifact.uri = folder
         context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
         work = executor.CifarExampleGenExecutor(context)
-        parameters = {"data": to_json(data), "fingerprint": choice.fingerprint(data)}
+        parameters = {
+            "data": to_json(data),
+            "fingerprint": sources.local_fingerprint(data),
+        }
         cpu, start = time.process_time(), time.perf_counter()
         work.Do({}, {"examples": [artifact]}, parameters)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
-from components.example_gen.layout import DataError
+from components.example_gen.errors import DataError
 from contract.config.run import RunConfig
 from contract.fields import (
     ConfigError,

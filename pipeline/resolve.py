@@ -84,7 +84,7 @@ def resolve(
 
     Raises:
         ConfigError: Any field that cannot be used; the message says why.
-        components.example_gen.layout.DataError: data.path cannot be used.
+        components.example_gen.errors.DataError: data.path cannot be used.
     """
     overrides = dict(map(parse_assignment, assignments))
     # Everything is checked once before `auto` may ask the network.

@@ -1,7 +1,14 @@
 """CifarExampleGen: the first node; images from anywhere to sharded TFRecords.
 
-Reading order: `layout` (what the official files are), `archives` (bytes to validated
-records), `sources` (tensorflow-datasets and scikit-learn's digits), `identity` (example
-ids, splits, shards), `executor` (the Beam pipeline), `component` (the contract), and
-`choice` (what the command line needs to know before any of this is loaded).
+Reading order: `component` (the contract), `executor` (the Beam pipeline), `identity`
+(example ids, splits, shards), `pieces` (a source cut up for the workers, and read),
+`sources` (which source a configuration means). The sources:
+
+    the authors' files   `official_files`, from `layout` (names and checksums), `archives`
+                         and `formats` (bytes to records; pickles by `safe_pickle`)
+    tensorflow-datasets  `prepared` (its folders), `prepared_records`, `download`
+    scikit-learn         `digits`
+
+All stand on `storage` (files here or in an object store), `errors` and `progress`.
+`choice` (what data.name=auto stands for) is asked by the command line alone.
 """

@@ -38,7 +38,7 @@ class CifarExampleGen(base_beam_component.BaseBeamComponent):
 
         Args:
             data: `contract.config.to_json` of a DataConfig whose name is resolved.
-            fingerprint: `components.example_gen.choice.fingerprint` of the same; only
+            fingerprint: `components.example_gen.sources.fingerprint` of the same; only
                 tells the cache that the data have changed.
         """
         super().__init__(

@@ -26,8 +26,9 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components.example_gen import identity, pieces
-from components.example_gen.layout import DataError, is_remote
+from components.example_gen import identity, pieces, progress, sources
+from components.example_gen.errors import DataError
+from components.example_gen.storage import is_remote
 from contract import features
 from contract.config.data import DataConfig
 from contract.fields import from_json
@@ -87,7 +88,7 @@ class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
 
 def _check_unchanged(data: DataConfig, plan: pieces.Plan, fingerprint: str) -> None:
     """Refuses what was read if it is not what the cache will take it for."""
-    if pieces.fingerprint(data) != fingerprint:
+    if sources.fingerprint(data) != fingerprint:
         raise DataError(
             f"{plan.source}: was changed between this run's start and the end of its "
             "ingestion; run again when it is complete"
@@ -123,7 +124,7 @@ class ReadPiece(beam.DoFn):
                     ),
                 )
             done += len(records.labels)
-            pieces.report(done, self._total, "images", "read")
+            progress.report(done, self._total, "images", "read")
 
 
 class WriteShard(beam.DoFn):

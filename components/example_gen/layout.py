@@ -13,15 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from components.example_gen import storage
+from components.example_gen.errors import DataError
 from contract.datasets import DATASETS
-
-
-class DataError(ValueError):
-    """Data that cannot be used; one line that names file, record, rule and remedy."""
-
-    def __init__(self, message: str):
-        # Parts of it come from the data: they must not add lines or control a terminal.
-        super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,21 +167,10 @@ def find_folder(
 
 
 def list_folders(path: str) -> dict[str, list[str]]:
-    """Names of the files of a local folder and of the official folders inside it."""
-    folders = [path] + [
-        os.path.join(path, layout.folder)
-        for layout in LAYOUTS
-        if os.path.isdir(os.path.join(path, layout.folder))
-    ]
-    return {
-        folder: sorted(e.name for e in os.scandir(folder) if e.is_file())
-        for folder in folders
-    }
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is of an object store (gs://...), not of this machine."""
-    return "://" in path
+    """Names of the files of a folder and of the official folders inside it."""
+    inside = [os.path.join(path, layout.folder) for layout in LAYOUTS]
+    folders = [path, *filter(storage.is_folder, inside)]
+    return {folder: storage.file_names(folder) for folder in folders}
 
 
 def _partly(wanted: Iterable[str], present: set[str]) -> list[str]:

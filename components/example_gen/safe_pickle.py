@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from components.example_gen.errors import one_line
+
 _DTYPES = {
     "u1": np.uint8,
     "i4": np.int32,
@@ -45,8 +47,7 @@ def loads(payload: bytes) -> Any:
     except Refused:
         raise
     except Exception as error:  # damage has many types
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Refused(f"cannot be unpickled ({reason:.200})") from None
+        raise Refused(f"cannot be unpickled ({one_line(error):.200})") from None
 
 
 def brief(value: Any) -> str:

@@ -76,14 +76,14 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 def for_tfx(environment: Mapping[str, str]) -> None:
     """Hands the pipeline to TFX's own command line, which has patched the runner."""
-    from components.example_gen import pieces
+    from components.example_gen import sources
     from pipeline.dag import create_pipeline
     from pipeline.local.engine import Local
     from pipeline.local.runner import LocalRunner
 
     resolved = resolve([], environment, os.getcwd(), rules)
     config = resolved.config
-    fingerprint = pieces.fingerprint(config.data, resolved.fingerprint)
+    fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
     LocalRunner(_Silent()).run(create_pipeline(config, fingerprint, Local(config)))
 
 
@@ -108,7 +108,7 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
     config = resolved.config
     with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
         display.start("loading TensorFlow and TFX")
-        from components.example_gen import pieces
+        from components.example_gen import sources
         from pipeline.dag import create_pipeline
         from pipeline.local.engine import Local
         from pipeline.local.runner import LocalRunner
@@ -116,7 +116,7 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
 
         prepare_devices(config.train)
         # Of data in an object store, more than the address can be asked for now.
-        fingerprint = pieces.fingerprint(config.data, resolved.fingerprint)
+        fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
         pipeline = create_pipeline(config, fingerprint, Local(config))
         display.end("done")
         runner = LocalRunner(display)

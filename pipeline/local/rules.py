@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from components.example_gen import choice
+from components.example_gen import choice, sources
 from components.serving_canary import server
 from contract import paths
 from contract.config.run import RunConfig
@@ -73,4 +73,4 @@ def check(config: RunConfig) -> None:
 
 def fingerprint(config: RunConfig) -> str:
     """Of the files' digests, or whatever tells that they are others."""
-    return choice.fingerprint(config.data)
+    return sources.local_fingerprint(config.data)

@@ -105,6 +105,7 @@ RUN_BY = {
     "components/drift/image_statistics.py": {"ExampleValidator", "PreviousStatistics"},
     "components/evaluator/inference.py": {"Evaluator"},
     "components/evaluator/paired.py": {"Evaluator", "ModelChooser"},
+    "components/example_gen/choice.py": set(),  # asked before a run
     "components/example_gen/sources.py": {"ExampleGen"},
     "components/example_validator/consistency.py": {
         "ExampleValidator",
@@ -114,6 +115,7 @@ RUN_BY = {
     "components/serving_canary/judgement.py": {"ServingCanary"},
     "contract/config/canary.py": {"ServingCanary"},
     "contract/config/data.py": {"ExampleGen"},
+    "contract/config/run.py": set(),
     "contract/config/train.py": {"Trainer"},
     "contract/fields.py": EVERY - {"DatasetSchema", "Evaluator", "ModelInService"},
     "monitoring/__init__.py": set(),

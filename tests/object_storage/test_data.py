@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from components.example_gen import archives, choice, pieces
-from components.example_gen.layout import DataError
+from components.example_gen import (
+    archives,
+    layout,
+    official_files,
+    pieces,
+    sources,
+)
+from components.example_gen.errors import DataError
 from contract.config.data import DataConfig
 from tests.components.example_gen import official, test_executor
 from tests.object_storage.emulator import ObjectStorage
@@ -84,10 +90,10 @@ def test_checksums_are_those_of_the_bytes_in_the_bucket(
         pieces.plan(data)
     actual = hashlib.sha256(archive.read_bytes()).hexdigest()
     assert str(caught.value).startswith(f"{url}: SHA-256 is {actual}, but the publi")
-    published = archives.layouts.LAYOUTS[1]
+    published = layout.LAYOUTS[1]
     assert published.archive == "cifar-10-binary.tar.gz"
     monkeypatch.setattr(
-        archives.layouts,
+        layout,
         "LAYOUTS",
         (dataclasses.replace(published, sha256=actual),),
     )
@@ -140,7 +146,7 @@ def test_too_large_an_archive_is_not_even_copied(
     bucket.blob("big.tar").upload_from_file(io.BytesIO(bytes(2000)))
     monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 1999)
     with pytest.raises(DataError, match="2,000 bytes, more than the limit of 1,999"):
-        archives.inspect(
+        official_files.inspect(
             object_storage.url("big.tar"), "cifar10", allow_unverified=True
         )
 
@@ -199,9 +205,9 @@ def test_new_objects_at_an_old_address_have_another_fingerprint(
     for prefix, field in places.items():
         upload(object_storage, folder if field == "path" else root, prefix)
         data = DataConfig(name="cifar10", **{field: object_storage.url(prefix)})
-        first = pieces.fingerprint(data)
-        assert pieces.fingerprint(data) == first
-        assert pieces.fingerprint(data, choice.fingerprint(data)) == first
+        first = sources.fingerprint(data)
+        assert sources.fingerprint(data) == first
+        assert sources.fingerprint(data, sources.local_fingerprint(data)) == first
         assert len(first) == 32
         name = sorted(n for n in object_storage.names(prefix) if n[-1] != "/")[-1]
         # By TensorFlow: else this process would remember for five seconds how it was.
@@ -211,16 +217,16 @@ def test_new_objects_at_an_old_address_have_another_fingerprint(
         for more in (b"", b"more"):  # the same bytes at another time, other bytes
             with tf.io.gfile.GFile(changed, "wb") as file:
                 file.write(content + more)
-            found.append(pieces.fingerprint(data))
+            found.append(sources.fingerprint(data))
         assert len(set(found)) == 3
     local = DataConfig(name="cifar10", path=str(folder))
-    known = choice.fingerprint(local)
-    assert pieces.fingerprint(local) == pieces.fingerprint(local, known) == known
+    known = sources.local_fingerprint(local)
+    assert sources.fingerprint(local) == sources.fingerprint(local, known) == known
     digits = DataConfig(name="digits")
-    assert pieces.fingerprint(digits) == choice.fingerprint(digits)
+    assert sources.fingerprint(digits) == sources.local_fingerprint(digits)
     missing = DataConfig(name="cifar10", path=object_storage.url("nothing"))
     with pytest.raises(DataError, match="cannot be read"):
-        pieces.fingerprint(missing)
+        sources.fingerprint(missing)
 
 
 prepared = test_executor.prepared

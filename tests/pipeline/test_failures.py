@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.example_gen.layout import DataError
+from components.example_gen.errors import DataError
 from pipeline.failures import root_message
 from tests.pipeline.local import tmpfs
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.example_gen.layout import DataError
+from components.example_gen.errors import DataError
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, leaves, override, value_of
 from pipeline.history import published
@@ -279,6 +279,8 @@ LIGHT_MODULES = [
     "pipeline.vertex.rules",
     "components.example_gen.archives",
     "components.example_gen.choice",
+    "components.example_gen.pieces",
+    "components.example_gen.sources",
     "components.evaluator.measures",
     "components.model_chooser.choice",
     "components.serving_canary.canary",

@@ -81,6 +81,16 @@ def python2_pickle(entries):
     return b"".join([*out, b"u."])
 
 
+# By Python 2, and by Python 3 in each of its protocols.
+DUMPS = {
+    "python2": python2_pickle,
+    **{
+        f"protocol{p}": lambda value, p=p: pickle.dumps(value, protocol=p)
+        for p in range(6)
+    },
+}
+
+
 def files(name, encoding, made=None, dump=pickle.dumps):
     """File name -> bytes of a data set in one of the official forms."""
     made = made or dataset(name)

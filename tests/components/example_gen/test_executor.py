@@ -16,8 +16,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from components.example_gen import choice, identity, pieces
-from components.example_gen.layout import DataError
+from components.example_gen import download, identity, sources
+from components.example_gen.errors import DataError
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 from contract.fields import to_json
@@ -45,7 +45,7 @@ def ingest(uri, *, fingerprint=None, **settings):
     settings.setdefault("allow_unverified", True)
     data = DataConfig(**settings)
     context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
-    fingerprint = fingerprint or pieces.fingerprint(data)
+    fingerprint = fingerprint or sources.fingerprint(data)
     executor.CifarExampleGenExecutor(context).Do(
         {},
         {"examples": [artifact]},
@@ -339,8 +339,8 @@ from pathlib import Path
 
 import google_crc32c
 
-from components.example_gen import sources
-from components.example_gen.layout import DataError
+from components.example_gen import prepared_records
+from components.example_gen.errors import DataError
 
 folder = sys.argv[1]
 (file,) = Path(folder).glob("cifar10-train.*")
@@ -349,7 +349,7 @@ crc = google_crc32c.value(length)
 masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 file.write_bytes(length + struct.pack("<I", masked) + bytes(file.stat().st_size))
 try:
-    list(sources._read_tfds(folder, "cifar10", "train"))
+    list(prepared_records.read(folder, "cifar10", "train"))
 except DataError as error:
     print(error)
 """
@@ -407,7 +407,9 @@ def run_pipeline(root, data):
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
         str(root / "metadata.sqlite")
     )
-    node = CifarExampleGen(data=to_json(data), fingerprint=choice.fingerprint(data))
+    node = CifarExampleGen(
+        data=to_json(data), fingerprint=sources.local_fingerprint(data)
+    )
     tfx.orchestration.LocalDagRunner().run(
         tfx.dsl.Pipeline(
             pipeline_name="ingest",
@@ -494,7 +496,7 @@ def official_site(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(cifar.Cifar10, "url_infos", {url: info})
     monkeypatch.setattr(checksums, "get_all_url_infos", lambda: {url: info})
-    monkeypatch.setattr(choice, "DOWNLOAD_URL", url.replace(archive.name, "{archive}"))
+    monkeypatch.setattr(download, "URL", url.replace(archive.name, "{archive}"))
     monkeypatch.setenv("no_proxy", "*")
     yield archive
     server.shutdown()

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.example_gen import archives, safe_pickle
-from components.example_gen.layout import DataError
+from components.example_gen import official_files, safe_pickle
+from components.example_gen.errors import DataError
 from tests.components.example_gen import official
 
 LIMITS = ((resource.RLIMIT_AS, 2**30), (resource.RLIMIT_CPU, 20))
@@ -26,19 +26,22 @@ READERS = """
 import sys
 from pathlib import Path
 
-from components.example_gen import archives, safe_pickle
+from components.example_gen import formats, official_files, safe_pickle
+from components.example_gen.errors import DataError
 
 READ = {
     "pickle": lambda path: type(safe_pickle.loads(Path(path).read_bytes())).__name__,
     "batch": lambda path: list(
-        archives.parse_python(Path(path).read_bytes(), "cifar10", "f")
+        formats.parse_python(Path(path).read_bytes(), "cifar10", "f")
     ),
-    "archive": lambda path: archives.inspect(path, "cifar10", allow_unverified=True),
+    "archive": lambda path: official_files.inspect(
+        path, "cifar10", allow_unverified=True
+    ),
 }
 for path in sys.argv[2:]:
     try:
         print("read", READ[sys.argv[1]](path))
-    except (safe_pickle.Refused, archives.DataError) as error:
+    except (safe_pickle.Refused, DataError) as error:
         print(error)
 """
 
@@ -205,7 +208,7 @@ def test_any_header_is_refused_or_read(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("fuzz") / "x.tar"
     path.write_bytes(payload)
     with pytest.raises(DataError) as caught:
-        archives.inspect(str(path), "cifar10", allow_unverified=True)
+        official_files.inspect(str(path), "cifar10", allow_unverified=True)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from components.example_gen import choice, pieces
-from components.example_gen.layout import DataError
+from components.example_gen import digits, download, pieces
+from components.example_gen.errors import DataError
 from contract.config.data import DataConfig
 from tests.components.example_gen import official
 
@@ -48,14 +48,8 @@ def test_digits_are_scaled_exactly():
                 assert large[row, column, channel] == value
 
 
-def test_digits_cover_the_whole_range():
-    scaled = pieces.digits_pixels(np.full((1, 8, 8), 16, np.uint8))
-    assert scaled.shape == (1, 3072) and (scaled == 255).all()
-    assert not pieces.digits_pixels(np.zeros((1, 8, 8), np.uint8)).any()
-
-
 def test_other_digits_are_refused(monkeypatch):
-    monkeypatch.setattr(pieces, "DIGITS_SHA256", "0" * 64)
+    monkeypatch.setattr(digits, "SHA256", "0" * 64)
     with pytest.raises(DataError, match="requirements.txt"):
         pieces.plan(DataConfig(name="digits"))
 
@@ -80,7 +74,7 @@ def test_official_files_become_pieces(tmp_path, place):
 
 
 def test_no_network_is_one_line_with_remedies(tmp_path, monkeypatch):
-    monkeypatch.setattr(choice, "download_trouble", lambda *_: "no route")
+    monkeypatch.setattr(download, "trouble", lambda *_: "no route")
     data = DataConfig(name="cifar10", tfds_dir=str(tmp_path))
     with pytest.raises(DataError) as caught:
         pieces.plan(data)

@@ -17,7 +17,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components.example_gen import pieces
+from components.example_gen import sources
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, to_dict
 from contract.records import RUN_CONFIGURATION_FILE
@@ -50,7 +50,7 @@ class Executor(base_executor.BaseExecutor):
 
         Raises:
             contract.fields.ConfigError: The overrides cannot be used; one sentence.
-            components.example_gen.layout.DataError: There are no such data.
+            components.example_gen.errors.DataError: There are no such data.
         """
         began = time.time()
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -72,7 +72,7 @@ class Executor(base_executor.BaseExecutor):
 
         pipeline = create_pipeline(
             config,
-            pieces.fingerprint(config.data),
+            sources.fingerprint(config.data),
             Vertex(config, json.loads(exec_properties[TRAINING_JOBS])),
         )
         values = {

@@ -1,0 +1,171 @@
+"""Which source a configuration means, and a digest of what lies there.
+
+    data.name          otherwise given         source
+    digits             nothing                 scikit-learn's bundled digits
+    cifar10, cifar100  data.path               the authors' files: a folder or an archive
+    cifar10, cifar100  data.tfds_dir, or its   what tensorflow-datasets has prepared there,
+                       default                 else a download to there
+
+Standard library only, so that a wrong path is refused in milliseconds; object stores are
+asked by `fingerprint` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from components.example_gen import layout as layouts
+from components.example_gen import prepared, storage
+from components.example_gen.errors import DataError
+from components.example_gen.prepared import Prepared
+from contract.config.data import DataConfig
+from contract.datasets import DATASETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the images of a configuration are."""
+
+    kind: Literal["digits", "official", "prepared", "download"]
+    key: tuple[str, ...]  # what tells it from other sources, besides the contents
+    place: str = ""  # data.path, or the folder of tensorflow-datasets
+    files: tuple[str, ...] = ()  # on this machine
+    objects: str = ""  # the address of what is in an object store
+    prepared: Prepared | None = None  # if it is, on this machine
+
+
+def find(data: DataConfig) -> Source:
+    """Finds the source without reading it.
+
+    Args:
+        data: With `name` resolved (not "auto").
+
+    Raises:
+        DataError: There is no such path, it is not the data set named, or a prepared
+            folder is damaged.
+    """
+    if data.name == "auto":
+        raise DataError("data.name=auto must be resolved before the data are looked at")
+    if data.path is not None:
+        return _official(data.name, data.path)
+    if data.name == "digits":
+        from importlib import metadata  # 20 ms, needed only here
+
+        return Source(kind="digits", key=("digits", metadata.version("scikit-learn")))
+    return _tensorflow_datasets(data.name, prepared.root_of(data.tfds_dir))
+
+
+def local_fingerprint(data: DataConfig) -> str:
+    """A digest of what the source holds, so that caches notice every change of it.
+
+    Of files, names and contents: another time or place of the same bytes is no change,
+    and other bytes of the same size and time are one. Data in an object store are
+    represented by their address alone.
+
+    Args:
+        data: With `name` resolved (not "auto").
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        DataError: As `find`; also if a file cannot be read.
+    """
+    return _of_files(find(data))
+
+
+def fingerprint(data: DataConfig, known: str = "") -> str:
+    """As `local_fingerprint`, which of an object store knows the address alone.
+
+    This one also asks for names, sizes and times of the objects, so that new data at an
+    old address are noticed; it loads TensorFlow for that.
+
+    Args:
+        data: With `name` resolved (not "auto").
+        known: What `local_fingerprint` has just said: the files are not read again.
+
+    Raises:
+        DataError: As there; also if nothing is at the address.
+    """
+    source = find(data)
+    known = known or _of_files(source)
+    if not source.objects:
+        return known
+    return _digest([known, storage.objects(source.objects)])
+
+
+def no_such_path(path: str) -> str:
+    """The refusal of a data.path where nothing is."""
+    titles = " or ".join(DATASETS[name].title for name in ("cifar10", "cifar100"))
+    return (
+        f"data.path={path}: there is no such file or folder; give the folder or "
+        f"archive of {titles}, or leave data.path out"
+    )
+
+
+def _tensorflow_datasets(dataset: str, root: str) -> Source:
+    if storage.is_remote(root):
+        return Source(
+            kind="prepared",
+            key=("remote", dataset, root),
+            place=root,
+            objects=f"{root.rstrip('/')}/{dataset}",
+        )
+    found = prepared.find(dataset, root)
+    if found is None:
+        return Source(kind="download", key=("to be downloaded", dataset), place=root)
+    return Source(
+        kind="prepared",
+        key=("prepared", dataset),
+        place=root,
+        files=found.files,
+        prepared=found,
+    )
+
+
+def _official(dataset: str, path: str) -> Source:
+    if dataset == "digits":
+        raise DataError(
+            f"data.path={path}: data.name=digits is bundled with scikit-learn and has "
+            "no path; leave data.path out, or set data.name=cifar10 or cifar100"
+        )
+    if storage.is_remote(path):
+        key = ("remote", dataset, path)
+        return Source(kind="official", key=key, place=path, objects=path)
+    if not os.path.exists(path):
+        raise DataError(no_such_path(path))
+    if os.path.isfile(path):
+        key = ("archive", dataset)
+        return Source(kind="official", key=key, place=path, files=(path,))
+    if not os.path.isdir(path):
+        raise DataError(
+            f"data.path={path}: is neither a file nor a folder; give the folder or the "
+            "archive itself"
+        )
+    try:
+        listing = layouts.list_folders(path)
+    except OSError as error:
+        raise DataError(
+            f"data.path={path}: cannot be read ({error.strerror}); change its "
+            "permissions or take another folder"
+        ) from None
+    folder, layout = layouts.find_folder(path, dataset, listing)
+    files = tuple(os.path.join(folder, name) for name in layout.files)
+    return Source(kind="official", key=("folder", dataset), place=path, files=files)
+
+
+def _of_files(source: Source) -> str:
+    remedy = "change its permissions, or take other data"
+    contents = [
+        (os.path.basename(file), storage.sha256(file, remedy=remedy))
+        for file in source.files
+    ]
+    return _digest([*source.key, *contents])
+
+
+def _digest(value: list[object]) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]

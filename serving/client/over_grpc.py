@@ -26,6 +26,9 @@ from serving.client.options import TLS, Config
 from serving.client.results import ModelMetadata, VersionStatus
 
 _LARGEST_MESSAGE = 256 << 20  # bytes; a wrong or hostile server cannot fill the memory
+# Of a status or of metadata, as gRPC itself would limit them (grpc_types.h). Two bytes are
+# an entry of a status, and a hundred when they are read.
+_LARGEST_DESCRIPTION = 4 << 20
 _LOCAL = re.compile(
     r"unix|(dns:(///)?|ipv[46]:)?(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?$",
     re.IGNORECASE,
@@ -161,6 +164,12 @@ def _serialized(request: Any) -> bytes:
 
 
 def _parsed(method: str, content: bytes, config: Config) -> Any:
+    if method != _PREDICT and len(content) > _LARGEST_DESCRIPTION:
+        raise InvalidResponse(
+            f"{config.address.text} answered {len(content):,} bytes, more than "
+            f"{_LARGEST_DESCRIPTION:,}",
+            address=config.address.text,
+        )
     try:
         return _ANSWERS[method].FromString(content)
     except DecodeError:

@@ -36,7 +36,7 @@ def test_answers_that_would_fill_the_memory_are_refused(kind):
     answer = make()
 
     class Handler(grpc.GenericRpcHandler):
-        def service(self, handler_call_details):
+        def service(self, handler_call_details):  # noqa: ARG002
             return grpc.unary_unary_rpc_method_handler(lambda *_: answer)
 
     server = grpc.server(

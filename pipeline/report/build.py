@@ -36,8 +36,8 @@ from contract.records import (
     MODEL_RUN_FILE,
     PREDICTIONS_FILE,
 )
+from pipeline.nodes import PARTS
 from pipeline.report import published
-from pipeline.report.parts import PARTS
 from trainer.examples import records
 
 _SAMPLES_PER_CLASS = 8
@@ -86,7 +86,7 @@ def build(run: Run) -> Report:
     """Reads what the artifacts of a run hold.
 
     Args:
-        run: Must have the artifacts of the needed parts (pipeline/report/parts.py).
+        run: Must have the artifacts of the needed parts (pipeline/nodes.py).
 
     Returns:
         The keys of report.json (see README, "Outputs"), and under "page" what only the
@@ -94,9 +94,9 @@ def build(run: Run) -> Report:
     """
     outputs = {(artifact.node, artifact.key): artifact for artifact in run.artifacts}
     found = {
-        name: outputs[part.node, part.key]
+        name: outputs[part.node, part.output.key]
         for name, part in PARTS.items()
-        if part.needed or (part.node, part.key) in outputs
+        if part.output.needed or (part.node, part.output.key) in outputs
     }
     config, facts = run.facts["config"], run.facts
     examples = found["examples"]

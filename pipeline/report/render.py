@@ -23,6 +23,7 @@ from components.model_chooser import choice
 from components.model_chooser.choice import p_value, slice_name
 from contract.records import PAGE_FILE, PICTURES_FOLDER, REPORT_FILE
 from pipeline.console import clock
+from pipeline.nodes import KINDS
 from pipeline.report import figures
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -81,6 +82,7 @@ def html(report: Mapping[str, Any]) -> str:
         "p_value": lambda value: _in_one_piece(p_value(value)),
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "name": _breakable,
+        "node_title": _node_title,
         "moment": lambda text: f"{text[:10]} {text[11:16]} UTC",
         "json": lambda value: json.dumps(value, indent=2),
         "number": number,
@@ -184,6 +186,11 @@ def _in_one_piece(text: str) -> str:
 def _breakable(name: str) -> markupsafe.Markup:
     """A long name may be broken after each underscore or equals sign."""
     return markupsafe.Markup("<wbr>").join(re.split("(?<=[_=])", name))
+
+
+def _node_title(node_id: str) -> str:
+    """What a node is; nothing of a node that another release of the project had."""
+    return next((kind.title for kind in KINDS.values() if kind.has(node_id)), "")
 
 
 def lead(report: Mapping[str, Any]) -> str:

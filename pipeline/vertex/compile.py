@@ -19,7 +19,8 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 
 from contract.config.run import RunConfig
 from pipeline.dag import create_pipeline
-from pipeline.vertex import hardware, images, jobs, overrides, parameters
+from pipeline.nodes import kind_of
+from pipeline.vertex import images, jobs, overrides, parameters
 from pipeline.vertex.engine import Vertex
 
 Json = dict[str, Any]
@@ -28,20 +29,6 @@ _ResourceSpec = (
     pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
 )
 
-# Nodes that read or change something outside the run, so that equal inputs do not mean
-# equal results; or, the canary, that judge the machine they are on.
-UNCACHED = frozenset(
-    {
-        "RunConfiguration",
-        "PreviousStatistics",
-        "ExampleValidator",
-        "ModelInService",
-        "ServingCanary",
-        "AtomicPusher",
-        "VertexPush",
-        "Report",
-    }
-)
 # A job on spot capacity that Vertex AI has given up restarting is started once more, and
 # goes on from its checkpoint. Other steps fail for a reason.
 _SPOT_RETRY = {"maxRetryCount": 2, "backoffDuration": "300s", "backoffFactor": 2.0}
@@ -73,7 +60,7 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     # the digests of the code are open parameters.
     pipeline = create_pipeline(config, "", Vertex(config, training_jobs))
     for node in pipeline.components:
-        needed = hardware.resources(node.id)
+        needed = kind_of(node.id).resources
         node.platform_config = _ResourceSpec(
             cpu_limit=needed.cpu, memory_limit=needed.memory_gb
         )
@@ -95,9 +82,10 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     _leave_open(specification, parameters.open_parameters(pipeline))
     _drop_beam_arguments(specification, pipeline)
     for name, task in specification["root"]["dag"]["tasks"].items():
-        cached = config.enable_cache and name not in UNCACHED
+        kind = kind_of(name)
+        cached = config.enable_cache and kind.cached
         task["cachingOptions"] = {"enableCache": True} if cached else {}
-        if config.vertex.spot and name in ("BaselineTrainer", "CandidateTrainer"):
+        if config.vertex.spot and kind.work == "training":
             task["retryPolicy"] = dict(_SPOT_RETRY)
     # What fails stops the run at once; the other Trainer's job would only cost money.
     job["runtimeConfig"]["failurePolicy"] = "PIPELINE_FAILURE_POLICY_FAIL_FAST"

@@ -14,7 +14,7 @@ from tfx.types import BaseChannel
 from components.model_in_service.component import ModelInService
 from components.previous_statistics.component import PreviousStatistics
 from contract.config.run import RunConfig
-from pipeline.report.parts import PARTS
+from pipeline.nodes import PARTS
 from pipeline.vertex import jobs, overrides
 from pipeline.vertex.steps.first_step.component import CONFIGURATION, RunConfiguration
 from pipeline.vertex.steps.push import settings
@@ -89,7 +89,7 @@ class Vertex:
             )
         nodes |= {node.id: node for node in followers}
         parts = {
-            name: nodes[part.node].outputs[part.key]
+            name: nodes[part.node].outputs[part.output.key]
             for name, part in PARTS.items()
             if part.node in nodes
         }

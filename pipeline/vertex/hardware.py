@@ -1,9 +1,9 @@
-"""The hardware that a person chooses by name, and what every step is given.
+"""The hardware that a person chooses by name.
 
 Comes in: `vertex.hardware` and `vertex.machine_type`. Goes out: the machine of the
 training jobs with the training settings that it implies, or one sentence that says why
-there is no such machine; and the resources of every other step. What Vertex AI offers at
-all is in pipeline/vertex/machines.py. Standard library only.
+there is no such machine. What every other step is given is in pipeline/nodes.py, what
+Vertex AI offers at all in pipeline/vertex/machines.py. Standard library only.
 """
 
 from __future__ import annotations
@@ -114,31 +114,6 @@ HARDWARE: Mapping[str, Hardware] = {
         "ct5lp-hightpu-8t", "TPU_V5_LITEPOD", 8, "2x4", "tpu", _tpu(8)
     ),
 }
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a step that is no training job may use."""
-
-    cpu: float
-    memory_gb: float
-
-
-# Vertex AI gives a step the closest of its machine types: 4 and 16 is an e2-standard-4. That
-# is ample: of a whole local run on 60,000 images, all steps in one process, no step but
-# the trainings held more than 2.2 GB, 1.2 of them TensorFlow and TFX. The Trainers' steps
-# only wait for their jobs. The evaluators run every contender over the images, on the
-# processor: the deeper the networks, the more cores pay.
-_DEFAULT_RESOURCES = Resources(4, 16)
-RESOURCES: Mapping[str, Resources] = {
-    "Evaluator": Resources(8, 32),
-    "TestEvaluator": Resources(8, 32),
-}
-
-
-def resources(node_id: str) -> Resources:
-    """What a step of the pipeline is given, by its node id."""
-    return RESOURCES.get(node_id, _DEFAULT_RESOURCES)
 
 
 def of(config: VertexConfig) -> Hardware:

@@ -9,6 +9,7 @@ logs, traffic and taxes are not in it. Standard library only, no network.
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from contract import features
 from contract.config.run import RunConfig
 from contract.datasets import DATASETS, class_names
 from contract.fields import ConfigError
+from pipeline.nodes import KINDS, Kind, kind_of
 from pipeline.resolve import train_images
 from pipeline.vertex import hardware
 from pipeline.vertex.estimate.prices import PRICES, Prices
@@ -26,30 +28,6 @@ from trainer import program, recipe, units
 HOURS_PER_MONTH = 730
 JOB = "its training job"
 
-# The steps that run one after another, those of a row at the same time; the longest of a row
-# counts for the length of the run.
-STEPS = (
-    ("RunConfiguration",),
-    ("CifarExampleGen", "DatasetSchema", "DataInvariants"),
-    ("StatisticsGen", "PreviousStatistics"),
-    ("ExampleValidator",),
-    ("Transform",),
-    ("BaselineTrainer", "CandidateTrainer"),
-    ("ModelInService",),
-    ("Evaluator", "TestEvaluator"),
-    ("ModelChooser",),
-    ("ServingCanary",),
-    ("AtomicPusher",),
-    ("VertexPush",),  # serving.push=registry, endpoint
-    ("Report",),
-)
-_BEAM_STEPS = (
-    "CifarExampleGen",
-    "StatisticsGen",
-    "Transform",
-    "Evaluator",
-    "TestEvaluator",
-)
 _CONTENDERS = 3  # the model in service is taken to be as deep as the candidate
 # Floating-point operations per multiply-add: forward 2, backward 4, recomputed units 2.
 _FORWARD, _TRAINING, _RECOMPUTED = 2, 6, 8
@@ -108,18 +86,22 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
     trainings = tuple(
         _training(config, role, prices) for role in ("baseline", "candidate")
     )
-    jobs = {f"{t.role.capitalize()}Trainer": t for t in trainings}
+    jobs = {training.role: training for training in trainings}
     lines: list[Line] = []
     hours = 0.0
-    for row in _steps(config):
-        longest = 0.0
-        for name in row:
-            work = prices.step_hours(name) + _evaluation_hours(config, name, prices)
-            if name in jobs:
-                work += jobs[name].hours  # it waits for the job
+    for _, level in itertools.groupby(_kinds(config), lambda kind: kind.level):
+        longest = 0.0  # of the steps of a level, which run at the same time
+        for name in (name for each in level for name in each.ids):
+            kind = kind_of(name)
+            work = prices.step_hours(kind.name)
+            if kind.forward_passes:
+                work += _evaluation_hours(config, name, prices)
+            job = jobs[kind.member(name)] if kind.work == "training" else None
+            if job is not None:
+                work += job.hours  # it waits for the job
             lines.append(_step_line(name, work, prices))
-            if name in jobs:
-                lines.append(_job_line(config, jobs[name], prices))
+            if job is not None:
+                lines.append(_job_line(config, job, prices))
             longest = max(longest, work)
         hours += longest
     if config.vertex.beam == "dataflow":
@@ -210,20 +192,22 @@ def _split_images(config: RunConfig, split: str) -> int:
     return entry.train_examples - train_images(config)
 
 
-def _steps(config: RunConfig) -> list[tuple[str, ...]]:
-    if config.serving.push == "directory":
-        return [row for row in STEPS if row != ("VertexPush",)]
-    return list(STEPS)
+def _kinds(config: RunConfig) -> list[Kind]:
+    """Of the run's nodes, those of a level behind one another."""
+    return [
+        kind
+        for kind in KINDS.values()
+        if kind.push is None or config.serving.push in kind.push
+    ]
 
 
 def _evaluation_hours(config: RunConfig, name: str, prices: Prices) -> float:
     """Forward passes of an evaluator, on its own processor."""
-    split = {"Evaluator": features.EVAL, "TestEvaluator": features.TEST}.get(name)
-    if split is None:
-        return 0.0
+    kind = kind_of(name)
+    split = kind.member(name) or features.EVAL
     deepest = max(_multiply_adds(config, role) for role in ("baseline", "candidate"))
     work = _FORWARD * deepest * _CONTENDERS * _split_images(config, split)
-    return work / prices.processor_flops(hardware.resources(name).cpu) / 3600
+    return work / prices.processor_flops(kind.resources.cpu) / 3600
 
 
 def _step_line(name: str, hours: float, prices: Prices) -> Line:
@@ -259,7 +243,11 @@ def _dataflow_line(config: RunConfig, prices: Prices) -> Line:
     vertex = config.vertex
     machine = MACHINES[vertex.beam_machine_type]
     start = prices.number("steps", "dataflow_start_seconds")
-    seconds = sum(start + prices.step_seconds(name) for name in _BEAM_STEPS)
+    seconds = sum(
+        len(kind.ids) * (start + prices.step_seconds(kind.name))
+        for kind in _kinds(config)
+        if kind.work == "beam"
+    )
     hours = vertex.beam_max_workers * seconds / 3600
     disk = int(prices.number("dataflow", "worker_disk_gb"))
     per_hour = (
@@ -283,7 +271,7 @@ def step_machine(node_id: str) -> str:
     It documents "the closest match" for the resources asked for; the smallest e2 that holds
     them is what it gives to a step that asks for nothing.
     """
-    needed = hardware.resources(node_id)
+    needed = kind_of(node_id).resources
     fitting = [
         (machine.vcpus, machine.memory_gb, name)
         for name, machine in CPU_MACHINES.items()

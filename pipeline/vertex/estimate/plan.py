@@ -129,7 +129,7 @@ def _push(config: RunConfig) -> str:
 def _costs(config: RunConfig, estimate: cost.Estimate) -> str:
     text = (
         f"about {_usd(estimate.total_usd)} USD, by the list prices of "
-        f"{estimate.prices_date} in pipeline/vertex/{PRICES.name}"
+        f"{estimate.prices_date} in pipeline/vertex/estimate/{PRICES.name}"
     )
     if config.vertex.budget_usd is not None:
         text += f"; vertex.budget_usd is {config.vertex.budget_usd:g}"

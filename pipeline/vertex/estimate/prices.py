@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from contract.fields import ConfigError
-from pipeline.vertex.hardware import Hardware
+from pipeline.nodes import KINDS
+from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import MACHINES
 
 PRICES = Path(__file__).with_name("prices.toml")
+# What [steps] holds besides the kinds of node.
+_STARTS = ("start_seconds", "job_start_seconds", "dataflow_start_seconds")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Prices:
         """Reads the table.
 
         Raises:
-            ConfigError: It cannot be read, or has no date; the other methods raise it for
-                what they do not find.
+            ConfigError: It cannot be read, has no date, or has seconds of a step that
+                there is not; the other methods raise it for what they do not find.
         """
         table = _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
         date = table.get("date")
@@ -54,6 +57,13 @@ class Prices:
                 f"{path}: date={date}: must be a day, such as 2026-11-21, without quotes"
             )
         prices = Prices(table, path, date, 1.0)
+        known = (*_STARTS, *KINDS)
+        for step in prices._section("steps"):
+            if step not in known:
+                raise ConfigError(
+                    f"{path}: steps.{step}: must be a kind of node, one of "
+                    f"{', '.join(KINDS)}{did_you_mean(step, known)}"
+                )
         name = region if region in prices._section("regions") else "other"
         return Prices(table, path, date, prices.number("regions", name))
 
@@ -109,14 +119,14 @@ class Prices:
         """USD per hour of a boot disk."""
         return self._factor * size_gb * self.number("fees", "disk_gb_hour")
 
-    def step_seconds(self, name: str) -> float:
-        """The work of a step; what is not in the table takes a second."""
-        known = name in self._section("steps")
-        return self.number("steps", name) if known else 1.0
+    def step_seconds(self, kind: str) -> float:
+        """The work of a step, by its kind; what is not in the table takes a second."""
+        known = kind in self._section("steps")
+        return self.number("steps", kind) if known else 1.0
 
-    def step_hours(self, name: str) -> float:
+    def step_hours(self, kind: str) -> float:
         """A step from the start of its machine to its end."""
-        return (self.number("steps", "start_seconds") + self.step_seconds(name)) / 3600
+        return (self.number("steps", "start_seconds") + self.step_seconds(kind)) / 3600
 
     def speed(self, where: Hardware, precision: str) -> Speed:
         """Of one device, or of a machine's processor where it has no other."""

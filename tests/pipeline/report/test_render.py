@@ -117,6 +117,16 @@ def test_what_the_engine_does_not_tell_is_left_out():
     assert "None" not in page
 
 
+def test_what_each_component_is_stands_below_its_name():
+    rows = [
+        {"id": name, "state": "complete", "seconds": 1.0, "cached": False}
+        for name in ("CandidateTrainer", "OfAnotherRelease")
+    ]
+    page = render.html(report(components=rows))
+    assert 'CandidateTrainer<br><span class="soft">trains a network</span></th>' in page
+    assert "OfAnotherRelease</th>" in page
+
+
 def test_a_registered_model_is_named():
     pushed = report()["pushed"]
     assert "Registered as" not in render.html(report())

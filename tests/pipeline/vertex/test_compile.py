@@ -20,6 +20,7 @@ from kfp import components as kfp_components
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from contract.fields import ConfigError, parse_assignment
+from pipeline.nodes import kind_of
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, images, jobs, overrides, parameters
@@ -156,7 +157,7 @@ def test_every_task_says_what_it_runs_on(name):
             r"[a-z0-9-]+-docker\.pkg\.dev/my-project/cifar-resnet/pipeline:0\.1\.0",
             container["image"],
         ), task
-        resources = hardware.resources(task)
+        resources = kind_of(task).resources
         assert container["resources"] == {
             "cpuLimit": resources.cpu,
             "memoryLimit": resources.memory_gb,

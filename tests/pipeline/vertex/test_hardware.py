@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from contract.config.run import RunConfig
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, leaves, override, value_of
+from pipeline.nodes import KINDS
 from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines, names, rules
@@ -190,10 +191,9 @@ def test_every_row_is_a_machine_specification_of_the_api():
 
 
 def test_steps_get_what_a_step_can_get():
-    for node in ("Evaluator", "Transform", "of another name"):
-        needed = hardware.resources(node)
-        assert 0 < needed.cpu <= 96  # limits of Pipelines
-        assert 0 < needed.memory_gb <= 624
+    for kind in KINDS.values():
+        assert 0 < kind.resources.cpu <= 96  # limits of Pipelines
+        assert 0 < kind.resources.memory_gb <= 624
 
 
 # What a person types, and what the sentence must name.

@@ -9,13 +9,13 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from components import artifacts
-from pipeline.report.parts import PARTS
+from pipeline.nodes import PARTS
 from pipeline.vertex.steps.report import executor
 
 
-def _type(kind: str) -> type[types.Artifact]:
+def _type(name: str) -> type[types.Artifact]:
     """The class of this name, ours or TFX's."""
-    return getattr(artifacts, kind, None) or getattr(standard_artifacts, kind)
+    return getattr(artifacts, name, None) or getattr(standard_artifacts, name)
 
 
 class ReportSpec(types.ComponentSpec):
@@ -28,7 +28,7 @@ class ReportSpec(types.ComponentSpec):
         ),
         **{
             name: component_spec.ChannelParameter(
-                type=_type(part.kind), optional=not part.needed
+                type=_type(part.output.type), optional=not part.output.needed
             )
             for name, part in PARTS.items()
         },
@@ -66,7 +66,7 @@ class Report(base_component.BaseComponent):
         Args:
             run_configuration: RunConfiguration, which tells run and configuration.
             directory: Folder that gets a copy of both files, each whole.
-            **parts: By the names of pipeline/report/parts.py; the needed ones, and what
+            **parts: By the names of pipeline/nodes.py; the needed ones, and what
                 else the report is to show. None is as good as left out.
 
         Raises:

@@ -17,8 +17,8 @@ from tfx.types import artifact_utils
 from contract import pushed_model
 from contract.records import RUN_CONFIGURATION_FILE
 from pipeline.history import ledger, published
+from pipeline.nodes import PARTS
 from pipeline.report import build, render
-from pipeline.report.parts import PARTS
 from pipeline.vertex.parameters import FIRST
 
 RUN_CONFIGURATION = "run_configuration"  # input, beside the parts
@@ -39,7 +39,7 @@ class Executor(base_executor.BaseExecutor):
 
         Args:
             input_dict: `run_configuration`, and parts by their names in
-                pipeline/report/parts.py.
+                pipeline/nodes.py.
             output_dict: `report`.
             exec_properties: `directory`, which gets a copy.
         """
@@ -83,7 +83,7 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
     found = [
         build.Artifact(
             node=part.node,
-            key=part.key,
+            key=part.output.key,
             id=None,  # TFX makes a number of Vertex AI's name, which nobody can look up
             type=artifact.type_name,
             uri=artifact.uri,

@@ -1,16 +1,20 @@
 """What a person is shown before a run: everything that runs, in lines that fit."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from contract.config.run import RunConfig
+from pipeline.nodes import KINDS
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines
 from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.estimate import cost, plan
+from pipeline.vertex.estimate.prices import PRICES
 
+PROJECT = Path(__file__).parents[4]
 BASE = ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
 
 
@@ -38,7 +42,7 @@ def test_it_says_what_would_run_where_for_how_long_and_at_what_price():
     assert "gs://my-bucket/cifar" in _line(text, "output")
     assert "g2-standard-96, 8 NVIDIA_L4, spot" in _line(text, "training  vertex")
     assert "64,000" in _line(text, "candidate")
-    for step in (step for row in cost.STEPS for step in row):
+    for step in (name for kind in KINDS.values() for name in kind.ids):
         assert cost.step_machine(step) in _line(text, step)
     jobs = [line for line in text.splitlines() if cost.JOB in line]
     assert len(jobs) == 2
@@ -54,6 +58,7 @@ def test_it_says_what_would_run_where_for_how_long_and_at_what_price():
     assert "15 % of the traffic" in _line(text, "push")
     assert f"{found.total_usd:,.2f} USD" in _line(text, "costs")
     assert str(found.prices_date) in _line(text, "costs")
+    assert str(PRICES.relative_to(PROJECT)) in _line(text, "costs")
     assert "vertex.budget_usd is 99" in _line(text, "costs")
     assert "USD a month" in text
 
@@ -73,7 +78,7 @@ def test_tables_fit_and_nothing_is_cut(row, width):
         assert "…" not in text
         table = text[text.index("\nstep ") : text.index("\nimages")]
         assert max(map(len, table.splitlines())) <= 100
-        for step in (step for row in cost.STEPS for step in row):
+        for step in (name for kind in KINDS.values() for name in kind.ids):
             assert _line(table, step).split()[1] == cost.step_machine(step)
 
 

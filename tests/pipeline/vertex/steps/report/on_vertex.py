@@ -22,8 +22,8 @@ from tfx.orchestration.kubeflow.v2.container import (
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from contract.records import RUN_CONFIGURATION_FILE
+from pipeline.nodes import PARTS
 from pipeline.report import build
-from pipeline.report.parts import PARTS
 from pipeline.vertex.steps.report.component import ReportSpec
 
 
@@ -50,7 +50,7 @@ def run(
     )
     outputs = {(artifact.node, artifact.key): artifact for artifact in found.artifacts}
     for name, part in PARTS.items():
-        artifact = outputs.get((part.node, part.key))
+        artifact = outputs.get((part.node, part.output.key))
         if artifact is None or changed.get(name, {}) is None:
             continue
         metadata = changed.get(name) or _travelled(artifact)
@@ -102,7 +102,7 @@ def _travelled(artifact: build.Artifact) -> dict[str, Any]:
         spec.type
         for name, spec in ReportSpec.INPUTS.items()
         if name in PARTS and PARTS[name].node == artifact.node
-        and PARTS[name].key == artifact.key
+        and PARTS[name].output.key == artifact.key
     }  # fmt: skip
     made = kind()
     for key, value in artifact.properties.items():

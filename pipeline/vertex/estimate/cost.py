@@ -28,7 +28,8 @@ from trainer import program, recipe, units
 HOURS_PER_MONTH = 730
 JOB = "its training job"
 
-_CONTENDERS = 3  # the model in service is taken to be as deep as the candidate
+_ROLES = KINDS["Trainer"].members
+_CONTENDERS = len(_ROLES) + 1  # the model in service, taken to be as deep as they are
 # Floating-point operations per multiply-add: forward 2, backward 4, recomputed units 2.
 _FORWARD, _TRAINING, _RECOMPUTED = 2, 6, 8
 
@@ -83,9 +84,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
         ConfigError: The table cannot be read, or has no price for a machine.
     """
     prices = Prices.load(path, config.vertex.region)
-    trainings = tuple(
-        _training(config, role, prices) for role in ("baseline", "candidate")
-    )
+    trainings = tuple(_training(config, role, prices) for role in _ROLES)
     jobs = {training.role: training for training in trainings}
     lines: list[Line] = []
     hours = 0.0
@@ -205,7 +204,7 @@ def _evaluation_hours(config: RunConfig, name: str, prices: Prices) -> float:
     """Forward passes of an evaluator, on its own processor."""
     kind = kind_of(name)
     split = kind.member(name) or features.EVAL
-    deepest = max(_multiply_adds(config, role) for role in ("baseline", "candidate"))
+    deepest = max(_multiply_adds(config, role) for role in _ROLES)
     work = _FORWARD * deepest * _CONTENDERS * _split_images(config, split)
     return work / prices.processor_flops(kind.resources.cpu) / 3600
 

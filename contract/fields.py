@@ -264,4 +264,7 @@ def _checked(info: FieldInfo, value: Any) -> Any:
         raise refuse(", not empty")
     if info.problem is not None and (problem := info.problem(value)) is not None:
         raise ConfigError(f"{info.name}={paths.shown(value)}: {problem}")
+    # It stands in messages, logs and names of resources, each on one line.
+    if paths.text_problem(value) is not None:
+        raise refuse(" on one line, without control characters")
     return value

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from components.example_gen.errors import DataError
+from contract import paths
 from contract.config.run import RunConfig
 from contract.fields import (
     ConfigError,
@@ -115,7 +116,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options, unknown = parser.parse_known_args(words)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {_remedy(unknown)}")
+        shown = paths.shown(" ".join(unknown))
+        parser.error(f"unrecognized arguments: {shown}; {_remedy(unknown)}")
     return options
 
 
@@ -124,6 +126,7 @@ def _remedy(unknown: Sequence[str]) -> str:
     words = [part for word in unknown for part in word.split("=", 1)]
     name = words[0].lstrip("-").replace("-", "_")
     value = words[1] if len(words) > 1 and not words[1].startswith("-") else "..."
+    value = paths.shown(value)
     fields = list(leaves(RunConfig))
     meant = [each for each in fields if f".{each}".endswith(f".{name}")]
     meant = meant or difflib.get_close_matches(name, fields, n=1, cutoff=0.6)

@@ -108,6 +108,14 @@ def test_any_text_is_taken_or_refused_in_one_line(name, text):
     assert from_json(RunConfig, to_json(config)) == config
 
 
+@pytest.mark.parametrize("name", leaves(RunConfig))
+def test_no_field_takes_what_moves_a_cursor_or_begins_a_line(name):
+    for text in ("\x1b[2J", "a\nb", "a\0b", "\u2028"):
+        with pytest.raises(ConfigError) as caught:
+            override(RunConfig(), {name: text})
+        assert str(caught.value).isprintable()
+
+
 def test_every_field_explains_itself_and_its_default_is_allowed():
     for leaf in leaves(RunConfig).values():
         assert leaf.help

@@ -218,3 +218,12 @@ def test_closed_streams_and_old_encodings(tmp_path):
     result = pipeline("config", root=tmp_path / "é", env=ascii_only)
     assert result.returncode == 0
     assert f"output_root={tmp_path}/\\xe9\n" in result.stdout
+
+
+@pytest.mark.parametrize("word", ["--\x1b[2J\nx", "--train-epochs=\x1b[2J\nx"])
+def test_unknown_arguments_move_no_cursor(capsys, word):
+    with pytest.raises(SystemExit):
+        cli.main(["run", word], {})
+    told = capsys.readouterr().err
+    assert "unrecognized arguments" in told
+    assert all(line.isprintable() for line in told.split("\n"))

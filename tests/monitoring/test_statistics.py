@@ -434,3 +434,19 @@ def test_failure_never_says_drift(runs, tmp_path, capsys, monkeypatch):
         status, printed = run(tmp_path, runs.output, capsys)
     assert (status, printed.out) == (2, "")
     assert printed.err == ("[Errno 2] No such file or directory: '/nowhere/at/all'\n")
+
+
+def test_a_second_header_decodes_nothing_large(monkeypatch):
+    """The log's pictures are whatever clients sent; Pillow believes the last header."""
+    from PIL import ImageFile
+
+    from monitoring.statistics import _image
+
+    first = png(images(1, 1)[0])
+    second = bytearray(first[8:33])
+    second[8:16] = (9_000).to_bytes(4, "big") * 2  # width and height
+    second[21:25] = zlib.crc32(second[4:21]).to_bytes(4, "big")
+    monkeypatch.setattr(
+        ImageFile.ImageFile, "load", lambda self: pytest.fail(f"decodes {self.size}")
+    )
+    assert _image(first[:33] + bytes(second) + first[33:]) is None

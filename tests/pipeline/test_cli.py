@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli
 from pipeline.local import rules as local_rules
 from pipeline.local import space
 from pipeline.resolve import resolve

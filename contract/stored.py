@@ -1,64 +1,19 @@
-"""Files of arrays and of JSON that another program wrote, read as if it meant harm.
+"""JSON that another program wrote, read as if it meant harm; arrays.py has the arrays.
 
-In: an open file and the bytes that it may become. Out: plain arrays, a JSON object, or
-one sentence that says why not. A model or an output folder may come from anywhere; what
-NumPy, zipfile and json do with damage is ten kinds of exceptions, and with a few bytes
-that claim terabytes it is worse. Formats: APPNOTE.TXT 6.3.10 (zip), numpy.lib.format.
+In: an open file and the bytes that it may have. Out: a JSON object, or one sentence that
+says why not. A model or an output folder may come from anywhere. Standard library only.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import sys
-import zipfile
 from typing import IO, Any
 
-import numpy as np
-
-from contract import paths
-
-_KINDS = "biufSU"  # of numpy.dtype: numbers and text; no objects, dates, records
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-# The others are unpacked without a bound on what comes out (zipfile.ZipExtFile._read1).
-_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LONGEST_REASON = 200  # characters
 
 
 class Unreadable(ValueError):
     """The file cannot be used; the message says why, without the file's name."""
-
-
-def arrays(file: IO[bytes], most_bytes: int) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file, by name; read-only.
-
-    Args:
-        file: Opened, with seek.
-        most_bytes: That all arrays together may have, unpacked.
-
-    Raises:
-        Unreadable: It is no such file, is damaged, or claims what it does not hold.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            # What is read of a member ends with this size, whatever it unpacks to.
-            size = sum(member.file_size for member in members)
-            if size > most_bytes:
-                raise Unreadable(
-                    f"its arrays have {size:,} bytes, more than {most_bytes:,}"
-                )
-            return {
-                member.filename.removesuffix(".npy"): _array(archive, member)
-                for member in members
-            }
-    except Unreadable:
-        raise
-    except Exception as error:  # zipfile's, zlib's, NumPy's, ast's, tokenize's
-        raise Unreadable(_reason(error)) from None
 
 
 def json_object(file: IO[bytes], most_bytes: int) -> dict[str, Any]:
@@ -79,38 +34,13 @@ def json_object(file: IO[bytes], most_bytes: int) -> dict[str, Any]:
     except Unreadable:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise Unreadable(_reason(error)) from None
+        raise Unreadable(reason(error)) from None
     if not isinstance(found, dict):
         raise Unreadable(f"it holds a {type(found).__name__}, no JSON object")
     return found
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    name = paths.shown(member.filename[:_LONGEST_REASON])
-    if member.compress_type not in _BOUNDED:
-        raise Unreadable(f"{name} is compressed by another method than deflate")
-    with archive.open(member) as content:
-        read_header = _HEADERS.get(np.lib.format.read_magic(content))
-        if read_header is None:
-            raise Unreadable(f"{name} is of an unknown version of NumPy's format")
-        shape, by_columns, dtype = read_header(content)
-        if dtype.kind not in _KINDS or not dtype.itemsize:
-            raise Unreadable(f"{name} holds {dtype}, no numbers or text")
-        # NumPy makes the array before it reads: here nothing is believed that is not there.
-        left = member.file_size - content.tell()
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != left:
-            raise Unreadable(
-                f"{name} claims another shape than its {left:,} bytes have"
-            )
-        found = np.frombuffer(content.read(), dtype)
-    if dtype.kind == "U":
-        codes = found.view(np.dtype("u4").newbyteorder(dtype.byteorder))
-        # UTF-16's halves are no characters: nobody could write them down again.
-        if ((codes > sys.maxunicode) | (codes // 0x800 == 0x1B)).any():
-            raise Unreadable(f"{name} holds text that is not Unicode")
-    return found.reshape(shape, order="F" if by_columns else "C")
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an exception says, in one short line."""
     text = "".join(c if c.isprintable() else " " for c in str(error)[:2000])
     return f"{type(error).__name__}: {' '.join(text.split())}"[:_LONGEST_REASON]

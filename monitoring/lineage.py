@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contract import stored
+from contract import arrays, stored
 from contract.fields import ConfigError
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 from pipeline.history import published, stores
@@ -100,8 +100,8 @@ def _answers(evaluation: Path, role: str) -> np.ndarray:
         with (evaluation / COMPARISON_FILE).open("rb") as file:
             names = stored.json_object(file, _MOST_COMPARISON)["class_names"]
         with (evaluation / PREDICTIONS_FILE).open("rb") as file:
-            arrays = stored.arrays(file, _MOST_PREDICTIONS)
-        labels = arrays[f"probabilities/{role}"].argmax(axis=1)
+            found = arrays.read(file, _MOST_PREDICTIONS)
+        labels = found[f"probabilities/{role}"].argmax(axis=1)
         return np.array(names, object)[labels]
     except Exception as problem:  # a file that is gone, cut, or of another form
         raise NothingToCompare(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from contract import features, paths, stored
+from contract import arrays, features, paths, stored
 from contract.config.canary import CanaryConfig
 from contract.records import EXPECTED_ANSWERS_FILE
 
@@ -106,7 +106,7 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
         )
     try:
         with path.open("rb") as file:
-            found = stored.arrays(file, _MOST_BYTES)
+            found = arrays.read(file, _MOST_BYTES)
         names = found["class_names"]
         if names.dtype.kind != "U" or names.ndim != 1:
             raise stored.Unreadable(f"class_names is {names.dtype} {list(names.shape)}")

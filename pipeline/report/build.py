@@ -26,7 +26,7 @@ from PIL import Image
 from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
 from components.example_validator import consistency
 from components.model_chooser import choice
-from contract import features, pushed_model, stored
+from contract import arrays, features, pushed_model, stored
 from contract.datasets import DATASETS, class_names
 from contract.records import (
     CANARY_FILE,
@@ -303,7 +303,7 @@ def _disagreements(
     """
     with tf.io.gfile.GFile(os.path.join(evaluation, PREDICTIONS_FILE), "rb") as file:
         content = io.BytesIO(file.read())
-    found: dict[str, Any] = stored.arrays(content, _MOST_PREDICTIONS)
+    found: dict[str, Any] = arrays.read(content, _MOST_PREDICTIONS)
     keys = {role: f"probabilities/{role}" for role in (BASELINE, CANDIDATE)}
     if any(key not in found for key in keys.values()):
         return []

@@ -1,0 +1,125 @@
+"""Runs a pipeline with every executor in a fresh process, and notes what each loads.
+
+    python -m tests.e2e.own_processes FOLDER name=value ...
+
+FOLDER/loaded/<node>/<pid> lists the modules' files of each process that a node started,
+its children's too; FOLDER/executors.json says which executor each node has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfx.orchestration.portable import (
+    beam_executor_operator,
+    data_types,
+    python_executor_operator,
+)
+from tfx.proto.orchestration import execution_invocation_pb2, execution_result_pb2
+from tfx.utils import import_utils
+
+PROJECT = Path(__file__).parents[2]
+# Python imports a module of this name in every process, a child's child too.
+NOTE = """
+import atexit, os, sys
+def note():
+    files = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
+    with open(os.path.join(os.environ["LOADED"], str(os.getpid())), "w") as out:
+        out.write("\\n".join(f for f in files if f))
+atexit.register(note)
+"""
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def start(self, name: str) -> None: ...
+
+    def end(self, state: str, note: str = "") -> None: ...
+
+
+def parent(folder: Path, assignments: list[str]) -> None:
+    """Runs the pipeline; executors are handed to children."""
+    from pipeline.dag import create_pipeline
+    from pipeline.local import rules
+    from pipeline.local.engine import Local
+    from pipeline.local.runner import LocalRunner
+    from pipeline.resolve import resolve
+
+    (folder / "site").mkdir()
+    (folder / "site/sitecustomize.py").write_text(NOTE)
+    executors: dict[str, str] = {}
+
+    def run_executor(
+        operator: Any, info: data_types.ExecutionInfo
+    ) -> execution_result_pb2.ExecutorOutput:
+        node = info.pipeline_node.node_info.id
+        kind = operator._executor_cls
+        executors[node] = f"{kind.__module__}.{kind.__name__}"
+        loaded = folder / "loaded" / node
+        loaded.mkdir(parents=True)
+        asked, answer = folder / f"{node}.asked", folder / f"{node}.answer"
+        asked.write_bytes(info.to_proto().SerializeToString())
+        subprocess.run(
+            [sys.executable, "-m", "tests.e2e.own_processes", "--child",
+             executors[node], asked, answer],
+            cwd=PROJECT,
+            env={**os.environ, "LOADED": str(loaded),
+                 "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{PROJECT}"},
+            check=True,
+            timeout=300,
+        )  # fmt: skip
+        return execution_result_pb2.ExecutorOutput.FromString(answer.read_bytes())
+
+    for module in (beam_executor_operator, python_executor_operator):
+        for name in ("BeamExecutorOperator", "PythonExecutorOperator"):
+            if hasattr(module, name):
+                getattr(module, name).run_executor = run_executor
+    assignments = [*assignments, f"output_root={folder / 'output'}"]
+    resolved = resolve(assignments, {}, "/", rules)
+    config = resolved.config
+    LocalRunner(Silent()).run(
+        create_pipeline(config, resolved.fingerprint, Local(config))
+    )
+    (folder / "executors.json").write_text(json.dumps(executors))
+
+
+def child(kind: str, asked: str, answer: str) -> None:
+    """Runs one executor, as TFX's operators do."""
+    from tfx.dsl.components.base import base_beam_executor, base_executor
+
+    from pipeline.beam import IN_PROCESS
+
+    invocation = execution_invocation_pb2.ExecutionInvocation.FromString(
+        Path(asked).read_bytes()
+    )
+    info = data_types.ExecutionInfo.from_proto(invocation)
+    executor = import_utils.import_class_by_path(kind)
+    common: dict[str, Any] = {
+        "tmp_dir": info.tmp_dir,
+        "unique_id": str(info.execution_id),
+        "executor_output_uri": info.execution_output_uri,
+        "stateful_working_dir": info.stateful_working_dir,
+        "pipeline_node": info.pipeline_node,
+        "pipeline_info": info.pipeline_info,
+        "pipeline_run_id": info.pipeline_run_id,
+    }
+    context: Any
+    if issubclass(executor, base_beam_executor.BaseBeamExecutor):
+        context = executor.Context(beam_pipeline_args=[*IN_PROCESS], **common)
+    else:
+        context = base_executor.BaseExecutor.Context(**common)
+    result = python_executor_operator.run_with_executor(info, executor(context=context))
+    Path(answer).write_bytes(result.SerializeToString())
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--child":
+        child(*sys.argv[2:])
+    else:
+        parent(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,54 @@
+"""What a node loads, it is run again for: the closure of its code against real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contract import provenance
+
+pytestmark = pytest.mark.e2e
+
+PROJECT = Path(__file__).parents[2]
+# TFX's own executors, which are given the name of a function of ours.
+STARTS = {
+    "Transform": "trainer/preprocessing.py",
+    "BaselineTrainer": "trainer/run.py",
+    "CandidateTrainer": "trainer/run.py",
+}
+
+
+def test_all_that_a_node_loads_counts_for_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.own_processes", tmp_path,
+         "preset=smoke", "data.name=digits"],
+        cwd=PROJECT, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    executors = json.loads((tmp_path / "executors.json").read_text())
+    own = {node for node, path in executors.items() if not path.startswith("tfx.")}
+    assert len(own | STARTS.keys()) >= 12  # all but StatisticsGen and two resolvers
+    for node in own | STARTS.keys():
+        module = executors[node].rpartition(".")[0]
+        start = STARTS.get(node) or module.replace(".", "/") + ".py"
+        counted = {str(path) for path in provenance.closure(start)}
+        processes = [*(tmp_path / "loaded" / node).iterdir()]
+        assert len(processes) >= (2 if node == "ServingCanary" else 1), node
+        loaded = {
+            file
+            for process in processes
+            for file in process.read_text().splitlines()
+            if Path(file).is_relative_to(PROJECT)
+            and not Path(file).is_relative_to(sys.prefix)
+        }
+        # How this test starts a node.
+        loaded -= {
+            str(PROJECT / file)
+            for file in ("tests/e2e/own_processes.py", "pipeline/beam.py")
+        }
+        assert loaded - counted <= {str(PROJECT / "pipeline/__init__.py")}, node
+        assert start in {str(Path(file).relative_to(PROJECT)) for file in loaded}

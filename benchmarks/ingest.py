@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from tfx.types import standard_artifacts
 
+from components.beam import IN_PROCESS
 from components.example_gen import executor, sources
 from contract.config.data import DataConfig
 from contract.config.run import RunConfig
 from contract.fields import override, parse_assignment, to_json
-from pipeline.beam import IN_PROCESS
 
 RESULT = Path(__file__).parent / "results" / "ingest.json"
 BEAM = [*IN_PROCESS]

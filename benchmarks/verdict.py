@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.beam import IN_PROCESS
+from components.beam import IN_PROCESS
 
 RESULT = Path(__file__).parent / "results" / "verdict.json"
 CLASSES, EXAMPLES = 10, 10_000

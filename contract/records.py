@@ -33,3 +33,12 @@ BATCHING_FILE = "batching_params.pbtxt"
 REPORT_FOLDER = "report"
 PAGE_FILE, REPORT_FILE = "report.html", "report.json"
 PICTURES_FOLDER = "images"  # a test image of each class, to try a server with
+
+
+def run_of(uri: str) -> str | None:
+    """The id of the run that wrote an artifact, from where Vertex AI has it written.
+
+    That is <root>/<project number>/<run>/<task>_<number>/<output>.
+    """
+    parts = uri.removeprefix("gs://").rstrip("/").split("/")
+    return parts[-3] if len(parts) >= 5 else None

@@ -1,1 +1,1 @@
-"""Configuration, presets, the DAG, its runners and the report."""
+"""The flow, what a person may ask of it, its engines, its report and its history."""

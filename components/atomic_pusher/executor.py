@@ -18,8 +18,7 @@ from tfx.utils import io_utils, path_utils
 
 from components.atomic_pusher import ledger, object_storage, publish
 from contract import pushed_model as properties
-from contract.records import DECISION_FILE, RUN_CONFIGURATION_FILE
-from pipeline.vertex.place import run_of
+from contract.records import DECISION_FILE, RUN_CONFIGURATION_FILE, run_of
 
 MODEL, MODEL_BLESSING, INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
 DECISION, CONFIGURATION = "decision", "configuration"

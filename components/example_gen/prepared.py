@@ -81,7 +81,7 @@ def find(dataset: str, root: str) -> Prepared | None:
             f"{description} is missing or damaged ({type(error).__name__}: "
             f"{paths.shown(one_line(error)[:100])}); {remedy}"
         ) from None
-    counts = {name: split.count for name, split in splits.items()}
+    counts = {name: split.records for name, split in splits.items()}
     files = [description]
     for name, split in splits.items():
         files += _record_files(folder, name, split, remedy)
@@ -117,7 +117,7 @@ def find_remote(dataset: str, root: str) -> Prepared:
 class _Split(NamedTuple):
     """What dataset_info.json says of one split."""
 
-    count: int  # records
+    records: int
     files: list[str]  # names in the folder
     size: int  # bytes that the files have at least
 

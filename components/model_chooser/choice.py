@@ -397,8 +397,8 @@ def _doubt(comparison: Mapping[str, Any]) -> str:
 
 def _distinct_percentages(low: float, high: float) -> tuple[str, str]:
     """One decimal, or as many as it takes to see which is lower."""
-    for digits in range(1, 6):
-        texts = f"{100 * low:.{digits}f} %", f"{100 * high:.{digits}f} %"
-        if texts[0] != texts[1]:
-            break
-    return texts
+    texts = [
+        (f"{100 * low:.{digits}f} %", f"{100 * high:.{digits}f} %")
+        for digits in range(1, 6)
+    ]
+    return next((pair for pair in texts if pair[0] != pair[1]), texts[-1])

@@ -320,8 +320,5 @@ def _not_numbers(probabilities: np.ndarray) -> str:
 
 def _distinct(first: float, second: float) -> tuple[str, str]:
     """Two decimals, or as many as it takes to tell the numbers apart."""
-    for digits in range(2, 8):
-        texts = f"{first:.{digits}f}", f"{second:.{digits}f}"
-        if texts[0] != texts[1]:
-            break
-    return texts
+    texts = [(f"{first:.{digits}f}", f"{second:.{digits}f}") for digits in range(2, 8)]
+    return next((pair for pair in texts if pair[0] != pair[1]), texts[-1])

@@ -10,10 +10,10 @@ from tfx.components.trainer.component import Trainer
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import BaseChannel
 
+from components.beam import IN_PROCESS
 from components.example_validator.previous import PreviousStatistics
 from components.model_in_service.strategy import PUSHED, InServiceStrategy
 from contract.config.run import RunConfig
-from pipeline.beam import IN_PROCESS
 
 
 class Local:

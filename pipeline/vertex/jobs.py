@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.beam import IN_PROCESS
 from contract.config.run import RunConfig
-from pipeline.beam import IN_PROCESS
 from pipeline.vertex import hardware, images
 
 # What trains needs its own image; CPUs take the one of the steps.

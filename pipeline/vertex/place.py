@@ -142,15 +142,6 @@ def new_run_id(pipeline_name: str, now: datetime.datetime) -> str:
     return f"{pipeline_name[:_LONGEST_NAME].rstrip('-')}-{stamp}-{secrets.token_hex(3)}"
 
 
-def run_of(uri: str) -> str | None:
-    """The id of the run that wrote an artifact, from where Vertex AI has it written.
-
-    That is <root>/<project number>/<run>/<task>_<number>/<output>.
-    """
-    parts = uri.removeprefix("gs://").rstrip("/").split("/")
-    return parts[-3] if len(parts) >= 5 else None
-
-
 def check_run_id(run_id: str) -> None:
     """Refuses what Vertex AI takes for no run's id.
 

@@ -110,7 +110,8 @@ class RestTransport:
     def predict(self, call: Call, seconds: float) -> Answer:
         """POST .../versions/V:predict, in columnar form."""
         end = time.monotonic() + seconds
-        for fresh in (False, True):
+        fresh = False
+        while True:
             known = self._current(end, fresh=fresh)
             body = _predict_body(call, known)
             path = f"{_model_path(self._config.model)}/versions/{known.version}:predict"
@@ -119,7 +120,8 @@ class RestTransport:
             except NotFound:
                 if fresh or self._config.version is not None:
                     raise
-                continue  # that version has just been replaced
+                fresh = True  # that version has just been replaced
+                continue
             break
         signature = known.signatures[call.signature]
         outputs = _outputs(content, call, signature)

@@ -1,1 +1,1 @@
-"""An embedded stand-in for tensorflow_model_server."""
+"""A stand-in for TensorFlow Serving, in Python."""

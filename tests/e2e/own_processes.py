@@ -93,7 +93,7 @@ def child(kind: str, asked: str, answer: str) -> None:
     """Runs one executor, as TFX's operators do."""
     from tfx.dsl.components.base import base_beam_executor, base_executor
 
-    from pipeline.beam import IN_PROCESS
+    from components.beam import IN_PROCESS
 
     invocation = execution_invocation_pb2.ExecutionInvocation.FromString(
         Path(asked).read_bytes()

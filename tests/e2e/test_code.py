@@ -48,7 +48,7 @@ def test_all_that_a_node_loads_counts_for_it(tmp_path):
         # How this test starts a node.
         loaded -= {
             str(PROJECT / file)
-            for file in ("tests/e2e/own_processes.py", "pipeline/beam.py")
+            for file in ("tests/e2e/own_processes.py", "components/beam.py")
         }
         assert loaded - counted <= {str(PROJECT / "pipeline/__init__.py")}, node
         assert start in {str(Path(file).relative_to(PROJECT)) for file in loaded}

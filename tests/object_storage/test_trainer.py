@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from components.beam import IN_PROCESS
 from contract import features
 from contract.config.canary import CanaryConfig
 from contract.config.evaluation import EvaluationConfig
 from contract.fields import to_json
-from pipeline.beam import IN_PROCESS
 from tests.components.example_gen import test_executor
 from tests.object_storage import training
 from tests.object_storage.emulator import ObjectStorage

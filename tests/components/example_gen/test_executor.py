@@ -16,12 +16,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from components.beam import IN_PROCESS
 from components.example_gen import download, identity, sources
 from components.example_gen.errors import DataError
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 from contract.fields import to_json
-from pipeline.beam import IN_PROCESS
 from tests.components.example_gen import official
 
 # TensorFlow and TFX are imported inside the functions: pytest imports this file also when

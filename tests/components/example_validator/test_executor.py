@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.beam import IN_PROCESS
 from components.dataset_schema.text import schema_text
-from pipeline.beam import IN_PROCESS
 
 pytestmark = pytest.mark.tf
 

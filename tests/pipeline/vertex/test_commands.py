@@ -22,6 +22,7 @@ from google.protobuf import json_format
 
 from contract.config.run import RunConfig
 from contract.fields import from_dict, to_dict
+from contract.records import run_of
 from pipeline import cli
 from pipeline.vertex import client, place
 from tests.pipeline.vertex.stand_in import (
@@ -127,6 +128,7 @@ WATCHED = """
 import contextlib, io, json, sys, time
 from contract.config.run import RunConfig
 from contract.fields import from_dict, to_dict
+from contract.records import run_of
 from pipeline import cli
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
@@ -232,7 +234,7 @@ def test_run_ids_fit_and_differ():
     ],
 )
 def test_an_artifacts_address_names_its_run(uri, run):
-    assert place.run_of(uri) == run
+    assert run_of(uri) == run
 
 
 # ---- status, cancel ------------------------------------------------------------------

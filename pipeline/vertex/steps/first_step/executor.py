@@ -20,13 +20,12 @@ from tfx.types import artifact_utils
 from components.example_gen import sources
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, to_dict
-from contract.records import RUN_CONFIGURATION_FILE
+from contract.records import RUN_CONFIGURATION_FILE, run_of
 from pipeline.report import facts
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, parameters, rules
 from pipeline.vertex.estimate import cost
 from pipeline.vertex.overrides import assignment, decode
-from pipeline.vertex.place import run_of
 
 OVERRIDES, FIXED, TRAINING_JOBS = "overrides", "fixed", "training_jobs"
 CONFIGURATION = "configuration"

@@ -1,9 +1,11 @@
 """JSON to arrays and back; the truth is Python's json and TensorFlow Serving's rules."""
 
 import base64
+import contextlib
 import ctypes
 import json
 import sys
+import time
 
 import grpc
 import numpy as np
@@ -231,6 +233,52 @@ def test_any_json_is_an_array_of_the_type_or_refused(key, value, dtype):
         return
     names = {"float": "float32", "string": "object"}
     assert feeds["x"].dtype == names.get(dtype, dtype)
+
+
+PARTS = [
+    b'"', b'\\"', b'"\\', b"\\", b"\\u", b"\\ud800", b"[", b"]", b'{"a":', b"}", b",",
+    b"Inf", b"-NaN", b"NaN,", b"Infinity ", b"1", b"-", b"1e9", b"0.", b" ", b"\n",
+    b"\xff", "é".encode(), b'"a":1,', b'{"b64":"', b"=", b"//",
+]  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(PARTS), max_size=3), st.sampled_from(PARTS))
+def test_the_time_for_a_body_grows_with_its_length(start, part):
+    """All requests wait for a regular expression that tries a body's ends by turns."""
+    body = b'{"instances":[' + b"".join(start) + part * (200_000 // len(part))
+    began = time.process_time()
+    with pytest.raises(ServingError):
+        json_arrays.decode(json_arrays.parse(body), {"x": "string"})
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_time_for_one_part_without_end_grows_with_its_length(part):
+    for beginning in (b'["', b"["):
+        body = beginning + part * (200_000 // len(part))
+        began = time.process_time()
+        with pytest.raises(ServingError):
+            json_arrays.parse(body)
+        assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("inner", [b"1", b"NaN", b'"x"'])
+def test_any_depth_is_refused_or_read(opening, closing, inner):
+    """Past Python's own limit of recursion, within orjson's."""
+    for depth in (31, 32, 33, 500, *range(950, 1030), 100_000):
+        body = b'{"instances":%s%s%s}' % (opening * depth, inner, closing * depth)
+        for kind in ("float", "string", "int32"):
+            with contextlib.suppress(ServingError):
+                json_arrays.decode(json_arrays.parse(body), {"x": kind})
+
+
+@given(values)
+def test_a_value_is_quoted_as_json(value):
+    text = json.dumps(value, ensure_ascii=False)
+    quoted = json_arrays.quote(value)
+    assert quoted == (text if len(text) <= 500 else text[:500] + "...")
 
 
 @given(st.binary(max_size=60))

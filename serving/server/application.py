@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +160,22 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
         target=lambda: (stop.wait(), manager.stop()), name="stop", daemon=True
     ).start()
     stopping = threading.Event()
+
+    def begin(found: dict[str, Model]) -> None:
+        """A reload request is held to what the operator's file says now."""
+        manager.begin(found)
+        service.options = replace(
+            service.options,
+            reload_roots=_roots(flags, found),
+            sampling_rates=_sampling_rates(flags, found),
+        )
+
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
         # Before the start: what is wrong with the file can be corrected while it waits.
         configuration.watch_models(
             flags.model_config_file,
             flags.model_config_file_poll_wait_seconds,
-            manager.begin,
+            begin,
             stopping,
         )
     try:

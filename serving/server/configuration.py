@@ -226,7 +226,8 @@ def load_batching(path: str) -> BatchingParameters:
     try:
         return BatchingParameters(**values)
     except ValueError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        reason = str(error)[:_LONGEST_REASON]
+        raise ConfigurationError(f"{path}: {reason}") from error
 
 
 def load_tls(path: str) -> Tls | None:
@@ -281,10 +282,10 @@ def load_metrics_path(path: str) -> str | None:
     prometheus = _read(path, _MESSAGES["MonitoringConfig"]()).prometheus_config
     if not prometheus.enable:
         return None
-    if prometheus.path and not re.fullmatch(r"/[^?#\s]*", prometheus.path):
+    if prometheus.path and not re.fullmatch(r"/[^?#\s\x00-\x1f\x7f]*", prometheus.path):
         raise ConfigurationError(
             f"{path}: prometheus_config.path is {prometheus.path!r}, but must begin "
-            "with a slash and be a path alone, without ? and #"
+            "with a slash and be a path alone, without ?, # and control characters"
         )
     return prometheus.path or METRICS_PATH
 
@@ -345,6 +346,8 @@ def _model(entry: Any) -> Model:
             f"Expected model {entry.name} to have an absolute path or URI; got "
             f"base_path()={entry.base_path}"
         )
+    if "\0" in entry.base_path:
+        raise invalid(f"Model {entry.name}: no base_path may hold a NUL character.")
     policy = entry.model_version_policy
     choice = policy.WhichOneof("policy_choice") or "latest"
     if choice not in ("latest", "all", "specific"):
@@ -395,6 +398,10 @@ def _parse(text: str, path: str, message: Any) -> Any:
     """
     try:
         return text_format.Parse(text, message)
+    except RecursionError:
+        raise ConfigurationError(
+            f"Invalid protobuf file: '{path}': its messages are nested too deeply"
+        ) from None
     except text_format.ParseError as error:
         name = message.DESCRIPTOR.name
         reason = f"{error.GetLine()}:{error.GetColumn()}"

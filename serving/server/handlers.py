@@ -352,7 +352,7 @@ class Service:
         most = rates.get(model.name, rates.get(None, 1.0))
         if rate is None:
             return rates.get(model.name)
-        if rate > most:
+        if not rate <= most:  # also if it is not a number
             raise ServingError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"logging_config of model {model.name} has a sampling_rate of {rate:g}, "

@@ -100,7 +100,7 @@ class RequestLog:
             sampling_rate: This model's own, from its logging_config.
         """
         rate = self._rate if sampling_rate is None else sampling_rate
-        if random.random() >= rate:
+        if not random.random() < rate:  # also if the rate is not a number
             return
         with self._lock:
             fits = not self._closed and self._queued_bytes + size <= _MOST_QUEUED_BYTES

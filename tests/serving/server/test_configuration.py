@@ -74,6 +74,7 @@ def test_labels_logging_and_the_old_name_of_the_platform():
         (GOOD + "model_type: OTHER", "choice 2 not supported"),
         ('base_path: "/m" ' + PLATFORM, "no name"),
         ('name: "m" ' + PLATFORM, "no base_path"),
+        ('name: "m" base_path: "/m\\000" ' + PLATFORM, "NUL character"),
         ('name: "m" base_path: "m" ' + PLATFORM, "absolute path"),
         (GOOD + PLATFORM + "model_version_policy { specific {} }", "names none"),
     ],

@@ -100,7 +100,8 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _parse_tolerantly(body: bytes) -> object:
     try:
-        body = _with_common_numbers(body)
+        if b"Inf" in body or b"-NaN" in body:
+            body = _with_common_numbers(body)
         document = json.loads(
             body.decode(), parse_float=_parse_float, parse_int=_parse_integer
         )

@@ -70,6 +70,10 @@ _MODEL = re.compile(
 MOST_BODY_BYTES = 64 << 20
 
 MOST_BODIES_BYTES = 256 << 20  # of all, unpacked, until they are answered
+# Such bodies are read by turns, and parsed one at a time: parsing holds the interpreter's
+# lock anyway, and several would leave small requests a small share of it.
+_LARGE_BODY_BYTES = 1 << 18
+_TURN_SECONDS = 0.001  # about what it takes to inflate the next part
 MOST_UNSENT_BYTES = 1 << 30  # of all answers that clients have not taken yet
 
 MOST_CONNECTIONS = 10_000  # or half of the files that the process may open, if fewer
@@ -174,6 +178,7 @@ class _Bodies:
 
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes
+        self._turn = asyncio.Lock()
         self._bytes = 0
         self._reading: set[_Body] = set()
 
@@ -191,6 +196,14 @@ class _Bodies:
             largest.refused = True
             with contextlib.suppress(RuntimeError):  # it is about to time out anyway
                 largest.limit.reschedule(asyncio.get_running_loop().time())
+
+    async def pause(self, body: _Body) -> None:
+        """Others' turn: inflating takes time. All large bodies share one turn in two."""
+        if body.size < _LARGE_BODY_BYTES:
+            await asyncio.sleep(0)
+            return
+        async with self._turn:
+            await asyncio.sleep(_TURN_SECONDS)
 
     def finish(self, body: _Body) -> bytes:
         """It is here as a whole.
@@ -411,7 +424,8 @@ class _Connection(web.RequestHandler):
             await response.write_eof()
         transport = request.transport
         if isinstance(transport, asyncio.Transport):
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # so it has, meanwhile
+                transport.write_eof()
             transport.resume_reading()
             await asyncio.sleep(_LINGER_SECONDS)  # ends when the client hangs up
 
@@ -449,6 +463,7 @@ class _Rest:
         self._service = service
         self._options = options
         self._workers = Workers(options.threads)
+        self._large_bodies = Workers(1)
         self._bodies = _Bodies(options.most_bodies_bytes)
         self._pending = 0  # being answered; only the event loop's thread touches it
         self._listening: asyncio.Server | None = None
@@ -503,6 +518,7 @@ class _Rest:
             await asyncio.sleep(0.01)
         await runner.cleanup()
         self._workers.close()
+        self._large_bodies.close()
 
     def _on_loop_error(
         self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]
@@ -646,7 +662,7 @@ class _Rest:
                     self._bodies.grow(body, chunk)
                     if body.size > most:
                         raise _TooLarge(most)
-                    await asyncio.sleep(0)  # others' turn: inflating takes time
+                    await self._bodies.pause(body)
                 return body, self._bodies.finish(body)
         except TimeoutError:
             if not body.refused:
@@ -695,7 +711,8 @@ class _Rest:
                 loop.call_soon_threadsafe(self._done, answered, answer, error, body)
 
         self._pending += 1
-        self._workers.start(work())
+        large = body is not None and body.size >= _LARGE_BODY_BYTES
+        (self._large_bodies if large else self._workers).start(work())
         try:
             async with asyncio.timeout(self._seconds_left(started)):
                 return await answered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,8 +18,15 @@ ROOT = Path(__file__).parents[3]
 START_SECONDS = 120  # a loaded machine takes long to import TensorFlow
 
 
-def start(*arguments: str, wait: bool = True) -> SimpleNamespace:
+def start(
+    *arguments: str, wait: bool = True, most_files: int | None = None
+) -> SimpleNamespace:
     """Starts `python -m serving.server`; returns when it says that it serves."""
+
+    def limit_files() -> None:
+        if most_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX, imported here, has set it
     popen = subprocess.Popen(
@@ -28,6 +36,7 @@ def start(*arguments: str, wait: bool = True) -> SimpleNamespace:
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=limit_files,
     )
     child = SimpleNamespace(popen=popen, lines=[], address="")
     said = threading.Condition()

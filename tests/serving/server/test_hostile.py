@@ -1,13 +1,17 @@
 """What those who mean harm send: each attack is bounded in time, and in memory."""
 
+import asyncio
 import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import select
 import shutil
 import socket
+import struct
+import threading
 import time
 import zlib
 
@@ -26,7 +30,7 @@ from tensorflow_serving.apis import (  # noqa: E402
     regression_pb2,
 )
 
-from serving.server import application, grpc_core, rest  # noqa: E402
+from serving.server import application, grpc_core, json_arrays, rest  # noqa: E402
 from serving.server.flags import Flags  # noqa: E402
 from tests.serving.server import processes  # noqa: E402
 
@@ -166,6 +170,53 @@ def test_half_sent_bodies_share_a_limit_that_small_ones_pass(server):
         assert answer_to(client).startswith(b"HTTP/1.1 200 ")
 
 
+def test_large_bodies_are_parsed_one_at_a_time(server, monkeypatch):
+    """Parsing holds the interpreter's lock: others than small requests wait for it."""
+    parse, begun, go = json_arrays.parse, [], threading.Event()
+
+    def slow(body):
+        if len(body) > MIB:
+            begun.append(len(body))
+            assert go.wait(SECONDS)
+        return parse(body)
+
+    monkeypatch.setattr(json_arrays, "parse", slow)
+    large = b'{"instances": [0]}' + b" " * MIB
+    with rest_beside(server) as port, contextlib.ExitStack() as stack:
+        clients = connections(stack, port, 4)
+        for client, body in zip(
+            clients, [large, large, large, large[:18]], strict=True
+        ):
+            client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert answer_to(clients.pop()).startswith(b"HTTP/1.1 200 ")
+        processes.wait_for(lambda: begun, SECONDS)
+        time.sleep(0.5)
+        assert len(begun) == 1
+        go.set()
+        for client in clients:
+            assert answer_to(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_large_bodies_are_read_by_turns():
+    """Many that are inflated at once are one to a small request."""
+    ended = []
+
+    async def read(size):
+        body = rest._Body(asyncio.timeout(SECONDS), size=size)
+        for _ in range(2):
+            await bodies.pause(body)
+        ended.append(size)
+
+    async def all_of_them():
+        await asyncio.gather(*[read(2 * MIB) for _ in range(20)], read(1))
+
+    bodies = rest._Bodies(1 << 30)
+    began = time.monotonic()
+    asyncio.run(all_of_them())
+    assert ended[0] == 1
+    assert time.monotonic() - began > 40 * rest._TURN_SECONDS
+
+
 def ask_for_much(clients):
     body = json.dumps({"instances": [0.123456] * 400_000}).encode()
     for client in clients:
@@ -208,6 +259,22 @@ def test_answers_that_wait_share_a_limit(server):
         assert 1 <= sum(whole) <= 2
 
 
+def test_a_client_that_hangs_up_on_a_refusal_is_no_error(server, caplog):
+    """Its connection may be gone at any point of the answer."""
+    head = POST + b"Content-Length: %d\r\n\r\n" % (65 * MIB)
+    reset = struct.pack("ii", 1, 0)
+    with rest_beside(server) as port:
+        for number in range(300):
+            with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                client.sendall(head)
+                time.sleep(number * 1e-5)
+        with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
+            client.sendall(POST + b'Content-Length: 18\r\n\r\n{"instances": [0]}')
+            assert answer_to(client).startswith(b"HTTP/1.1 200 ")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_idle_sockets_leave_grpc_and_go():
     """The channel arguments that application.py sets, in small."""
     running = grpc_core.Server(
@@ -236,6 +303,94 @@ def test_idle_sockets_leave_grpc_and_go():
             assert time.monotonic() - begun < 10
     finally:
         running.stop(0)
+
+
+def frame(kind, flags, stream, payload):
+    """Of HTTP/2: RFC 9113, 4.1."""
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags])
+    return head + stream.to_bytes(4, "big") + payload
+
+
+def half_of_a_message(path):
+    """The beginning of a gRPC call; its message is to have 100 MiB."""
+    fields = {
+        b":method": b"POST", b":scheme": b"http", b":path": path,
+        b":authority": b"localhost", b"content-type": b"application/grpc",
+        b"te": b"trailers",
+    }  # fmt: skip
+    literal = b"".join(  # RFC 7541, 6.2.2: without indexing, with a name of its own
+        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+        for name, value in fields.items()
+    )
+    data = b"\0" + (100 * MIB).to_bytes(4, "big") + bytes(1000)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    return preface + frame(1, 4, 1, literal) + frame(0, 0, 1, data)
+
+
+def test_half_of_a_message_is_kept_for_as_long_as_its_connection():
+    """An operator may bound that; the documents name the channel arguments."""
+    running = grpc_core.Server(
+        {"/a/B": lambda data, call: call.reply(data)},
+        most_calls=10,
+        options={
+            **application._connection_limits(),
+            "grpc.max_connection_age_ms": 1000,
+            "grpc.max_connection_age_grace_ms": 1000,
+        },
+    )
+    port = running.add_port("127.0.0.1:0")
+    running.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            (client,) = connections(stack, port, 1)
+            client.sendall(half_of_a_message(b"/a/B"))
+            begun = time.monotonic()
+            answer_to(client)  # ends when the server hangs up
+            assert 1 < time.monotonic() - begun < 10
+            channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+            assert channel.unary_unary("/a/B")(b"x", timeout=SECONDS) == b"x"
+    finally:
+        running.stop(0)
+
+
+def test_idle_sockets_of_grpc_leave_rest_where_few_files_may_be_opened(model_root):
+    """By `ulimit -n 300`: gRPC gets a quarter of them, REST a half."""
+    child = processes.start(
+        "--port=-1",
+        "--rest_api_port=-1",
+        "--model_name=tf2",
+        f"--model_base_path={model_root / 'tf2'}",
+        most_files=300,
+    )
+    try:
+        with contextlib.ExitStack() as stack:
+            honest = stack.enter_context(grpc.insecure_channel(child.address))
+            status = honest.unary_unary(
+                "/tensorflow.serving.ModelService/GetModelStatus"
+            )
+            request = get_model_status_pb2.GetModelStatusRequest()
+            request.model_spec.name = "tf2"
+            status(request.SerializeToString(), timeout=SECONDS)
+            port = int(child.address.rpartition(":")[2])
+            idle = connections(stack, port, 320)
+            time.sleep(1)
+            closed = 0
+            for client in idle:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError, ConnectionError):
+                    while part := client.recv(1 << 16):
+                        assert part  # gRPC's settings
+                    closed += 1
+            assert 320 - 75 <= closed <= 320 - 65
+            for _ in range(3):
+                assert get(child, "/v1/models/tf2")[0] == 200
+            idle = connections(stack, rest_port(child), 200)
+            assert get(child, "/v1/models/tf2")[0] == 200
+            status(request.SerializeToString(), timeout=SECONDS)
+        assert not [line for line in child.lines if "Traceback" in line]
+    finally:
+        child.popen.kill()
+        child.popen.wait()
 
 
 def test_a_reload_forges_no_line_of_the_log(process):
@@ -398,9 +553,56 @@ def test_a_reload_does_not_raise_the_sampling_rate(model_root, tmp_path):
     with managed(
         model_root, tmp_path, request_log_sampling_rate=0.25, **options
     ) as server:
-        for rate, code in ((0.0, ok), (0.25, ok), (0.26, denied), (1.0, denied)):
+        for rate, code in (
+            (0.0, ok), (0.25, ok), (0.26, denied), (1.0, denied), (math.nan, denied),
+        ):  # fmt: skip
             assert reload_code(server.address, base, rate=rate) is code
         assert reload_code(server.address, base, name="new", rate=0.5) is denied
+
+
+def test_a_reload_is_held_to_what_the_operators_file_says_now(model_root, tmp_path):
+    ok, denied = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
+    file = tmp_path / "models.txt"
+
+    def write(model, rate):
+        new = file.with_suffix(".new")
+        new.write_text(
+            f'model_config_list {{ config {{ name: "m" base_path: "{model_root / model}" '
+            'model_platform: "tensorflow" '
+            f"logging_config {{ sampling_config {{ sampling_rate: {rate} }} }} }} }}"
+        )
+        new.replace(file)
+
+    write("tf2", 0.5)
+    running = application.start(
+        Flags(
+            port=-1,
+            model_config_file=str(file),
+            model_config_file_poll_wait_seconds=1,
+            request_log_dir=str(tmp_path / "log"),
+        )
+    )
+    try:
+
+        def code(model, rate):
+            base = model_root / model
+            return reload_code(running.address, base, name="m", rate=rate)
+
+        assert [code("tf2", 0.5), code("tf1", 0.5)] == [ok, denied]
+        write("tf2", 0.125)
+        processes.wait_for(
+            lambda: (
+                running.service.manager.sampling_rate("m") == 0.125
+                and code("tf2", 0.5) is denied
+            ),
+            30,
+        )
+        assert code("tf2", 0.125) is ok
+        write("tf1", 0.75)
+        processes.wait_for(lambda: code("tf1", 0.75) is ok, 30)
+        assert code("tf2", 0.75) is denied
+    finally:
+        running.stop(0)
 
 
 def test_a_link_below_a_root_leads_nowhere_else(model_root, tmp_path):
@@ -414,7 +616,7 @@ def test_a_link_below_a_root_leads_nowhere_else(model_root, tmp_path):
         for path, code in (
             (tmp_path / "given" / "out" / "tf1", denied),
             (tmp_path / "given" / ".." / "inside", denied),
-            (tmp_path / "given" / "no\x00path", denied),
+            (tmp_path / "given" / "no\x00path", grpc.StatusCode.INVALID_ARGUMENT),
             (tmp_path / "given" / "inside", ok),
             (root / "inside", ok),
             (tmp_path / "given" / "in", ok),

@@ -611,7 +611,7 @@ class Server:
                 raise RuntimeError(f"the server did not start:\n{self._log()[-2000:]}")
             time.sleep(0.1)
         self.address = match[1]
-        self._rest_port = int(match[2])
+        self.rest_port = int(match[2])
 
     def __enter__(self) -> Server:
         return self
@@ -647,7 +647,7 @@ class Server:
 
     def http(self, data: bytes, *, half_close: bool = False) -> str:
         """The status of the answer to raw bytes; "closed" if there is none."""
-        with socket.create_connection(("127.0.0.1", self._rest_port), 30) as connection:
+        with socket.create_connection(("127.0.0.1", self.rest_port), 30) as connection:
             connection.sendall(data)
             if half_close:
                 connection.shutdown(socket.SHUT_WR)

@@ -1,29 +1,31 @@
 """What a version that answers live requests was trained on, and what it answered then.
 
-In: a run's output folder and the number of a version. ML Metadata there knows the run
-that published it (pipeline/history), also behind a rollback, which publishes the same model
-as a new version. Out: the Examples of that very training, and the classes that this very
-model gave the eval images, as the Evaluator stored them.
+In: a run's output folder and the number of a version. `pipeline.py models show` knows the
+run that published it, also behind a rollback, which publishes the same model as a new
+version. Out: the images of that very training, and the classes that this very model gave
+the eval images, as the Evaluator stored them.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from contract import arrays, stored
-from contract.fields import ConfigError
+from components.drift import image_statistics
+from contract import arrays, features, stored
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
-from pipeline.history import published, stores
+from monitoring import NothingToCompare
 
+_PIPELINE = Path(__file__).parents[1] / "pipeline.py"
+_MOST_SECONDS = 60.0  # it takes one
 _MOST_COMPARISON, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
-
-
-class NothingToCompare(Exception):
-    """One side is missing; the message says which, and what to do."""
 
 
 class Origin(NamedTuple):
@@ -49,16 +51,7 @@ def origin(output: str, model: str, version: int) -> Origin:
             f"{output}: --pipeline_output must be a folder on this machine; copy that of "
             "the run here."
         )
-    overrides = [
-        f"output_root={os.path.abspath(output)}",
-        f"serving.model_name={model}",
-    ]
-    try:
-        shown = stores.lineage(published.places(overrides, os.getcwd()), version)
-    except (published.HistoryError, ConfigError) as problem:
-        raise NothingToCompare(
-            f"What {model}, version {version}, was trained on is not known: {problem}."
-        ) from None
+    shown = _shown(output, model, version)
     try:
         examples, evaluation = _inputs(shown, output)
     except (KeyError, ValueError):
@@ -74,6 +67,34 @@ def origin(output: str, model: str, version: int) -> Origin:
             named = what.format(f"{model}, version {version},")
             raise NothingToCompare(f"{named} are gone: there is no {folder}.")
     return Origin(examples, _answers(evaluation, shown["role"]))
+
+
+def _shown(output: str, model: str, version: int) -> dict[str, Any]:
+    """What `models show` prints: asked as a person asks, this room knows no pipeline."""
+    command = [
+        *(sys.executable, str(_PIPELINE), "models", "show", str(version)),
+        f"output_root={os.path.abspath(output)}",
+        f"serving.model_name={model}",
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        problem = f"`models show` gave no answer within {_MOST_SECONDS:g} s"
+    else:
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        said = done.stderr.strip() or f"`models show` ended with {done.returncode}"
+        problem = said.splitlines()[-1].removeprefix("error: ")
+    raise NothingToCompare(
+        f"What {model}, version {version}, was trained on is not known: {problem}."
+    )
 
 
 def _inputs(shown: dict[str, Any], output: str) -> tuple[Path, Path]:
@@ -107,3 +128,39 @@ def _answers(evaluation: Path, role: str) -> np.ndarray:
         raise NothingToCompare(
             f"{evaluation} cannot be read as an evaluation: {problem}"
         ) from problem
+
+
+def training_table(examples: Path, most: int) -> dict[str, np.ndarray]:
+    """The measured images of the training split: a column per number.
+
+    Raises:
+        NothingToCompare: There are none, or they are damaged.
+    """
+    paths = sorted(Path(examples, f"Split-{features.TRAIN}").glob("data_tfrecord-*"))
+    if not paths:
+        raise NothingToCompare(f"{examples} has no files of the training split.")
+    try:
+        pixels = np.frombuffer(b"".join(_training_images(paths, most)), np.uint8)
+        pixels = pixels.reshape(-1, *features.IMAGE_SHAPE)
+    except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
+        raise NothingToCompare(
+            f"{examples} cannot be read as training examples: {problem}"
+        ) from problem
+    return image_statistics.measure(pixels)
+
+
+def _training_images(paths: Sequence[Path], most: int) -> list[bytes]:
+    import tensorflow as tf
+
+    compression = "GZIP" if paths[0].suffix == ".gz" else ""
+    # One file after the other would give only the first ones' share of a large split.
+    dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    records = dataset.interleave(
+        lambda path: tf.data.TFRecordDataset(path, compression), len(paths)
+    ).take(most)
+    return [
+        tf.train.Example.FromString(record)
+        .features.feature[features.IMAGE]
+        .bytes_list.value[0]
+        for record in records.as_numpy_iterator()
+    ]

@@ -257,6 +257,7 @@ def _fresh(code: str) -> str:
 
 
 LIGHT_MODULES = [
+    "monitoring.__main__",
     "pipeline.cli",
     "contract.config.run",
     "pipeline.console",

@@ -185,3 +185,95 @@ def test_nothing_heavy_is_loaded(cloud):
     )
     assert "resnet8" in result.stdout
     assert result.stdout.splitlines()[-1] == "loaded []"
+
+
+# As the first program that kept a ledger wrote it, byte for byte.
+EARLY_ENTRY = """{
+ "schema": 1,
+ "state": "complete",
+ "publisher": "4711-0123456789abcdef",
+ "version": 1795267350,
+ "published": "2026-11-21T13:22:30+00:00",
+ "previous": null,
+ "rollback_of": null,
+ "files": {
+  "saved_model.pb": {
+   "size": 7,
+   "crc32c": "lYeBPg=="
+  }
+ },
+ "origin": {
+  "network": "resnet8",
+  "role": "baseline",
+  "model_uri": "gs://b/out/1/BaselineTrainer_2/model",
+  "artifact_uri": "gs://b/out/1/AtomicPusher_3/pushed_model",
+  "run": "projects/1/locations/l/pipelineJobs/cifar-resnet-20261121",
+  "pipeline": "cifar-resnet",
+  "dataset": "digits",
+  "policy": "best",
+  "reason": "resnet8 is better",
+  "metrics": {
+   "error": 0.0625,
+   "ci95": [
+    0.05,
+    0.08
+   ]
+  },
+  "config": {
+   "preset": "quick"
+  },
+  "commit": "abc"
+ },
+ "registered": {
+  "registered_model": "projects/p/locations/l/models/5@2"
+ }
+}
+"""
+EARLY_CONFIG = """# Written with every push; `python pipeline.py models rollback` goes back.
+model_config_list {
+  config {
+    name: "cifar"
+    base_path: "gs://b/out/serving/cifar"
+    model_platform: "tensorflow"
+    model_version_policy { specific { versions: 1795267350 } }
+  }
+}
+"""
+
+
+def test_what_an_earlier_program_wrote_is_read(cloud, capsys):
+    for name, text in {
+        "ledger/1795267350.json": EARLY_ENTRY,
+        "models.config": EARLY_CONFIG,
+        "1795267350/saved_model.pb": "resnet8",
+    }.items():
+        cloud.folder.blob(name).upload_from_string(text)
+    assert cloud.command("show", "1795267350") == 0
+    shown = json.loads(capsys.readouterr().out)
+    told = json.loads(EARLY_ENTRY)
+    origin = told["origin"]
+    assert shown == {
+        "version": 1795267350,
+        "artifact_id": None,
+        "pushed": told["published"],
+        "path": f"{cloud.root}/serving/cifar/1795267350",
+        "exists": True,
+        "in_service": True,
+        "by": "run",
+        "rollback_of": None,
+        "eval_error": 0.0625,
+        "ci95": [0.05, 0.08],
+        **{name: origin[name] for name in ("network", "role", "reason", "dataset")},
+        "run": origin["run"],
+        "config": origin.pop("config"),
+        "commit": origin.pop("commit"),
+        "previous": None,
+        "origin": origin,
+        "registered": told["registered"],
+        "files": told["files"],
+    }
+    # And it can be gone back to.
+    second = cloud.run("preact_resnet8")
+    assert cloud.command("rollback", "1795267350") == 0
+    version, graph = cloud.served()
+    assert (graph, version > second) == ("resnet8", True)

@@ -1,0 +1,138 @@
+"""Which training a version is held against, and what is said if that is lost."""
+
+import shutil
+
+import pytest
+
+pytest.importorskip("tensorflow")
+from monitoring import lineage  # noqa: E402
+from tests.monitoring.logs import images, predict_log, same_as_training, write  # noqa: E402
+
+pytestmark = pytest.mark.tf
+
+
+def test_each_version_is_held_against_its_own_training(runs, tmp_path, run):
+    """The same bright images and cats: as trained for one version, new to others."""
+    cats = ["cat"] * 300
+    bright = {"images": images(300, 50, brightness=200)}
+    write(
+        tmp_path,
+        predict_log(bright, cats, version=runs.second),
+        predict_log(bright, cats, version=runs.bright),
+        same_as_training(300, 77, version=runs.again),
+    )
+    status, printed = run(tmp_path, runs.output)
+    assert (status, printed.err) == (1, "")
+    blocks = printed.out.split("300 live images of cifar, version ")[1:]
+    # A rollback publishes the model of the first run again, the highest number now.
+    assert [int(block.split(",")[0]) for block in blocks] == [
+        runs.bright,
+        runs.second,
+        runs.again,
+    ]
+    assert "DRIFT" not in blocks[0] and blocks[0].endswith("No drift.\n")
+    assert "drifted in brightness" in blocks[1] and "class cat is 100.00%" in blocks[1]
+    assert "DRIFT" not in blocks[2]
+    status, printed = run(tmp_path, runs.output, f"--version={runs.bright}")
+    assert (status, printed.out.count("live images")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("lose", "says"),
+    [
+        (
+            lambda output: (output / "metadata.sqlite").unlink(),
+            "What cifar, version {first}, was trained on is not known: output_root={output}: ",
+        ),
+        (
+            lambda output: shutil.rmtree(
+                output / "artifacts/CifarExampleGen/examples/1"
+            ),
+            "The images that cifar, version {first}, was trained on are gone: there is no "
+            "{output}/artifacts/CifarExampleGen/examples/1.\n",
+        ),
+        (
+            lambda output: shutil.rmtree(output / "artifacts/Evaluator/evaluation/1"),
+            "The answers of cifar, version {first}, to the eval images are gone: there is "
+            "no {output}/artifacts/Evaluator/evaluation/1.\n",
+        ),
+        (
+            lambda output: (
+                output / "artifacts/Evaluator/evaluation/1/predictions.npz"
+            ).unlink(),
+            "{output}/artifacts/Evaluator/evaluation/1 cannot be read as an evaluation: ",
+        ),
+        (
+            lambda output: [
+                path.write_bytes(b"no gzip at all")
+                for path in (
+                    output / "artifacts/CifarExampleGen/examples/1/Split-train"
+                ).iterdir()
+            ],
+            "{output}/artifacts/CifarExampleGen/examples/1 cannot be read as training ",
+        ),
+    ],
+)
+def test_what_is_lost_is_said_and_others_are_compared(runs, tmp_path, run, lose, says):
+    output = tmp_path / "moved"  # and so is compared where it is now
+    shutil.copytree(runs.output, output)
+    hidden = runs.output.with_name("hidden")
+    runs.output.rename(hidden)
+    for kind in ("CifarExampleGen/examples", "Evaluator/evaluation"):
+        (runs.output / "artifacts" / kind / "1").mkdir(parents=True)  # of others, now
+    try:
+        log = tmp_path / "log"
+        write(log, same_as_training(300, 77, version=runs.first))
+        assert run(log, output)[0] == 0
+        lose(output)
+        status, printed = run(log, output)
+        assert (status, printed.out) == (2, "")
+        assert printed.err.startswith(says.format(first=runs.first, output=output))
+        assert printed.err.count("\n") <= 2
+        write(log, same_as_training(300, 78, version=runs.second))
+        status, printed = run(log, output)
+        assert printed.err.startswith(says.format(first=runs.first, output=output))
+        known = (output / "metadata.sqlite").exists()
+        assert (status, printed.out.count("live images")) == (
+            (0, 1) if known else (2, 0)
+        )
+    finally:
+        shutil.rmtree(runs.output)
+        hidden.rename(runs.output)
+
+
+def test_unknown_version_is_said(runs, tmp_path, run):
+    write(tmp_path, same_as_training(300, 77, version=7))
+    status, printed = run(tmp_path, runs.output)
+    assert (status, printed.out) == (2, "")
+    assert printed.err.startswith(
+        "What cifar, version 7, was trained on is not known: version 7 was never "
+        f"published from output_root={runs.output}; known: {runs.again}, "
+    )
+    status, printed = run(tmp_path, "gs://bucket/output")
+    assert (status, printed.out) == (2, "")
+    assert printed.err.startswith(
+        "gs://bucket/output: --pipeline_output must be a folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("import time; time.sleep(60)", "`models show` gave no answer within 0.5 s."),
+        ("import os; os.kill(os.getpid(), 9)", "`models show` ended with -9."),
+        ("raise MemoryError('too large')", "MemoryError: too large."),
+    ],
+)
+def test_a_pipeline_that_does_not_answer_is_said(
+    runs, tmp_path, run, monkeypatch, program, says
+):
+    (tmp_path / "pipeline.py").write_text(program)
+    monkeypatch.setattr(lineage, "_PIPELINE", tmp_path / "pipeline.py")
+    monkeypatch.setattr(lineage, "_MOST_SECONDS", 0.5 if "sleep" in program else 60)
+    write(tmp_path / "log", same_as_training(300, 77, version=runs.first))
+    status, printed = run(tmp_path / "log", runs.output)
+    assert (status, printed.out) == (2, "")
+    assert printed.err == (
+        f"What cifar, version {runs.first}, was trained on is not known: {says}\n"
+    )

@@ -1,0 +1,156 @@
+"""Which records of a request log count, and which are passed over."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
+
+from tests.monitoring.logs import (  # noqa: E402
+    example,
+    images,
+    png,
+    predict_log,
+    same_as_training,
+    write,
+)
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture(scope="module")
+def shared_log(runs, tmp_path_factory):
+    """Two models in one folder: cifar like training in two versions, digits unlike it."""
+    folder = tmp_path_factory.mktemp("log")
+    dark = images(300, 5, brightness=60)
+    write(
+        folder,
+        same_as_training(200, 77, version=runs.first),
+        predict_log({"images": dark}, ["ship"] * 300, model="digits", version=7),
+        same_as_training(240, 78, version=runs.second),
+    )
+    return folder
+
+
+def test_models_of_one_log_are_not_mixed(runs, shared_log, run):
+    status, printed = run(shared_log, runs.output)
+    assert (status, printed.out) == (2, "")
+    assert printed.err == (
+        f"{shared_log} holds requests of 2 models, cifar and digits: choose one with "
+        "--model NAME.\n"
+    )
+    status, printed = run(shared_log, runs.output, "--model=cifar")
+    assert (status, printed.err) == (0, "")
+    assert printed.out.startswith(f"200 live images of cifar, version {runs.first}, ")
+    assert f"\n240 live images of cifar, version {runs.second}, " in printed.out
+    status, printed = run(shared_log, runs.output, "--model=digits")
+    assert (status, printed.out) == (2, "")
+    assert printed.err.startswith("What digits, version 7, was trained on is not known")
+
+
+def test_newest_images_of_each_version_count(runs, shared_log, run):
+    cifar = ("--model=cifar", "--most=210", f"--version={runs.second}")
+    status, printed = run(shared_log, runs.output, *cifar)
+    assert status == 0
+    assert printed.out.startswith(
+        f"210 live images of cifar, version {runs.second}, against the 210 it was trained "
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model=cats"], "no request of --model cats, only of cifar and digits."),
+        (
+            ["--model=cifar", "--version=7"],
+            "no request of cifar, --version 7, only of versions {0.first} and {0.second}.",
+        ),
+    ],
+)
+def test_what_the_log_lacks(runs, shared_log, run, options, says):
+    status, printed = run(shared_log, runs.output, *options)
+    assert (status, printed.out) == (2, "")
+    assert printed.err == f"{shared_log} holds {says.format(runs)}\n"
+
+
+def classified(*rows):
+    made = prediction_log_pb2.PredictionLog()
+    made.log_metadata.model_spec.name = "cifar"
+    for labels in rows:
+        call = made.classify_log
+        call.request.input.example_list.examples.append(example(images(1, 1)[0]))
+        row = call.response.result.classifications.add()
+        for label in labels:
+            row.classes.add(label=label)
+    return made
+
+
+def numbered():
+    made = predict_log({"images": images(2, 1)}, ["cat", "dog"], version=1)
+    names = made.predict_log.response.outputs["class_name"]
+    names.CopyFrom(tf.make_tensor_proto(np.array([3, 4], np.int64)))
+    return made
+
+
+def bomb():
+    data = bytearray(png(images(1, 1)[0]))
+    data[16:24] = (20_000).to_bytes(4, "big") * 2  # width and height
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return predict_log({"images": np.array([bytes(data)], object)}, ["cat"], version=1)
+
+
+def cut():
+    made = predict_log({"images": images(1, 1)}, ["cat"], version=1)
+    tensor = made.predict_log.request.inputs["images"]
+    tensor.tensor_content = tensor.tensor_content[:-1]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (numbered, "its class_name is int64, not text\n"),
+        (lambda: classified(["cat"], []), "a classification has no classes\n"),
+        (bomb, "an image has more than 1,048,576 pixels\n"),
+        (cut, ""),
+    ],
+)
+def test_odd_record_is_counted(runs, tmp_path, run, odd, reason):
+    write(tmp_path, odd())
+    status, printed = run(tmp_path, runs.output)
+    first, second = printed.err.splitlines(keepends=True)
+    assert (status, printed.out) == (2, "")
+    assert first.startswith("1 record could not be used: ") and first.endswith(reason)
+    assert "holds no logged request with images" in second
+
+
+def test_odd_records_stop_no_comparison(runs, tmp_path, run):
+    # The last is of the same model, with an answer of another kind: nothing is wrong.
+    other = classified()
+    other.regress_log.SetInParent()
+    odd = (numbered(), bomb(), classified([]), other)
+    write(tmp_path, *odd[:2], same_as_training(400, 77, version=runs.first), *odd[2:])
+    status, printed = run(tmp_path, runs.output)
+    assert status == 0
+    assert printed.err == (
+        "3 records could not be used: its class_name is int64, not text\n"
+    )
+    assert printed.out.startswith("400 live images ")
+
+
+def test_a_second_header_decodes_nothing_large(monkeypatch):
+    """The log's pictures are whatever clients sent; Pillow believes the last header."""
+    from PIL import ImageFile
+
+    from monitoring.traffic import _image
+
+    first = png(images(1, 1)[0])
+    second = bytearray(first[8:33])
+    second[8:16] = (9_000).to_bytes(4, "big") * 2  # width and height
+    second[21:25] = zlib.crc32(second[4:21]).to_bytes(4, "big")
+    monkeypatch.setattr(
+        ImageFile.ImageFile, "load", lambda self: pytest.fail(f"decodes {self.size}")
+    )
+    assert _image(first[:33] + bytes(second) + first[33:]) is None

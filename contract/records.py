@@ -14,7 +14,9 @@ DECISION_FILE = "decision.json"  # contract.comparison.Decision; in the Decision
 CANARY_FILE = "canary.json"  # components/serving_canary/canary.py; in the InfraBlessing
 CANARY_LOG_FILE = "server.log"  # beside it, if the model did not pass
 HISTORY_FILE = "history.json"  # contract.model_run.ModelRun; in the ModelRun
-RUN_CONFIGURATION_FILE = "run.json"  # contract.run_facts; in the RunConfiguration
+RUN_CONFIGURATION_FILE = (
+    "run.json"  # contract.run_facts.RunRecord; in the RunConfiguration
+)
 SCHEMA_FILE = "schema.pbtxt"  # under which TFX's components look for it
 
 # In a SavedModel. What is under assets.extra TensorFlow Serving leaves alone, but for the

@@ -259,6 +259,7 @@ def evaluation_cost(network: str) -> dict[str, float]:
     """Seconds of the Evaluator and of the bare forward passes, two networks of a kind."""
     import tensorflow as tf
 
+    from contract.model_run import ModelRun
     from trainer import export
     from trainer import network as networks
 
@@ -279,7 +280,7 @@ def evaluation_cost(network: str) -> dict[str, float]:
                 world.transform,
                 CLASS_NAMES,
                 directory=str(models[role] / "Format-Serving"),
-                run={},
+                run=ModelRun(network=name),
             )
         file = str(next((folder / "examples" / "Split-eval").iterdir()))
         records = [

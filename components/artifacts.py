@@ -13,7 +13,7 @@ class Decision(artifact.Artifact):
     """Why which contender was chosen.
 
     * File structure:
-      - `{uri}/decision.json`: see components/model_chooser/choice.py.
+      - `{uri}/decision.json`: see contract/comparison.py.
 
     * Custom properties:
       - `winner`: "baseline", "candidate", "in_service" when that stays, or "none".
@@ -27,7 +27,7 @@ class RunConfiguration(artifact.Artifact):
     """What a run was asked to do, where no command line keeps it (on Vertex AI).
 
     * File structure:
-      - `{uri}/run.json`: `run_id`, and `facts` as pipeline/report/facts.py makes them.
+      - `{uri}/run.json`: see contract/run_facts.py.
     """
 
     TYPE_NAME = "components.RunConfiguration"

@@ -20,6 +20,7 @@ from contract.fields import (
     ConfigError,
     leaves,
 )
+from contract.typed_json import RecordError
 from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
 from pipeline.history import commands as history
 from pipeline.history.published import HistoryError
@@ -29,7 +30,9 @@ from pipeline.vertex import commands as vertex
 from pipeline.vertex.place import VertexError
 
 # Their messages are one line for a person.
-KNOWN = (ConfigError, DataError, FolderInUse, VertexError, HistoryError)
+KNOWN = (
+    ConfigError, DataError, FolderInUse, VertexError, HistoryError, RecordError,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -10,10 +10,8 @@ In: the trained network and the Transform graph. Out: a SavedModel with the sign
 from __future__ import annotations
 
 import io
-import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -22,6 +20,7 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
+from contract.model_run import ModelRun
 from contract.records import (
     BATCHING_FILE,
     EXPECTED_ANSWERS_FILE,
@@ -134,7 +133,7 @@ def save(
     class_names: Sequence[str],
     *,
     directory: str,
-    run: Mapping[str, Any],
+    run: ModelRun,
     images: np.ndarray | None = None,
 ) -> None:
     """Writes the SavedModel.
@@ -144,7 +143,7 @@ def save(
         transform: Output of the Transform component.
         class_names: In label order.
         directory: Folder to be made; its parent is the Trainer's `Format-Serving`.
-        run: JSON-able provenance, stored as `assets.extra/run.json`.
+        run: Its provenance, stored as `assets.extra/run.json`.
         images: Eval images, uint8 [n, 32, 32, 3]; the network's answers to the first
             8 are stored with the model. None: no answers, and the serving canary will
             refuse the model for it.
@@ -170,7 +169,7 @@ def save(
     updater.save()
     tf.io.gfile.makedirs(os.path.join(directory, EXTRA_ASSETS))
     with tf.io.gfile.GFile(os.path.join(directory, MODEL_RUN_FILE), "w") as file:
-        file.write(json.dumps(run, indent=2, sort_keys=True))
+        file.write(run.to_json(indent=2, sort_keys=True))
     with tf.io.TFRecordWriter(os.path.join(directory, WARMUP_FILE)) as writer:
         for log in warmup_requests():
             writer.write(log.SerializeToString())

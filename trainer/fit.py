@@ -55,10 +55,7 @@ class Outcome:
     seconds: float  # in training steps, over all attempts of a resumed run
     images_per_second: float | None  # without the first step, which builds the graph
     replicas: int
-    # Points of the learning curves: {"step", "epoch", "loss", "accuracy", "gradient_norm",
-    # "learning_rate"} while training (means since the point before), {"step", "epoch",
-    # "eval_loss", "eval_accuracy"} after passes, of the weights that would be exported.
-    history: list[dict[str, float]]
+    history: list[dict[str, float]]  # see contract.model_run; of what would be exported
 
 
 def fit(

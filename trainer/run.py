@@ -21,6 +21,7 @@ from contract import provenance
 from contract.config.model import ModelConfig
 from contract.config.train import TrainConfig
 from contract.fields import from_json
+from contract.model_run import ModelRun
 from contract.records import HISTORY_FILE
 from trainer import export, fit, network, preprocessing, strategy
 from trainer.examples import Examples, load_examples
@@ -74,21 +75,25 @@ def run_fn(fn_args: Any) -> None:
             summary_directory=fn_args.model_run_dir,
             title=f"{settings['role']} {model_config.network}",
         )
-    record = {
-        "role": settings["role"],
-        "network": model_config.network,
-        "parameters": sum(
+    record = ModelRun(
+        role=settings["role"],
+        network=model_config.network,
+        parameters=sum(
             int(tf.size(variable)) for variable in model.trainable_variables
         ),
-        "train": dataclasses.asdict(config),
-        "train_examples": len(train),
-        "eval_examples": len(evaluation),
-        "class_names": list(settings["class_names"]),
-        "preprocessing": json.loads(settings["preprocessing"]),
-        "commit": provenance.commit(),
-        "versions": provenance.versions(),
-        **dataclasses.asdict(outcome),
-    }
+        train=dataclasses.asdict(config),
+        train_examples=len(train),
+        eval_examples=len(evaluation),
+        class_names=tuple(settings["class_names"]),
+        preprocessing=json.loads(settings["preprocessing"]),
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        images_per_second=outcome.images_per_second,
+        replicas=outcome.replicas,
+        history=tuple(outcome.history),
+    )
     export.save(
         model,
         transform,
@@ -100,7 +105,7 @@ def run_fn(fn_args: Any) -> None:
         ).numpy(),
     )
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
-        f.write(json.dumps(record))
+        f.write(record.to_json())
     # The result is safe now; a later run of the same configuration trains anew.
     with contextlib.suppress(tf.errors.OpError):
         tf.io.gfile.rmtree(checkpoints)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import logging
 from tfx import types
@@ -18,15 +16,17 @@ from tfx.utils import io_utils, path_utils
 
 from components.atomic_pusher import ledger, object_storage, publish
 from contract import pushed_model as properties
+from contract.comparison import Decision
 from contract.records import DECISION_FILE, RUN_CONFIGURATION_FILE, run_of
+from contract.run_facts import RunRecord
+from contract.typed_json import Record
 
 MODEL, MODEL_BLESSING, INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
 DECISION, CONFIGURATION = "decision", "configuration"
 DESTINATION = "destination"
 PUSHED_MODEL = "pushed_model"
 
-# What the ledger keeps of the winner's evaluation.
-_METRICS = ("error", "ci95", "cross_entropy", "ece", "latency_ms")
+R = TypeVar("R", bound=Record)
 
 
 class Executor(base_executor.BaseExecutor):
@@ -48,6 +48,7 @@ class Executor(base_executor.BaseExecutor):
 
         Raises:
             PublishError: The blessed model could not be published.
+            RecordError: What the ledger is to keep of the decision or the run is damaged.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict[PUSHED_MODEL])
@@ -140,33 +141,45 @@ def _origin(
     """What the ledger says of the model; what nobody recorded stays unknown."""
     model = artifact_utils.get_single_instance(input_dict[MODEL])
     role = model.get_string_custom_property(properties.ROLE)
-    decision = _read_json(input_dict, DECISION, DECISION_FILE)
-    evaluated = decision.get("comparison", {}).get("models", {}).get(role) or {}
-    run = _read_json(input_dict, CONFIGURATION, RUN_CONFIGURATION_FILE)
-    facts = run.get("facts") or {}
-    config = facts.get("config") or {}
+    decision = _read(Decision, input_dict, DECISION, DECISION_FILE)
+    run = _read(RunRecord, input_dict, CONFIGURATION, RUN_CONFIGURATION_FILE)
+    config = run.facts.config if run else {}
     return ledger.Origin(
         network=model.get_string_custom_property(properties.NETWORK) or None,
         role=role or None,
         model_uri=_trained(input_dict) or None,
         artifact_uri=pushed_uri,
-        run=run.get("run_id") or run_of(pushed_uri),
+        run=(run and run.run_id) or run_of(pushed_uri),
         pipeline=config.get("pipeline_name"),
         dataset=config.get("data", {}).get("name"),
-        policy=decision.get("policy"),
-        reason=decision.get("reason"),
-        metrics={name: evaluated.get(name) for name in _METRICS if name in evaluated},
+        policy=decision.policy if decision else None,
+        reason=decision.reason if decision else None,
+        metrics=_metrics(decision, role),
         config=config or None,
-        commit=facts.get("commit"),
+        commit=run.facts.commit if run else None,
     )
 
 
-def _read_json(
-    input_dict: dict[str, list[types.Artifact]], key: str, name: str
-) -> Mapping[str, Any]:
-    """A file of an optional input; nothing if that was not given."""
-    if not input_dict.get(key):
+def _metrics(decision: Decision | None, role: str) -> dict[str, Any]:
+    """What the ledger keeps of the winner's evaluation."""
+    winner = decision.comparison.models.get(role) if decision else None
+    if winner is None or winner.measured is None:
         return {}
+    return {
+        "error": winner.measured.error,
+        "ci95": list(winner.measured.ci95),
+        "cross_entropy": winner.measured.cross_entropy,
+        "ece": winner.measured.ece,
+        "latency_ms": winner.latency_ms,
+    }
+
+
+def _read(
+    kind: type[R], input_dict: dict[str, list[types.Artifact]], key: str, name: str
+) -> R | None:
+    """A file of an optional input; None if that was not given."""
+    if not input_dict.get(key):
+        return None
     path = os.path.join(artifact_utils.get_single_uri(input_dict[key]), name)
     with fileio.open(path, "rb") as file:
-        return json.load(file)
+        return kind.read(file, path)

@@ -23,13 +23,13 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.measures import (
-    BASELINE,
     TOP,
     TOP_CLASSES,
     Images,
     cross_entropies,
     ranks,
 )
+from contract.comparison import BASELINE
 
 EXAMPLES, ERRORS, TOP_ERRORS, ENTROPY = range(4)
 EXAMPLE_COUNT, ERROR, TOP5_ERROR, CROSS_ENTROPY = (

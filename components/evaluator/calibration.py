@@ -5,15 +5,15 @@ Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+
+from contract.comparison import Bin
 
 BINS = 15  # of equal width, as Guo et al.
 _RESAMPLES = 200
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[Bin, ...]:
     """The reliability diagram: accuracy and mean confidence per bin of confidence.
 
     Args:
@@ -21,7 +21,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, A
         correct: Whether it is the true one, bool [n].
 
     Returns:
-        One entry per bin that holds examples: low, high, examples, confidence, accuracy.
+        The bins that hold examples.
     """
     index = _bins(confidence)
     rows = []
@@ -29,15 +29,15 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, A
         inside = index == number
         if inside.any():
             rows.append(
-                {
-                    "low": number / BINS,
-                    "high": (number + 1) / BINS,
-                    "examples": int(inside.sum()),
-                    "confidence": float(confidence[inside].mean()),
-                    "accuracy": float(correct[inside].mean()),
-                }
+                Bin(
+                    low=number / BINS,
+                    high=(number + 1) / BINS,
+                    examples=int(inside.sum()),
+                    confidence=float(confidence[inside].mean()),
+                    accuracy=float(correct[inside].mean()),
+                )
             )
-    return rows
+    return tuple(rows)
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:

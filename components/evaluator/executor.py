@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -21,10 +22,10 @@ from tfx.utils import io_utils, path_utils
 
 from components.evaluator import blocks, inference, measures
 from contract import features, pushed_model
+from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, Comparison
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 
 EXAMPLES, TRANSFORM_GRAPH = "examples", "transform_graph"
-BASELINE, CANDIDATE, IN_SERVICE = measures.ROLES
 SPLIT, CLASS_NAMES, LABEL_KEY, BATCH_SIZE = (
     "split", "class_names", "label_key", "batch_size",
 )  # fmt: skip
@@ -49,7 +50,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 model is in service, `in_service` (PushedModel; one whose `pushed` is 0
                 counts as none).
             output_dict: `evaluation`: TFMA's files, and beside them comparison.json (see
-                components/evaluator/measures.py) and predictions.npz.
+                contract/comparison.py) and predictions.npz.
             exec_properties: `split`, `class_names` (JSON list), `label_key`, `batch_size`,
                 `baseline_network`, `candidate_network`.
 
@@ -79,12 +80,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             class_names,
             batch_size=exec_properties[BATCH_SIZE],
         )
+        answers = {
+            role: dataclasses.replace(given, artifact_id=models[role][2])
+            for role, given in answers.items()
+        }
         forward = time.perf_counter() - began
         comparison = measures.compare(
             exec_properties[SPLIT], images, answers, class_names, features.BAND_NAMES
         )
-        for role, (_, _, artifact_id) in models.items():
-            comparison["models"][role]["artifact_id"] = artifact_id
         sound = {
             role: given.probabilities
             for role, given in answers.items()
@@ -99,7 +102,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )  # fmt: skip
         io_utils.write_string_file(
             os.path.join(output, COMPARISON_FILE),
-            json.dumps(comparison, allow_nan=False) + "\n",
+            comparison.to_json(allow_nan=False) + "\n",
         )
         # By way of memory: the format seeks, which files in object stores cannot.
         buffer = io.BytesIO()
@@ -137,14 +140,14 @@ def _models(
     return found
 
 
-def _check_counts(output: str, comparison: dict[str, Any]) -> None:
+def _check_counts(output: str, comparison: Comparison) -> None:
     """Two ways to count must agree before anything is decided by the counts."""
-    measured = [
-        role
-        for role in measures.ROLES
-        if (model := comparison["models"][role]) and model["error"] is not None
-    ]
-    called = dict(zip(blocks.model_names(measured), measured, strict=True))
+    measured = {
+        role: model.measured.error
+        for role, model in comparison.models.items()
+        if model.measured
+    }
+    called = dict(zip(blocks.model_names(list(measured)), measured, strict=True))
     for record in tfma.load_metrics(output):
         if record.slice_key.single_slice_keys:
             continue
@@ -152,7 +155,7 @@ def _check_counts(output: str, comparison: dict[str, Any]) -> None:
             if item.key.is_diff or item.key.name != blocks.ERROR:
                 continue
             role = called[item.key.model_name]
-            ours = comparison["models"][role]["error"]
+            ours = measured[role]
             if not math.isclose(item.value.double_value.value, ours, abs_tol=1e-9):
                 raise RuntimeError(
                     f"{role}: TFMA counts an error rate of "

@@ -1,24 +1,30 @@
-"""What the contenders did on one split, as plain values: comparison.json.
+"""What the contenders did on one split.
 
 Predictions of every contender on the same images come in; error rates with intervals,
-calibration, slices and paired differences go out. No TensorFlow here: the ModelChooser
-and the report read the result, the tests compute it again in other ways.
+calibration, slices and paired differences go out, as contract/comparison.py names them. No
+TensorFlow here: the tests compute it again in other ways.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from components.evaluator import calibration, paired
+from contract.comparison import (
+    LABEL,
+    PAIRS,
+    Comparison,
+    Contender,
+    Difference,
+    ErrorRate,
+    Measures,
+    Slice,
+    SliceDifference,
+)
 
-BASELINE, CANDIDATE, IN_SERVICE = ROLES = ("baseline", "candidate", "in_service")
-# Of each pair: the first's error rate minus the second's.
-PAIRS = ((CANDIDATE, BASELINE), (CANDIDATE, IN_SERVICE), (BASELINE, IN_SERVICE))
 TOP, TOP_CLASSES = 5, 20  # the top-5 error is reported from 20 classes on
 _SMALLEST = np.finfo(np.float32).tiny  # a probability of 0 has a cross-entropy of 87
 
@@ -45,6 +51,7 @@ class Answers:
     latency_ms: float | None = None  # median of one image at a time
     images_per_second: float | None = None  # in batches
     load_seconds: float | None = None
+    artifact_id: int | None = None
 
 
 def probabilities_problem(
@@ -89,16 +96,16 @@ def class_name_problem(
     return None
 
 
-def slices(images: Images, band_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Name of a slice -> bool [n]: one per class ("label=3") and per band."""
+def slices(images: Images, band_names: Sequence[str]) -> dict[Slice, np.ndarray]:
+    """Slice -> bool [n]: one per class and per band."""
     found = {
-        f"label={index}": images.labels == index
-        for index in np.unique(images.labels).tolist()
+        Slice(LABEL, index): images.labels == index
+        for index in map(int, np.unique(images.labels))
     }
     for feature, values in images.bands.items():
-        for index in np.unique(values).tolist():
-            name = f"{feature.removesuffix('_band')}={band_names[index]}"
-            found[name] = values == index
+        for index in map(int, np.unique(values)):
+            part = Slice(feature.removesuffix("_band"), band_names[index])
+            found[part] = values == index
     return found
 
 
@@ -108,14 +115,13 @@ def compare(
     answers: Mapping[str, Answers],
     class_names: Sequence[str],
     band_names: Sequence[str],
-) -> dict[str, Any]:
-    """The content of comparison.json; rates are fractions, missing values None.
+) -> Comparison:
+    """Measures every contender, and every pair of them.
 
     Args:
         split: Name of the split.
         images: Labels, ids and bands of its images.
-        answers: By role; a role that is not there (nothing in service) is None in the
-            result.
+        answers: By role; nothing in service: not there.
         class_names: In label order.
         band_names: In order of the bands' indices.
     """
@@ -130,25 +136,31 @@ def compare(
         for role, probabilities in sound.items()
     }
     counts = np.bincount(images.labels, minlength=len(class_names))
-    return {
-        "split": split,
-        "examples": len(images),
-        "class_names": list(class_names),
-        # Of whoever always answers the most frequent class.
-        "constant_error": 1 - float(counts.max()) / len(images),
-        "models": {
-            role: _measured(answers[role], images, sound.get(role), parts)
-            if role in answers
-            else None
-            for role in ROLES
+    return Comparison(
+        split=split,
+        examples=len(images),
+        class_names=tuple(class_names),
+        constant_error=1 - float(counts.max()) / len(images),
+        models={
+            role: Contender(
+                network=given.network,
+                problem=given.problem,
+                latency_ms=given.latency_ms,
+                images_per_second=given.images_per_second,
+                load_seconds=given.load_seconds,
+                artifact_id=given.artifact_id,
+                measured=_measured(sound[role], images, parts)
+                if role in sound
+                else None,
+            )
+            for role, given in answers.items()
         },
-        "pairs": {
-            f"{first}_minus_{second}": _difference(wrong[first], wrong[second], parts)
-            if first in wrong and second in wrong
-            else None
+        pairs={
+            (first, second): _difference(wrong[first], wrong[second], parts)
             for first, second in PAIRS
+            if first in wrong and second in wrong
         },
-    }
+    )
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -176,26 +188,19 @@ def _of_true_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return probabilities[np.arange(len(labels)), labels]
 
 
-def error_rate(errors: int, examples: int) -> dict[str, Any]:
+def error_rate(errors: int, examples: int) -> ErrorRate:
     """A rate with its Wilson interval."""
-    return {
-        "error": errors / examples,
-        "ci95": list(paired.wilson(errors, examples)),
-        "examples": examples,
-        "errors": errors,
-    }
+    return ErrorRate(
+        error=errors / examples,
+        ci95=paired.wilson(errors, examples),
+        examples=examples,
+        errors=errors,
+    )
 
 
 def _measured(
-    given: Answers,
-    images: Images,
-    probabilities: np.ndarray | None,
-    parts: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
-    facts = dataclasses.asdict(given)
-    del facts["probabilities"]
-    if probabilities is None:
-        return facts | {"error": None}
+    probabilities: np.ndarray, images: Images, parts: Mapping[Slice, np.ndarray]
+) -> Measures:
     predicted = probabilities.argmax(axis=1)
     wrong = predicted != images.labels
     entropy = cross_entropies(probabilities, images.labels)
@@ -207,25 +212,29 @@ def _measured(
         top = error_rate(int((rank >= TOP).sum()), len(images))
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (images.labels, predicted), 1)
-    return facts | {
-        **error_rate(int(wrong.sum()), len(images)),
-        "top5": top,
-        "cross_entropy": float(entropy.mean()),
-        "cross_entropy_ci95": list(paired.mean_interval(entropy)),
-        "ece": calibration.expected_calibration_error(confidence, ~wrong),
-        "ece_ci95": list(calibration.interval(confidence, ~wrong)),
-        "reliability": calibration.reliability(confidence, ~wrong),
-        "slices": {
+    overall = error_rate(int(wrong.sum()), len(images))
+    return Measures(
+        error=overall.error,
+        ci95=overall.ci95,
+        examples=overall.examples,
+        errors=overall.errors,
+        top5=top,
+        cross_entropy=float(entropy.mean()),
+        cross_entropy_ci95=paired.mean_interval(entropy),
+        ece=calibration.expected_calibration_error(confidence, ~wrong),
+        ece_ci95=calibration.interval(confidence, ~wrong),
+        reliability=calibration.reliability(confidence, ~wrong),
+        slices={
             name: error_rate(int(wrong[part].sum()), int(part.sum()))
             for name, part in parts.items()
         },
-        "confusion": confusion.tolist(),  # rows: true class, columns: predicted class
-    }
+        confusion=tuple(map(tuple, confusion.tolist())),
+    )
 
 
 def _difference(
-    first: np.ndarray, second: np.ndarray, parts: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+    first: np.ndarray, second: np.ndarray, parts: Mapping[Slice, np.ndarray]
+) -> Difference:
     """One pair; `first` and `second` say of each image whether that network is wrong."""
 
     def count(part: np.ndarray) -> tuple[int, int, int]:
@@ -242,20 +251,20 @@ def _difference(
     found = {}
     for name, part in parts.items():
         a, b, n = count(part)
-        found[name] = {
-            "difference": (a - b) / n,
-            "interval": list(paired.tango(a, b, n, simultaneous)),
-            "examples": n,
-        }
-    return {
-        "difference": (only_first - only_second) / examples,
-        "ci95": list(paired.tango(only_first, only_second, examples)),
-        "bootstrap_ci95": list(paired.bootstrap(only_first, only_second, examples)),
-        "p_value": paired.mcnemar(only_first, only_second),
-        "only_first_wrong": only_first,
-        "only_second_wrong": only_second,
-        "both_wrong": int((first & second).sum()),
-        "examples": examples,
-        "method": paired.METHOD,
-        "slices": found,
-    }
+        found[name] = SliceDifference(
+            difference=(a - b) / n,
+            interval=paired.tango(a, b, n, simultaneous),
+            examples=n,
+        )
+    return Difference(
+        difference=(only_first - only_second) / examples,
+        ci95=paired.tango(only_first, only_second, examples),
+        bootstrap_ci95=paired.bootstrap(only_first, only_second, examples),
+        p_value=paired.mcnemar(only_first, only_second),
+        only_first_wrong=only_first,
+        only_second_wrong=only_second,
+        both_wrong=int((first & second).sum()),
+        examples=examples,
+        method=paired.METHOD,
+        slices=found,
+    )

@@ -1,8 +1,8 @@
 """Which contender is pushed, and why, in words.
 
-Between the Evaluator's comparison (components/evaluator/measures.py) on the eval split
-and the push: a decision (the content of decision.json) out. No TensorFlow here, so that
-the rule can be read, tested and reported on its own.
+Between the Evaluator's comparison on the eval split and the push; both values are those of
+contract/comparison.py. No TensorFlow here, so that the rule can be read, tested and
+reported on its own.
 
 First every contender must be fit for service: measured, above the floor, calibrated, fast
 enough, and not worse, beyond doubt, than the model in service. Then the policy chooses
@@ -11,32 +11,24 @@ among those that are, and says whether the choice may replace the model in servi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
 
-from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE
+from contract.comparison import (
+    BASELINE,
+    CANDIDATE,
+    CONTENDERS,
+    IN_SERVICE,
+    Comparison,
+    Decision,
+    Difference,
+    Measures,
+)
 from contract.config.evaluation import EvaluationConfig
 
-Role = Literal["baseline", "candidate", "in_service"]
-CONTENDERS = (BASELINE, CANDIDATE)
 BEST, SUPERIOR, NON_INFERIOR = "best", "superior", "non_inferior"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """Who won, and why."""
-
-    # A contender that is pushed; "in_service": nothing is pushed, what serves stays; None:
-    # nothing is pushed and nothing is in service.
-    winner: str | None
-    reason: str
-    blocked_by: tuple[
-        str, ...
-    ]  # "candidate: it ..." for each rule that a contender broke
-
-
-def choose(comparison: Mapping[str, Any], rule: EvaluationConfig) -> Decision:
+def choose(comparison: Comparison, rule: EvaluationConfig) -> Decision:
     """Applies the rules to a comparison on the eval split.
 
     Policies:
@@ -52,9 +44,9 @@ def choose(comparison: Mapping[str, Any], rule: EvaluationConfig) -> Decision:
     Raises:
         ValueError: The comparison is not of the eval split, or the policy is unknown.
     """
-    if comparison["split"] != "eval":
+    if comparison.split != "eval":
         raise ValueError(
-            f"split={comparison['split']!r}: only the eval split decides, so that the "
+            f"split={comparison.split!r}: only the eval split decides, so that the "
             "test split stays a fair judge"
         )
     if rule.policy not in _POLICIES:
@@ -80,11 +72,17 @@ def choose(comparison: Mapping[str, Any], rule: EvaluationConfig) -> Decision:
         winner, reason = _POLICIES[rule.policy](comparison, rule, able, obstacles)
         if serving:
             winner, reason = _against_service(comparison, rule, winner, reason)
-    return Decision(winner=winner, reason=reason, blocked_by=blocked_by)
+    return Decision(
+        policy=rule.policy,
+        winner=winner,
+        reason=reason,
+        blocked_by=blocked_by,
+        comparison=comparison,
+    )
 
 
 def obstacles_of(
-    role: str, comparison: Mapping[str, Any], rule: EvaluationConfig, serving: bool
+    role: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
 ) -> list[str]:
     """Why a contender may not be pushed, whatever the policy; empty if it may.
 
@@ -94,28 +92,28 @@ def obstacles_of(
         rule: The limits.
         serving: Whether there is a model in service to be compared with.
     """
-    model = comparison["models"][role]
+    model = comparison.models.get(role)
     if model is None:
         return ["it was not evaluated"]
-    if model["problem"]:
-        return [model["problem"]]
-    found = []
+    if model.problem or model.measured is None:
+        return [model.problem or "it was not measured"]
+    measured, found = model.measured, []
     floor = rule.max_error
     if floor is None:
-        floor, words = comparison["constant_error"], "always the most frequent class"
-        if model["error"] >= floor:
+        floor, words = comparison.constant_error, "always the most frequent class"
+        if measured.error >= floor:
             found.append(
-                f"it makes {percent(model['error'])} errors; the answer {words!r} makes "
+                f"it makes {percent(measured.error)} errors; the answer {words!r} makes "
                 f"{percent(floor)}"
             )
-    elif model["error"] > floor:
+    elif measured.error > floor:
         found.append(
-            f"it makes {percent(model['error'])} errors; evaluation.max_error allows "
+            f"it makes {percent(measured.error)} errors; evaluation.max_error allows "
             f"{percent(floor)}"
         )
-    if rule.max_ece is not None and model["ece"] > rule.max_ece:
+    if rule.max_ece is not None and measured.ece > rule.max_ece:
         found.append(
-            f"its expected calibration error is {model['ece']:.3f}; evaluation.max_ece "
+            f"its expected calibration error is {measured.ece:.3f}; evaluation.max_ece "
             f"allows {rule.max_ece:g}"
         )
     found += _too_slow(role, comparison, rule, serving)
@@ -124,53 +122,47 @@ def obstacles_of(
     return found
 
 
-def describe(
-    comparison: Mapping[str, Any], rule: EvaluationConfig, decision: Decision
-) -> dict[str, Any]:
-    """The content of decision.json: plain values, error rates as fractions."""
-    return {
-        "policy": rule.policy,
-        "winner": decision.winner,
-        "reason": decision.reason,
-        "blocked_by": list(decision.blocked_by),
-        "comparison": dict(comparison),
-    }
-
-
 def percent(share: float) -> str:
     """A fraction as people read it: "3.4 %"."""
     return f"{100 * share:.1f} %"
 
 
-def _serving(comparison: Mapping[str, Any]) -> bool:
-    model = comparison["models"][IN_SERVICE]
-    return model is not None and not model["problem"]
+def _serving(comparison: Comparison) -> bool:
+    model = comparison.models.get(IN_SERVICE)
+    return model is not None and not model.problem
 
 
-def _name(comparison: Mapping[str, Any], role: str) -> str:
-    models = comparison["models"]
-    name = models[role]["network"] if models[role] else role
+def _name(comparison: Comparison, role: str) -> str:
+    networks = {role: model.network for role, model in comparison.models.items()}
+    name = networks.get(role, role)
     if role == IN_SERVICE:
         return f"the model in service ({name})"
-    twins = [r for r in CONTENDERS if models[r] and models[r]["network"] == name]
+    twins = [each for each in CONTENDERS if networks.get(each) == name]
     return f"{name} ({role})" if len(twins) > 1 else name
 
 
-def _stays(comparison: Mapping[str, Any], serving: bool) -> str:
+def _stays(comparison: Comparison, serving: bool) -> str:
     if serving:
         return f"{_name(comparison, IN_SERVICE)} stays"
     return "nothing is pushed"
 
 
-def _pair(comparison: Mapping[str, Any], first: str, second: str) -> dict[str, Any]:
-    return comparison["pairs"][f"{first}_minus_{second}"]
+def _measures(comparison: Comparison, role: str) -> Measures:
+    """Of a contender without obstacles, or of the model in service."""
+    found = comparison.models[role].measured
+    assert found is not None, role
+    return found
+
+
+def _pair(comparison: Comparison, first: str, second: str) -> Difference:
+    """Of two that were measured."""
+    return comparison.pairs[first, second]
 
 
 def _too_slow(
-    role: str, comparison: Mapping[str, Any], rule: EvaluationConfig, serving: bool
+    role: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
 ) -> list[str]:
-    models = comparison["models"]
-    own = models[role]["latency_ms"]
+    own = comparison.models[role].latency_ms
     if own is None:
         return []
     found = []
@@ -181,7 +173,7 @@ def _too_slow(
         )
     # The model that users are used to, or else the other contender.
     other = IN_SERVICE if serving else (BASELINE if role == CANDIDATE else CANDIDATE)
-    reference = models[other] and models[other]["latency_ms"]
+    reference = (model := comparison.models.get(other)) and model.latency_ms
     ratio = rule.max_latency_ratio
     if ratio is not None and reference and own > ratio * reference:
         found.append(
@@ -193,39 +185,33 @@ def _too_slow(
 
 
 def _worse_than_service(
-    role: str, comparison: Mapping[str, Any], rule: EvaluationConfig
+    role: str, comparison: Comparison, rule: EvaluationConfig
 ) -> list[str]:
     """Worse beyond doubt: the whole interval of the difference lies above the margin."""
     pair = _pair(comparison, role, IN_SERVICE)
     found = []
-    if pair["ci95"][0] > rule.service_margin:
+    if pair.ci95[0] > rule.service_margin:
         found.append(
-            f"it makes {points(pair['difference'])} points more errors than "
-            f"{_name(comparison, IN_SERVICE)} ({interval(pair['ci95'])}); "
+            f"it makes {points(pair.difference)} points more errors than "
+            f"{_name(comparison, IN_SERVICE)} ({interval(pair.ci95)}); "
             f"evaluation.service_margin allows {points(rule.service_margin)}"
         )
     worse = {
-        name: part
-        for name, part in pair["slices"].items()
-        if part["interval"][0] > rule.slice_margin
+        part: told
+        for part, told in pair.slices.items()
+        if told.interval[0] > rule.slice_margin
     }
     if worse:
-        name = max(worse, key=lambda key: worse[key]["interval"][0])
+        part = max(worse, key=lambda part: worse[part].interval[0])
         more = f" (and on {len(worse) - 1} more)" if len(worse) > 1 else ""
         found.append(
-            f"on the slice {slice_name(name, comparison['class_names'])}{more} it makes "
-            f"{points(worse[name]['difference'])} points more errors than "
+            f"on the slice {part.words(comparison.class_names)}{more} it makes "
+            f"{points(worse[part].difference)} points more errors than "
             f"{_name(comparison, IN_SERVICE)} "
-            f"({interval(worse[name]['interval'])}, all slices together); "
+            f"({interval(worse[part].interval)}, all slices together); "
             f"evaluation.slice_margin allows {points(rule.slice_margin)}"
         )
     return found
-
-
-def slice_name(name: str, class_names: Sequence[str]) -> str:
-    """Words for a slice: "label=3" is "class cat", "brightness=low" stays as it is."""
-    feature, _, value = name.partition("=")
-    return f"class {class_names[int(value)]}" if feature == "label" else name
 
 
 def points(share: float) -> str:
@@ -239,7 +225,7 @@ def signed_points(share: float) -> str:
     return text[1:] if float(text) == 0 else text
 
 
-def interval(bounds: list[float]) -> str:
+def interval(bounds: tuple[float, float]) -> str:
     """Two differences in percentage points: "95 % interval -0.20 to 1.10"."""
     return f"95 % interval {points(bounds[0])} to {points(bounds[1])}"
 
@@ -250,16 +236,16 @@ def p_value(value: float) -> str:
 
 
 def _best(
-    comparison: Mapping[str, Any],
+    comparison: Comparison,
     rule: EvaluationConfig,  # noqa: ARG001 - one form for all policies
     able: list[str],
     obstacles: Mapping[str, list[str]],
 ) -> tuple[str, str]:
     if len(able) == 1:
         return _only(comparison, able[0], obstacles)
-    rates = {role: comparison["models"][role]["error"] for role in CONTENDERS}
+    rates = {role: _measures(comparison, role).error for role in CONTENDERS}
     names = {role: _name(comparison, role) for role in CONTENDERS}
-    examples = comparison["examples"]
+    examples = comparison.examples
     if rates[BASELINE] == rates[CANDIDATE]:
         return BASELINE, (
             f"{names[CANDIDATE]} and {names[BASELINE]} both make "
@@ -275,7 +261,7 @@ def _best(
 
 
 def _superior(
-    comparison: Mapping[str, Any],
+    comparison: Comparison,
     rule: EvaluationConfig,  # noqa: ARG001
     able: list[str],
     obstacles: Mapping[str, list[str]],
@@ -284,7 +270,7 @@ def _superior(
 
 
 def _non_inferior(
-    comparison: Mapping[str, Any],
+    comparison: Comparison,
     rule: EvaluationConfig,
     able: list[str],
     obstacles: Mapping[str, list[str]],
@@ -294,7 +280,7 @@ def _non_inferior(
 
 
 def _proven(
-    comparison: Mapping[str, Any],
+    comparison: Comparison,
     able: list[str],
     obstacles: Mapping[str, list[str]],
     margin: float,
@@ -302,9 +288,9 @@ def _proven(
 ) -> tuple[str | None, str]:
     """The candidate if the interval of its difference lies below the margin."""
     names = {role: _name(comparison, role) for role in CONTENDERS}
-    pair = _pair(comparison, CANDIDATE, BASELINE)
     if CANDIDATE not in able:
         return _only(comparison, BASELINE, obstacles)
+    pair = comparison.pairs.get((CANDIDATE, BASELINE))
     if pair is None:
         return None, (
             f"{names[CANDIDATE]} cannot be shown to be {words} {names[BASELINE]}, of "
@@ -312,10 +298,10 @@ def _proven(
         )
     evidence = (
         f"its error minus that of {names[BASELINE]} is "
-        f"{signed_points(pair['difference'])} points ({interval(pair['ci95'])}) on "
-        f"{comparison['examples']:,} eval images"
+        f"{signed_points(pair.difference)} points ({interval(pair.ci95)}) on "
+        f"{comparison.examples:,} eval images"
     )
-    if pair["ci95"][1] < margin:
+    if pair.ci95[1] < margin:
         return CANDIDATE, (
             f"{names[CANDIDATE]} is shown to be {words} {names[BASELINE]}: {evidence}"
         )
@@ -333,19 +319,19 @@ _POLICIES = {BEST: _best, SUPERIOR: _superior, NON_INFERIOR: _non_inferior}
 
 
 def _only(
-    comparison: Mapping[str, Any], role: str, obstacles: Mapping[str, list[str]]
+    comparison: Comparison, role: str, obstacles: Mapping[str, list[str]]
 ) -> tuple[str, str]:
     other = BASELINE if role == CANDIDATE else CANDIDATE
     return role, (
         f"{_name(comparison, other)} cannot be pushed: {obstacles[other][0]}; "
         f"{_name(comparison, role)} makes "
-        f"{percent(comparison['models'][role]['error'])} errors on "
-        f"{comparison['examples']:,} eval images"
+        f"{percent(_measures(comparison, role).error)} errors on "
+        f"{comparison.examples:,} eval images"
     )
 
 
 def _against_service(
-    comparison: Mapping[str, Any],
+    comparison: Comparison,
     rule: EvaluationConfig,
     winner: str | None,
     reason: str,
@@ -355,14 +341,14 @@ def _against_service(
     if winner is None:
         return IN_SERVICE, f"{reason}; {service} stays"
     pair = _pair(comparison, winner, IN_SERVICE)
-    error = comparison["models"][IN_SERVICE]["error"]
+    error = _measures(comparison, IN_SERVICE).error
     evidence = (
         f"its error minus that of {service} is "
-        f"{signed_points(pair['difference'])} points ({interval(pair['ci95'])})"
+        f"{signed_points(pair.difference)} points ({interval(pair.ci95)})"
     )
     name = _name(comparison, winner)
     if rule.policy == BEST:
-        good, words = pair["difference"] < 0, f"lower than {percent(error)}"
+        good, words = pair.difference < 0, f"lower than {percent(error)}"
         if good:
             return (
                 winner,
@@ -378,21 +364,19 @@ def _against_service(
         if rule.policy == SUPERIOR
         else f"at most {points(margin)} points worse than"
     )
-    if pair["ci95"][1] < margin:
+    if pair.ci95[1] < margin:
         return winner, f"{reason}; it is also shown to be {words} {service}: {evidence}"
     return IN_SERVICE, (
         f"{reason}; but {name} is not shown to be {words} {service}, which stays: {evidence}"
     )
 
 
-def _doubt(comparison: Mapping[str, Any]) -> str:
+def _doubt(comparison: Comparison) -> str:
     """A warning where the lower error may be chance."""
     pair = _pair(comparison, CANDIDATE, BASELINE)
-    if pair["p_value"] < 0.05:
+    if pair.p_value < 0.05:
         return ""
-    return (
-        f", although the difference may be chance ({p_value(pair['p_value'])}, paired)"
-    )
+    return f", although the difference may be chance ({p_value(pair.p_value)}, paired)"
 
 
 def _distinct_percentages(low: float, high: float) -> tuple[str, str]:

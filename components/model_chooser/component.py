@@ -43,7 +43,7 @@ class ModelChooser(base_component.BaseComponent):
     `outputs`:
       - `model`: the winner, copied; empty when nothing is to be pushed.
       - `blessing`: as TFX's Pusher and Resolver read it.
-      - `decision`: decision.json, see components/model_chooser/choice.py.
+      - `decision`: decision.json, see contract/comparison.py.
     """
 
     SPEC_CLASS = ModelChooserSpec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -16,6 +15,7 @@ from tfx.utils import io_utils
 
 from components.model_chooser import choice
 from contract import pushed_model
+from contract.comparison import CONTENDERS, Comparison
 from contract.config.evaluation import EvaluationConfig
 from contract.fields import from_json
 from contract.records import COMPARISON_FILE, DECISION_FILE
@@ -40,6 +40,9 @@ class Executor(base_executor.BaseExecutor):
             input_dict: `evaluation`, `baseline`, `candidate`, one artifact each.
             output_dict: `model`, `blessing`, `decision`, one artifact each.
             exec_properties: `rule`, the JSON of EvaluationConfig.
+
+        Raises:
+            RecordError: The comparison is damaged.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         model, blessing, decision_artifact = (
@@ -47,27 +50,27 @@ class Executor(base_executor.BaseExecutor):
             for key in (MODEL, BLESSING, DECISION)
         )
         evaluation = artifact_utils.get_single_uri(input_dict[EVALUATION])
-        with tf.io.gfile.GFile(os.path.join(evaluation, COMPARISON_FILE)) as file:
-            comparison = json.load(file)
+        path = os.path.join(evaluation, COMPARISON_FILE)
+        with tf.io.gfile.GFile(path, "rb") as file:
+            comparison = Comparison.read(file, path)
         rule = from_json(EvaluationConfig, exec_properties[RULE])
         decision = choice.choose(comparison, rule)
         logging.info("Decision: %s", decision.reason)
 
-        description = choice.describe(comparison, rule, decision)
         io_utils.write_string_file(
             os.path.join(decision_artifact.uri, DECISION_FILE),
-            json.dumps(description, indent=2, allow_nan=False) + "\n",
+            decision.to_json(indent=2, allow_nan=False) + "\n",
         )
         decision_artifact.set_string_custom_property(
             "winner", decision.winner or "none"
         )
         decision_artifact.set_string_custom_property("reason", decision.reason)
 
-        if decision.winner in choice.CONTENDERS:
+        if decision.winner in CONTENDERS:
             winner = artifact_utils.get_single_instance(input_dict[decision.winner])
             io_utils.copy_dir(winner.uri, model.uri)
             # The AtomicPusher hands these on.
-            network = comparison["models"][decision.winner]["network"]
+            network = comparison.models[decision.winner].network
             model.set_string_custom_property(pushed_model.NETWORK, network)
             model.set_string_custom_property(pushed_model.ROLE, decision.winner)
             model.set_int_custom_property(pushed_model.MODEL_ID, winner.id)

@@ -19,10 +19,11 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.atomic_pusher import publish
-from contract import pushed_model, stored
+from contract import pushed_model
+from contract.model_run import ModelRun
 from contract.records import MODEL_FILE, MODEL_RUN_FILE
+from contract.typed_json import RecordError
 
-_MOST_RUN_FILE = 1 << 20  # bytes
 _progress = logging.getLogger("pipeline.progress")
 
 PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
@@ -142,12 +143,9 @@ def _network(version: str) -> str | None:
     """The network that a published model says it is; None if it says nothing."""
     try:
         with open(os.path.join(version, MODEL_RUN_FILE), "rb") as file:
-            found = stored.json_object(file, _MOST_RUN_FILE).get("network")
-    except (OSError, stored.Unreadable):
+            return ModelRun.read(file, MODEL_RUN_FILE).network
+    except (OSError, RecordError):
         return None
-    # It is said on screens, and kept: of another form, it is as good as none.
-    fits = isinstance(found, str) and found.isprintable() and len(found) <= 200
-    return found if fits else None
 
 
 def pushes(store: Any, destination: str) -> list[Any]:

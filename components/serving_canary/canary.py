@@ -16,11 +16,11 @@ from typing import Any
 
 from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
-from contract import stored
 from contract.config.canary import CanaryConfig
+from contract.model_run import ModelRun
 from contract.records import CANARY_LOG_FILE, EXPECTED_ANSWERS_FILE, MODEL_RUN_FILE
+from contract.typed_json import RecordError
 
-_MOST_BYTES = 1 << 20  # of run.json
 _STATUS_POLL_SECONDS = 0.05
 
 
@@ -94,12 +94,12 @@ def _check_run_names(model: Path, expected: Expected) -> None:
         return
     try:
         with path.open("rb") as file:
-            names = stored.json_object(file, _MOST_BYTES).get("class_names")
-    except (OSError, stored.Unreadable) as error:
+            names = ModelRun.read(file, MODEL_RUN_FILE).class_names
+    except (OSError, RecordError) as error:
         raise judgement.NotComparable(
             f"{MODEL_RUN_FILE} of the model cannot be read ({error})"
         ) from None
-    if names not in (None, list(expected.class_names)):
+    if names is not None and names != expected.class_names:
         raise judgement.NotComparable(
             f"{MODEL_RUN_FILE} and {EXPECTED_ANSWERS_FILE} of the model have different "
             "class names"

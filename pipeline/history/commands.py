@@ -112,7 +112,7 @@ def write_report_again(output_root: str) -> str | None:
         run_id = collect.latest_run(metadata)
         if run_id is None:
             return None
-        config = collect.recorded_facts(metadata, run_id)["config"]
+        config = collect.recorded_facts(metadata, run_id).config
         served = stores.in_service(places_of_run(config, output_root))
         report = collect.collect(metadata, run_id, in_service=served)
         return render.write(report, os.path.join(output_root, REPORT_FOLDER))

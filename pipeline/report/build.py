@@ -13,21 +13,30 @@ import base64
 import datetime
 import io
 import json
-import math
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from components.evaluator.measures import BASELINE, CANDIDATE, IN_SERVICE, ROLES
 from components.example_validator import consistency
-from components.model_chooser import choice
 from contract import arrays, features, pushed_model, stored
+from contract.comparison import (
+    BASELINE,
+    CANDIDATE,
+    CONTENDERS,
+    IN_SERVICE,
+    ROLES,
+    Comparison,
+    Contender,
+    Decision,
+)
 from contract.datasets import DATASETS, class_names
+from contract.model_run import ModelRun
 from contract.records import (
     CANARY_FILE,
     COMPARISON_FILE,
@@ -36,6 +45,8 @@ from contract.records import (
     MODEL_RUN_FILE,
     PREDICTIONS_FILE,
 )
+from contract.run_facts import RunFacts
+from contract.typed_json import Record, RecordError
 from pipeline.nodes import PARTS
 from pipeline.report import published
 from trainer.examples import records
@@ -43,7 +54,7 @@ from trainer.examples import records
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
 _MOST_DISAGREEMENTS = 24
-_MOST_JSON, _MOST_PREDICTIONS = 64 << 20, 1 << 30  # bytes
+_MOST_CANARY, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
 # Properties of a registered model that are shown.
 _REGISTERED = (
     pushed_model.REGISTERED_MODEL,
@@ -53,6 +64,8 @@ _REGISTERED = (
 _SHARES = (pushed_model.TRAFFIC_PERCENT,)
 
 Report = dict[str, Any]
+R = TypeVar("R", bound=Record)
+_progress = logging.getLogger("pipeline.progress")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +86,7 @@ class Run:
     """A run that came to its end."""
 
     id: str
-    facts: Mapping[str, Any]  # see pipeline/report/facts.py
+    facts: RunFacts
     # Rows of report.json's "components"; None for what the engine does not tell.
     components: Sequence[Mapping[str, Any]]
     artifacts: Sequence[Artifact]  # in the order in which they were made
@@ -89,8 +102,12 @@ def build(run: Run) -> Report:
         run: Must have the artifacts of the needed parts (pipeline/nodes.py).
 
     Returns:
-        The keys of report.json (see README, "Outputs"), and under "page" what only the
-        page shows: configuration, classes, histories, samples, artifacts.
+        The keys of report.json (see README, "Outputs"), of which `comparison` holds a
+        Comparison by split, and under "page" what only the page shows: configuration,
+        classes, histories, samples, artifacts.
+
+    Raises:
+        RecordError: A file of the run is damaged.
     """
     outputs = {(artifact.node, artifact.key): artifact for artifact in run.artifacts}
     found = {
@@ -98,24 +115,22 @@ def build(run: Run) -> Report:
         for name, part in PARTS.items()
         if part.output.needed or (part.node, part.output.key) in outputs
     }
-    config, facts = run.facts["config"], run.facts
+    config, facts = run.facts.config, run.facts
     examples = found["examples"]
     classes = class_names(config["data"]["name"], config["data"]["label"])
-    decision = _read_json(os.path.join(found["decision"].uri, DECISION_FILE))
+    decision = _read(Decision, found["decision"].uri, DECISION_FILE)
     comparisons = {
-        features.EVAL: decision["comparison"],
-        features.TEST: _read_json(
-            os.path.join(found["test_evaluation"].uri, COMPARISON_FILE)
-        ),
+        features.EVAL: decision.comparison,
+        features.TEST: _read(Comparison, found["test_evaluation"].uri, COMPARISON_FILE),
     }
     trainings = {
-        role: _read_json(os.path.join(found[f"{role}_run"].uri, HISTORY_FILE))
-        for role in choice.CONTENDERS
+        role: _read(ModelRun, found[f"{role}_run"].uri, HISTORY_FILE)
+        for role in CONTENDERS
     }
     trainings[IN_SERVICE] = _training_of(found.get("in_service"))
     canary = _canary(found["infra_blessing"])
-    blocked_by = list(decision["blocked_by"])
-    if decision["winner"] in choice.CONTENDERS and not canary["passed"]:
+    blocked_by = list(decision.blocked_by)
+    if decision.winner in CONTENDERS and not canary["passed"]:
         blocked_by += [f"canary: {reason}" for reason in canary["reasons"]]
     label_key = features.label_key(config["data"]["label"])
     return {
@@ -123,18 +138,18 @@ def build(run: Run) -> Report:
         "run": {
             "id": run.id,
             "preset": config["preset"],
-            "started": _utc(facts["started"]),
-            "seconds": facts["seconds"],
-            "commit": facts["commit"],
-            "versions": facts["versions"],
+            "started": _utc(facts.started),
+            "seconds": facts.seconds,
+            "commit": facts.commit,
+            "versions": facts.versions,
         },
         "data": {
-            **_data(examples, found.get("anomalies"), facts["data_reason"]),
+            **_data(examples, found.get("anomalies"), facts.data_reason),
             "label": config["data"]["label"],
         },
         "models": {
             role: _model(
-                {split: part["models"][role] for split, part in comparisons.items()},
+                {split: part.models[role] for split, part in comparisons.items()},
                 trainings[role],
             )
             | (
@@ -142,13 +157,13 @@ def build(run: Run) -> Report:
                 if role == IN_SERVICE
                 else {}
             )
-            if comparisons[features.EVAL]["models"][role]
+            if all(role in part.models for part in comparisons.values())
             else None
             for role in ROLES
         },
         "difference": _difference(comparisons[features.EVAL]),
         "decision": {
-            **{key: decision[key] for key in ("policy", "winner", "reason")},
+            **{key: getattr(decision, key) for key in ("policy", "winner", "reason")},
             "blocked_by": blocked_by,
         },
         "canary": canary,
@@ -158,18 +173,16 @@ def build(run: Run) -> Report:
             role: published.lookup(config["data"]["name"], config[role]["network"])
             if config["data"]["label"] == "fine"
             else None
-            for role in choice.CONTENDERS
+            for role in CONTENDERS
         },
         "comparison": comparisons,
         "components": list(run.components),
         "page": {
             "config": config,
-            "platform": facts["platform"],
+            "platform": facts.platform,
             "dataset_title": _title(config["data"], classes),
             "classes": list(classes),
-            "histories": {
-                role: trainings[role]["history"] for role in choice.CONTENDERS
-            },
+            "histories": {role: trainings[role].history for role in CONTENDERS},
             "class_counts": _class_counts(examples.uri, label_key, len(classes)),
             "samples": _samples(
                 examples.uri,
@@ -232,40 +245,33 @@ def _data(
     }
 
 
-def _training_of(served: Artifact | None) -> dict[str, Any]:
+def _training_of(served: Artifact | None) -> ModelRun:
     """How the model in service was trained; empty where nothing is or nothing is known.
 
     Another version of the project may not have written it, or a person deleted it; what
     is there may be anybody's.
     """
     if served is None or not served.properties.get(pushed_model.PUSHED):
-        return {}
+        return ModelRun()
     for folder in (served.uri, served.properties[pushed_model.DESTINATION]):
-        path = os.path.join(folder, MODEL_RUN_FILE)
-        if tf.io.gfile.exists(path):
-            try:
-                told = _read_json(path)
-            except stored.Unreadable:
-                return {}
-            return {
-                key: told[key]
-                for key in ("parameters", "seconds", "images_per_second")
-                if type(told.get(key)) in (int, float) and math.isfinite(told[key])
-            }
-    return {}
+        if not tf.io.gfile.exists(os.path.join(folder, MODEL_RUN_FILE)):
+            continue
+        try:
+            return _read(ModelRun, folder, MODEL_RUN_FILE)
+        except RecordError as problem:
+            _progress.warning("warning: how it was trained is not shown: %s", problem)
+    return ModelRun()
 
 
-def _model(
-    measured: Mapping[str, Mapping[str, Any]], training: Mapping[str, Any]
-) -> dict[str, Any]:
-    """One contender; `measured` holds its part of the comparison on each split."""
-    evaluated = measured[features.EVAL]
+def _model(compared: Mapping[str, Contender], training: ModelRun) -> dict[str, Any]:
+    """One contender; `compared`: of each split."""
+    evaluated = compared[features.EVAL].plain()
     return {
         "network": evaluated["network"],
-        "parameters": training.get("parameters"),
+        "parameters": training.parameters,
         **{
-            split: {key: found.get(key) for key in ("error", "ci95")}
-            for split, found in measured.items()
+            split: {key: found.plain().get(key) for key in ("error", "ci95")}
+            for split, found in compared.items()
         },
         **{
             key: evaluated.get(key)
@@ -274,21 +280,24 @@ def _model(
                 "ece_ci95", "latency_ms",
             )
         },
-        "train_seconds": training.get("seconds"),
-        "images_per_second": training.get("images_per_second"),
+        "train_seconds": training.seconds,
+        "images_per_second": training.images_per_second,
     }  # fmt: skip
 
 
-def _difference(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
+def _difference(comparison: Comparison) -> dict[str, Any] | None:
     """Candidate against baseline; what concerns the model in service is in `comparison`."""
-    pair = comparison["pairs"][f"{CANDIDATE}_minus_{BASELINE}"]
+    pair = comparison.pairs.get((CANDIDATE, BASELINE))
     if pair is None:
         return None
     return {
-        "candidate_minus_baseline": pair["difference"],
-        **{key: pair[key] for key in ("ci95", "p_value", "method", "bootstrap_ci95")},
-        "only_candidate_wrong": pair["only_first_wrong"],
-        "only_baseline_wrong": pair["only_second_wrong"],
+        "candidate_minus_baseline": pair.difference,
+        "ci95": pair.ci95,
+        "p_value": pair.p_value,
+        "method": pair.method,
+        "bootstrap_ci95": pair.bootstrap_ci95,
+        "only_candidate_wrong": pair.only_first_wrong,
+        "only_baseline_wrong": pair.only_second_wrong,
     }
 
 
@@ -348,7 +357,8 @@ def _canary(blessing: Artifact) -> dict[str, Any]:
     """What the canary wrote; of a refusal that was tried again only the reasons are left."""
     path = os.path.join(blessing.uri, CANARY_FILE)
     if tf.io.gfile.exists(path):
-        return _read_json(path)
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return stored.json_object(file, _MOST_CANARY)
     return {"passed": False, "reasons": [blessing.properties.get("reasons") or ""]}
 
 
@@ -415,9 +425,10 @@ def _png_uri(pixels: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _read_json(path: str) -> Any:
+def _read(kind: type[R], folder: str, name: str) -> R:
+    path = os.path.join(folder, name)
     with tf.io.gfile.GFile(path, "rb") as file:
-        return stored.json_object(file, _MOST_JSON)
+        return kind.read(file, path)
 
 
 def _utc(seconds: float) -> str:

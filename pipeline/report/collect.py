@@ -6,7 +6,6 @@ is no such store: pipeline/vertex/steps/report is given the artifacts.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from contract.run_facts import RunFacts
 from pipeline.report import build
 from pipeline.report.facts import run_facts
 
@@ -37,17 +37,17 @@ _OUTPUTS = (
 _PLAIN = ("string_value", "int_value", "double_value")
 
 
-def record_run(database: str, run_id: str, facts: Mapping[str, Any]) -> None:
+def record_run(database: str, run_id: str, facts: RunFacts) -> None:
     """Keeps what only the runner knows (configuration, start, commit) with the run.
 
     Args:
         database: Path of the SQLite file.
         run_id: Pipeline run id.
-        facts: JSON-able.
+        facts: Of the run.
     """
     store = _open(database)
     context = _run_context(store, run_id)
-    context.custom_properties[_FACTS_PROPERTY].string_value = json.dumps(facts)
+    context.custom_properties[_FACTS_PROPERTY].string_value = facts.to_json()
     store.put_contexts([context])
 
 
@@ -65,9 +65,9 @@ def latest_run(database: str) -> str | None:
     return max(runs, key=lambda context: context.create_time_since_epoch).name
 
 
-def recorded_facts(database: str, run_id: str) -> dict[str, Any]:
+def recorded_facts(database: str, run_id: str) -> RunFacts:
     """What `record_run` kept of a run."""
-    return _facts(_run_context(_open(database), run_id))
+    return _facts(_run_context(_open(database), run_id), database)
 
 
 def collect(
@@ -103,15 +103,16 @@ def find(
         artifacts += _outputs(store, node, execution.id)
     return build.Run(
         id=run_id,
-        facts=_facts(context),
+        facts=_facts(context, database),
         components=components,
         artifacts=artifacts,
         in_service=in_service,
     )
 
 
-def _facts(context: Any) -> dict[str, Any]:
-    return json.loads(context.custom_properties[_FACTS_PROPERTY].string_value)
+def _facts(context: Any, database: str) -> RunFacts:
+    told = context.custom_properties[_FACTS_PROPERTY].string_value
+    return RunFacts.from_json(told, f"{database}, {_FACTS_PROPERTY} of {context.name}")
 
 
 def _open(database: str) -> metadata_store.MetadataStore:

@@ -1,7 +1,4 @@
-"""What only the runner knows of a run: configuration, start, code, machine.
-
-A leaf: standard library only.
-"""
+"""The facts of a run, gathered where it is started."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contract import provenance
+from contract.run_facts import RunFacts
 
 
 def run_facts(
@@ -16,8 +14,8 @@ def run_facts(
     data_reason: str,
     began: float,
     seconds: float | None = None,
-) -> dict[str, Any]:
-    """The facts of a run as plain values.
+) -> RunFacts:
+    """What this process, machine and code add to a run's configuration.
 
     Args:
         config: The whole RunConfig as a dictionary.
@@ -25,12 +23,12 @@ def run_facts(
         began: Start, seconds since the epoch.
         seconds: Duration of the run; None while it is not known.
     """
-    return {
-        "config": dict(config),
-        "data_reason": data_reason,
-        "started": began,
-        "seconds": seconds,
-        "commit": provenance.commit(),
-        "versions": provenance.versions(),
-        "platform": provenance.machine(),
-    }
+    return RunFacts(
+        config=dict(config),
+        data_reason=data_reason,
+        started=began,
+        seconds=seconds,
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+        platform=provenance.machine(),
+    )

@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contract.comparison import ROLES, Bin
+
 # CSS variable of the page -> colour in its light scheme, in which figures are drawn. Those
 # of the networks are colour-blind safe (Okabe and Ito).
 _INK, _SOFT, _GRID = "#1f2328", "#59616a", "#d5dae0"
@@ -24,7 +26,6 @@ COLOURS = {**_COLOURS, "ink": _INK, "soft": _SOFT, "grid": _GRID}
 # page's legend: dashes (on and off, in line widths) and marker.
 LINES = {"baseline": (), "candidate": (4, 2), "in_service": (1.2, 1.2)}
 MARKERS = {"baseline": "o", "candidate": "s", "in_service": "^"}
-_ROLES = tuple(_COLOURS)
 _WIDTH = (
     3.6  # inches: as wide as a telephone's screen, where letters are 11 pixels high
 )
@@ -58,7 +59,7 @@ def learning_curves(
     """Loss and error over epochs, both networks, train (thin) and eval (thick).
 
     Args:
-        histories: Role -> points as `trainer.fit.Outcome.history`.
+        histories: Role -> points as of contract.model_run.ModelRun.
         networks: Role -> network name.
     """
     drawn = []
@@ -103,7 +104,7 @@ def errors(models: Mapping[str, Any]) -> list[str]:
     measured = {
         split: [
             role
-            for role in _ROLES
+            for role in ROLES
             if models[role] and models[role][split]["error"] is not None
         ]
         for split in ("eval", "test")
@@ -156,13 +157,13 @@ def errors(models: Mapping[str, Any]) -> list[str]:
 
 
 def reliability(
-    bins: Mapping[str, Sequence[Mapping[str, float]] | None],
+    bins: Mapping[str, Sequence[Bin] | None],
     networks: Mapping[str, str],
 ) -> str:
     """Accuracy against confidence; on the diagonal a network is as good as it says.
 
     Args:
-        bins: Role -> rows of `components.evaluator.calibration.reliability`, or None.
+        bins: Role -> as of contract.comparison.Measures, or None.
         networks: Role -> network name.
     """
     figure, axes = _figure(3.4)
@@ -171,9 +172,9 @@ def reliability(
     for role, rows in bins.items():
         if not rows:
             continue
-        most = max(row["examples"] for row in rows)
-        confidence = [row["confidence"] for row in rows]
-        accuracy = [row["accuracy"] for row in rows]
+        most = max(row.examples for row in rows)
+        confidence = [row.confidence for row in rows]
+        accuracy = [row.accuracy for row in rows]
         # A network may always be right: nothing is clipped.
         axes.plot(
             confidence,
@@ -186,17 +187,17 @@ def reliability(
         axes.scatter(
             confidence,
             accuracy,
-            s=[8 + 50 * row["examples"] / most for row in rows],
+            s=[8 + 50 * row.examples / most for row in rows],
             color=COLOURS[role],
             marker=MARKERS[role],
             linewidths=0,
             clip_on=False,
         )
-        fullest = max(rows, key=lambda row: row["examples"])
+        fullest = max(rows, key=lambda row: row.examples)
         told.append(
             f"{networks[role]} ({_words(role)}): of most images it is "
-            f"{100 * fullest['confidence']:.0f} % sure and right in "
-            f"{100 * fullest['accuracy']:.0f} %"
+            f"{100 * fullest.confidence:.0f} % sure and right in "
+            f"{100 * fullest.accuracy:.0f} %"
         )
     axes.set(
         title="Calibration",

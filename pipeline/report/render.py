@@ -20,18 +20,27 @@ import jinja2
 import markupsafe
 
 from components.model_chooser import choice
-from components.model_chooser.choice import p_value, slice_name
+from components.model_chooser.choice import p_value
+from contract.comparison import (
+    BASELINE,
+    CANDIDATE,
+    CONTENDERS,
+    IN_SERVICE,
+    ROLES,
+    Comparison,
+    ErrorRate,
+    Slice,
+)
 from contract.records import PAGE_FILE, PICTURES_FOLDER, REPORT_FILE
 from pipeline.console import clock
 from pipeline.nodes import KINDS
 from pipeline.report import figures
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
-_ROLES = ("baseline", "candidate", "in_service")
 TITLES = {
-    "baseline": "baseline",
-    "candidate": "candidate",
-    "in_service": "in service",
+    BASELINE: "baseline",
+    CANDIDATE: "candidate",
+    IN_SERVICE: "in service",
     None: "nobody",
 }
 
@@ -60,7 +69,11 @@ def write(report: Mapping[str, Any], directory: str) -> str:
 
 def files(report: Mapping[str, Any]) -> dict[str, str]:
     """Name -> text of both files; the page, which people look at, comes last."""
-    public = {key: value for key, value in report.items() if key != "page"}
+    public = {key: value for key, value in report.items() if key != "page"} | {
+        "comparison": {
+            split: compared.plain() for split, compared in report["comparison"].items()
+        }
+    }
     data = json.dumps(_finite(public), indent=2, allow_nan=False)
     return {REPORT_FILE: data + "\n", PAGE_FILE: html(report)}
 
@@ -90,21 +103,23 @@ def html(report: Mapping[str, Any]) -> str:
     page = report["page"]
     winner = report["decision"]["winner"]
     shown = winner or "candidate"
-    roles = [role for role in _ROLES if report["models"][role]]
+    roles = [role for role in ROLES if report["models"][role]]
     networks = {role: report["models"][role]["network"] for role in roles}
-    measured = report["comparison"]["eval"]["models"]
-    pairs = {
-        role: report["comparison"]["eval"]["pairs"][f"{role}_minus_in_service"]
-        for role in ("baseline", "candidate")
-    }
-    confusion = measured[shown].get("confusion") if measured[shown] else None
+    compared: Comparison = report["comparison"]["eval"]
+    measured = {role: model.measured for role, model in compared.models.items()}
+    pairs = {role: compared.pairs.get((role, IN_SERVICE)) for role in CONTENDERS}
+    confusion = found.confusion if (found := measured.get(shown)) else None
     classes = page["classes"]
     drawings = {
         "errors": figures.errors(report["models"]),
         "curves": figures.learning_curves(page["histories"], networks),
         "balance": figures.class_balance(page["class_counts"], classes),
         "reliability": figures.reliability(
-            {role: measured[role].get("reliability") for role in roles}, networks
+            {
+                role: found.reliability if (found := measured.get(role)) else None
+                for role in roles
+            },
+            networks,
         ),
         "confusion": (
             figures.confusion_matrix(confusion, classes) if confusion else None
@@ -129,7 +144,7 @@ def html(report: Mapping[str, Any]) -> str:
             (classes[row], classes[column], count)
             for row, column, count in figures.most_confused(confusion or [])
         ],
-        slices=worst_slices(report["comparison"]["eval"], classes),
+        slices=worst_slices(compared, classes),
     )
 
 
@@ -218,7 +233,7 @@ def lead(report: Mapping[str, Any]) -> str:
 
 
 def worst_slices(
-    comparison: Mapping[str, Any], classes: Sequence[str], most: int = 12
+    comparison: Comparison, classes: Sequence[str], most: int = 12
 ) -> list[dict[str, Any]]:
     """The slices on which the contenders err most, by the worse of them on each.
 
@@ -226,34 +241,28 @@ def worst_slices(
         For each slice: name, examples, role -> error entry, and the paired difference of
         candidate and baseline with its interval, or None.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for role, model in comparison["models"].items():
-        for name, part in ((model or {}).get("slices") or {}).items():
-            row = found.setdefault(name, {"examples": part["examples"], "models": {}})
-            row["models"][role] = part
-    pair = comparison["pairs"]["candidate_minus_baseline"]
-    rows = [
-        {
-            "name": slice_name(name, classes),
-            **row,
-            "difference": pair["slices"][name] if pair else None,
-        }
-        for name, row in found.items()
-    ]
-    # How a model errs that may be replaced says little about what replaces it.
-    rows.sort(
-        key=lambda row: (
-            -max(
-                (
-                    part["error"]
-                    for r, part in row["models"].items()
-                    if r != "in_service"
-                ),
-                default=0,
-            )
+    found: dict[Slice, dict[str, ErrorRate]] = {}
+    for role, model in comparison.models.items():
+        for part, rate in model.measured.slices.items() if model.measured else ():
+            found.setdefault(part, {})[role] = rate
+    pair = comparison.pairs.get((CANDIDATE, BASELINE))
+
+    def worst(part: Slice) -> float:
+        """How a model errs that may be replaced says little about what replaces it."""
+        rates = found[part].items()
+        return max(
+            (rate.error for role, rate in rates if role != IN_SERVICE), default=0
         )
-    )
-    return rows[:most]
+
+    return [
+        {
+            "name": part.words(classes),
+            "examples": max(rate.examples for rate in found[part].values()),
+            "models": found[part],
+            "difference": pair.slices.get(part) if pair else None,
+        }
+        for part in sorted(found, key=worst, reverse=True)[:most]
+    ]
 
 
 def percent(share: float | None, digits: int = 2) -> str:

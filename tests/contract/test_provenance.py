@@ -104,7 +104,7 @@ RUN_BY = {
     "components/artifacts.py": EVERY - {"Trainer", "Transform"},
     "components/drift/image_statistics.py": {"ExampleValidator", "PreviousStatistics"},
     "components/evaluator/inference.py": {"Evaluator"},
-    "components/evaluator/paired.py": {"Evaluator", "ModelChooser"},
+    "components/evaluator/paired.py": {"Evaluator"},
     "components/example_gen/choice.py": set(),  # asked before a run
     "components/example_gen/sources.py": {"ExampleGen"},
     "components/example_validator/consistency.py": {
@@ -113,12 +113,14 @@ RUN_BY = {
     },
     "components/model_chooser/choice.py": {"ModelChooser"},
     "components/serving_canary/judgement.py": {"ServingCanary"},
+    "contract/comparison.py": {"AtomicPusher", "Evaluator", "ModelChooser"},
     "contract/config/canary.py": {"ServingCanary"},
     "contract/config/data.py": {"ExampleGen"},
     "contract/config/run.py": set(),
     "contract/config/train.py": {"Trainer"},
     "contract/fields.py": EVERY
     - {"AtomicPusher", "DatasetSchema", "Evaluator", "ModelInService"},
+    "contract/model_run.py": {"ServingCanary", "Trainer"},
     "monitoring/__init__.py": set(),
     "pipeline/console.py": set(),
     "pipeline/dag.py": set(),  # what it hands to nodes are their parameters

@@ -8,6 +8,7 @@ import pytest
 
 from contract import features
 from contract.config.preprocessing import PreprocessingConfig
+from contract.model_run import ModelRun
 from tests.trainer import transform_graph
 
 pytestmark = pytest.mark.tf
@@ -84,7 +85,7 @@ def saved(transformed, images, tmp_path_factory):
         ]
     )
     directory = tmp_path_factory.mktemp("saved") / "Format-Serving"
-    run = {"network": "tiny", "steps": 3}
+    run = ModelRun(network="tiny", steps=3)
     export.save(
         model,
         transform,
@@ -212,7 +213,7 @@ def test_classify_is_a_classify_for_tf_serving(saved):
 def test_provenance_travels_with_the_model(saved):
     _, directory, _, _ = saved
     run = json.loads((directory / "assets.extra/run.json").read_text())
-    assert run == {"network": "tiny", "steps": 3}
+    assert (run["network"], run["steps"]) == ("tiny", 3)
 
 
 def test_the_answers_of_the_training_path_travel_with_the_model(saved, images):

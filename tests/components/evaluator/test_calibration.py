@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from components.evaluator import calibration
+from contract.comparison import Bin
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,8 @@ def test_it_is_the_weighted_gap_of_the_bins(honest):
     found = calibration.expected_calibration_error(*small)
     assert found == pytest.approx(by_hand(*small), abs=1e-9)
     rows = calibration.reliability(*small)
-    assert sum(row["examples"] for row in rows) == 500
-    again = (
-        sum(r["examples"] * abs(r["accuracy"] - r["confidence"]) for r in rows) / 500
-    )
+    assert sum(row.examples for row in rows) == 500
+    again = sum(r.examples * abs(r.accuracy - r.confidence) for r in rows) / 500
     assert found == pytest.approx(again)
 
 
@@ -52,6 +51,6 @@ def test_honest_and_boastful_networks(honest):
 
 def test_a_certain_network_is_in_the_last_bin():
     rows = calibration.reliability(np.array([1.0, 1.0]), np.array([True, False]))
-    assert rows == [
-        {"low": 14 / 15, "high": 1.0, "examples": 2, "confidence": 1.0, "accuracy": 0.5}
-    ]
+    assert rows == (
+        Bin(low=14 / 15, high=1.0, examples=2, confidence=1.0, accuracy=0.5),
+    )

@@ -95,13 +95,14 @@ def test_predictions_are_kept_image_by_image(evaluated, wrong, world):
 
 def test_two_counts_that_differ_stop_the_run(evaluated):
     from components.evaluator.executor import _check_counts
+    from contract.comparison import Comparison
 
     folder, comparison = evaluated
-    _check_counts(str(folder), comparison)
+    _check_counts(str(folder), Comparison.from_plain(comparison, "as written"))
     other = json.loads(json.dumps(comparison))
     other["models"]["candidate"]["error"] += 1 / EXAMPLES
     with pytest.raises(RuntimeError, match="candidate: TFMA counts"):
-        _check_counts(str(folder), other)
+        _check_counts(str(folder), Comparison.from_plain(other, "edited"))
 
 
 @pytest.fixture(scope="module")

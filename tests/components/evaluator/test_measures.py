@@ -1,7 +1,5 @@
 """comparison.json against scikit-learn, on predictions that are made up."""
 
-import json
-
 import numpy as np
 import pytest
 from sklearn.metrics import (
@@ -13,6 +11,7 @@ from sklearn.metrics import (
 
 from components.evaluator import measures
 from components.evaluator.measures import Answers, Images
+from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, ROLES, Slice
 
 BANDS = ("lowest", "low", "high", "highest")
 
@@ -50,44 +49,44 @@ def test_every_number_is_scikit_learns(classes):
         "candidate": make_answers(images, classes, 2.0, 2),
     }
     found = compare(images, answers, classes)
-    json.dumps(found, allow_nan=False)
+    found.to_json()
     labels, order = images.labels, np.arange(classes)
     for role, given in answers.items():
         values = given.probabilities.astype(np.float64)
-        predicted, model = values.argmax(axis=1), found["models"][role]
-        assert model["error"] == pytest.approx(1 - accuracy_score(labels, predicted))
-        assert model["cross_entropy"] == pytest.approx(
+        predicted, model = values.argmax(axis=1), found.models[role].measured
+        assert model.error == pytest.approx(1 - accuracy_score(labels, predicted))
+        assert model.cross_entropy == pytest.approx(
             log_loss(labels, values / values.sum(1, keepdims=True), labels=order),
             rel=1e-5,
         )
-        assert (
-            model["confusion"]
-            == confusion_matrix(labels, predicted, labels=order).tolist()
-        )
+        assert [list(row) for row in model.confusion] == confusion_matrix(
+            labels, predicted, labels=order
+        ).tolist()
         if classes == 100:
             top = top_k_accuracy_score(labels, values, k=5, labels=order)
-            assert model["top5"]["error"] == pytest.approx(1 - top)
+            assert model.top5.error == pytest.approx(1 - top)
         else:
-            assert model["top5"] is None
-        low, high = model["ci95"]
-        assert low < model["error"] < high
+            assert model.top5 is None
+        low, high = model.ci95
+        assert low < model.error < high
         for index in (0, 7):
             part = labels == index
             expected = 1 - accuracy_score(labels[part], predicted[part])
-            assert model["slices"][f"label={index}"]["error"] == pytest.approx(expected)
+            assert model.slices[Slice("label", index)].error == pytest.approx(expected)
+        highest = Slice("brightness", "highest")
         bright = images.bands["brightness_band"] == 3
         expected = 1 - accuracy_score(labels[bright], predicted[bright])
-        assert model["slices"]["brightness=highest"]["error"] == pytest.approx(expected)
-        assert model["slices"]["brightness=highest"]["examples"] == bright.sum()
-    pair = found["pairs"]["candidate_minus_baseline"]
-    assert pair["difference"] == pytest.approx(
-        found["models"]["candidate"]["error"] - found["models"]["baseline"]["error"]
+        assert model.slices[highest].error == pytest.approx(expected)
+        assert model.slices[highest].examples == bright.sum()
+    pair = found.pairs[CANDIDATE, BASELINE]
+    assert pair.difference == pytest.approx(
+        found.models[CANDIDATE].measured.error - found.models[BASELINE].measured.error
     )
     wrong = {r: a.probabilities.argmax(1) != labels for r, a in answers.items()}
     only = wrong["candidate"] & ~wrong["baseline"]
-    assert pair["only_first_wrong"] == only.sum()
-    assert found["models"]["in_service"] is None
-    assert found["pairs"]["candidate_minus_in_service"] is None
+    assert pair.only_first_wrong == only.sum()
+    assert IN_SERVICE not in found.models
+    assert (CANDIDATE, IN_SERVICE) not in found.pairs
 
 
 @pytest.mark.parametrize("n", [10, 1_000_000])
@@ -99,15 +98,13 @@ def test_a_constant_answer_and_agreement_at_any_size(n):
         images, {"baseline": same, "candidate": same, "in_service": same}, 4
     )
     share = float((images.labels == 1).mean())
-    for role in measures.ROLES:
-        assert found["models"][role]["error"] == pytest.approx(1 - share)
-    for pair in found["pairs"].values():
-        assert pair["difference"] == 0
-        assert pair["p_value"] == 1
-        assert pair["ci95"][0] < 0 < pair["ci95"][1]
-        assert all(
-            p["interval"][0] < 0 < p["interval"][1] for p in pair["slices"].values()
-        )
+    for role in ROLES:
+        assert found.models[role].measured.error == pytest.approx(1 - share)
+    for pair in found.pairs.values():
+        assert pair.difference == 0
+        assert pair.p_value == 1
+        assert pair.ci95[0] < 0 < pair.ci95[1]
+        assert all(p.interval[0] < 0 < p.interval[1] for p in pair.slices.values())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +146,7 @@ def test_a_contender_with_a_problem_leaves_the_others_alone():
         "candidate": Answers(network="b", probabilities=None, problem="it is broken"),
     }
     found = compare(images, answers, 4)
-    assert found["models"]["candidate"]["problem"] == "it is broken"
-    assert found["models"]["candidate"]["error"] is None
-    assert found["models"]["baseline"]["error"] is not None
-    assert found["pairs"]["candidate_minus_baseline"] is None
+    assert found.models[CANDIDATE].problem == "it is broken"
+    assert found.models[CANDIDATE].measured is None
+    assert found.models[BASELINE].measured is not None
+    assert not found.pairs

@@ -7,21 +7,18 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.evaluator import measures
-from components.evaluator.measures import (
-    BASELINE,
-    CANDIDATE,
-    IN_SERVICE,
-    Answers,
-    Images,
-)
+from components.evaluator.measures import Answers, Images
 from components.model_chooser import choice
+from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, Comparison, Decision
 from contract.config.evaluation import EvaluationConfig
+from tests.contract.comparisons import comparisons
 
 EXAMPLES, CLASSES = 2000, 4
 # Error rates, nested, so that every difference of 5 points is beyond doubt.
@@ -53,7 +50,7 @@ def answers(
 BROKEN = Answers(network="net", probabilities=None, problem="it cannot be run")
 
 
-def compare(**given: Answers | None) -> dict[str, Any]:
+def compare(**given: Answers | None) -> Comparison:
     there = {role: found for role, found in given.items() if found is not None}
     names = [f"class{i}" for i in range(CLASSES)]
     bands = ("lowest", "low", "high", "highest")
@@ -248,7 +245,7 @@ def test_a_gain_that_costs_a_class_is_not_pushed():
         in_service=answers(0.15, network="old"),
     )
     decision = choice.choose(comparison, EvaluationConfig())
-    assert comparison["models"][CANDIDATE]["error"] < 0.12
+    assert comparison.models[CANDIDATE].measured.error < 0.12
     assert decision.winner == IN_SERVICE
     assert any("on the slice class class2 it makes" in b for b in decision.blocked_by)
     loose = choice.choose(comparison, EvaluationConfig(slice_margin=1.0))
@@ -257,7 +254,7 @@ def test_a_gain_that_costs_a_class_is_not_pushed():
 
 def test_the_test_split_never_decides():
     comparison = compare(baseline=answers(0.1), candidate=answers(0.05))
-    comparison["split"] = "test"
+    comparison = dataclasses.replace(comparison, split="test")
     with pytest.raises(ValueError, match="only the eval split decides"):
         choice.choose(comparison, EvaluationConfig())
 
@@ -291,7 +288,16 @@ def test_false_and_missed_alarms_of_the_policy_superior():
         for seed in range(200):
             first, second = draw_wrong(10_000, gain, seed)
             pair = measures._difference(second, first, {})
-            pushed[gain] += pair["ci95"][1] < 0
+            pushed[gain] += pair.ci95[1] < 0
     # 2.5 % are expected of equal ones; 5 % and three standard errors are never reached.
     assert pushed[0.0] <= 200 * 0.05 + 3 * (200 * 0.05 * 0.95) ** 0.5
     assert pushed[0.02] >= 190
+
+
+@settings(max_examples=100, deadline=2000)
+@given(comparisons(split="eval"), st.sampled_from(("best", "superior", "non_inferior")))
+def test_whatever_can_be_read_can_be_decided(comparison, policy):
+    """Contradictory numbers too: a file may have been edited."""
+    decision = choice.choose(comparison, EvaluationConfig(policy=policy))
+    assert decision.comparison is comparison
+    assert Decision.from_json(decision.to_json(), "x") == decision

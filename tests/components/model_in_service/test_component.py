@@ -5,13 +5,37 @@ A run is what its artifacts are: folders of models, and properties that went thr
 
 from __future__ import annotations
 
-import json
+import dataclasses
 
+import numpy as np
 import pytest
 
 from components.atomic_pusher import ledger
+from components.evaluator import measures
+from components.model_chooser import choice
+from contract.config.evaluation import EvaluationConfig
+from contract.run_facts import RunFacts, RunRecord
 
 pytestmark = pytest.mark.tf
+
+
+def decided(winner, reason):
+    """A decision by 16 images, of which the winner takes one for another class."""
+    labels = np.arange(16) % 4
+    answers = {}
+    for role in ("baseline", "candidate"):
+        said = labels.copy()
+        said[: 1 if role == winner else 8] = 3
+        answers[role] = measures.Answers(
+            network="resnet8",
+            probabilities=(0.01 + 0.96 * np.eye(4)[said]).astype(np.float32),
+            latency_ms=1.5,
+        )
+    images = measures.Images(ids=np.arange(16).astype("S"), labels=labels, bands={})
+    comparison = measures.compare("eval", images, answers, "abcd", ())
+    decision = choice.choose(comparison, EvaluationConfig())
+    assert decision.winner == winner
+    return dataclasses.replace(decision, reason=reason)
 
 
 class Runs:
@@ -69,19 +93,23 @@ class Runs:
         self.write(f"{blessing.uri}/{'' if blessed else 'NOT_'}BLESSED", "")
         decision = Decision()
         decision.uri = self.storage.url(f"out/artifacts/12345/{job}/ModelChooser_2/d")
-        entry = {"network": "resnet8", "error": 0.0625, "ci95": [0.05, 0.08],
-                 "slices": {"label=1": 3}}  # fmt: skip
         self.write(
             f"{decision.uri}/decision.json",
-            json.dumps({"policy": "best", "reason": f"the verdict of {run}",
-                        "comparison": {"models": {role: entry}}}),
-        )  # fmt: skip
+            decided(role, f"the verdict of {run}").to_json(),
+        )
         configuration = RunConfiguration()
         configuration.uri = self.storage.url(f"out/artifacts/12345/{job}/RunC_3/c")
-        facts = {"config": {"pipeline_name": "cifar-resnet", "data": {"name": "digits"}},
-                 "commit": "abc"}  # fmt: skip
+        facts = RunFacts(
+            config={"pipeline_name": "cifar-resnet", "data": {"name": "digits"}},
+            data_reason="a test",
+            started=1.7e9,
+            commit="abc",
+            versions={},
+            platform="Vertex AI",
+        )
         self.write(
-            f"{configuration.uri}/run.json", json.dumps({"run_id": job, "facts": facts})
+            f"{configuration.uri}/run.json",
+            RunRecord(run_id=job, facts=facts).to_json(),
         )
         pushed = standard_artifacts.PushedModel()
         pushed.uri = self.storage.url(
@@ -159,7 +187,14 @@ def test_a_push_is_in_service_for_the_next_run(runs):
         "one", "cifar-resnet", "digits", "abc",
     )  # fmt: skip
     assert (origin.policy, origin.reason) == ("best", "the verdict of one")
-    assert origin.metrics == {"error": 0.0625, "ci95": [0.05, 0.08]}
+    measured = decided("candidate", "").comparison.models["candidate"].measured
+    assert origin.metrics == {
+        "error": 1 / 16,
+        "ci95": list(measured.ci95),
+        "cross_entropy": measured.cross_entropy,
+        "ece": measured.ece,
+        "latency_ms": 1.5,
+    }
     assert origin.artifact_uri == pushed.uri
 
 

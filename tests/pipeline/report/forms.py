@@ -3,74 +3,124 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from contract.comparison import (
+    Bin,
+    Comparison,
+    Contender,
+    Difference,
+    ErrorRate,
+    Measures,
+    Slice,
+    SliceDifference,
+)
 from contract.datasets import DATASETS, class_names
 from pipeline.nodes import KINDS
 
 CLASSES = ["cat", "dog <b>", "ship"]
 
 
-def evaluated(network: str, rate: float) -> dict:
-    part = {"error": rate, "ci95": [rate / 2, rate * 1.5], "examples": 10, "errors": 1}
-    return part | {
-        "network": network,
-        "problem": None,
-        "top5": None,
-        "cross_entropy": 0.5,
-        "cross_entropy_ci95": [0.4, 0.6],
-        "ece": 0.05,
-        "ece_ci95": [0.02, 0.08],
-        "latency_ms": 1.5,
-        "reliability": [
-            {
-                "low": 0.4,
-                "high": 0.5,
-                "examples": 4,
-                "confidence": 0.45,
-                "accuracy": 0.5,
-            },
-            {
-                "low": 0.9,
-                "high": 1.0,
-                "examples": 6,
-                "confidence": 0.95,
-                "accuracy": 0.9,
-            },
-        ],
-        "confusion": [[8, 1, 1], [0, 10, 0], [2, 3, 5]],
-        "slices": {
-            "label=0": part,
-            "label=1": part | {"error": 0.9},
-            "brightness=low": part,
-        },
-    }
+def part(rate: float, examples: int = 10) -> ErrorRate:
+    return ErrorRate(
+        error=rate, ci95=(rate / 2, rate * 1.5), examples=examples, errors=1
+    )
 
 
-def comparison(error: float | None) -> dict:
+def evaluated(network: str, rate: float) -> Contender:
+    whole = part(rate)
+    return Contender(
+        network=network,
+        problem=None,
+        latency_ms=1.5,
+        images_per_second=1000.0,
+        load_seconds=0.5,
+        measured=Measures(
+            error=whole.error,
+            ci95=whole.ci95,
+            examples=whole.examples,
+            errors=whole.errors,
+            top5=None,
+            cross_entropy=0.5,
+            cross_entropy_ci95=(0.4, 0.6),
+            ece=0.05,
+            ece_ci95=(0.02, 0.08),
+            reliability=(
+                Bin(low=0.4, high=0.5, examples=4, confidence=0.45, accuracy=0.5),
+                Bin(low=0.9, high=1.0, examples=6, confidence=0.95, accuracy=0.9),
+            ),
+            confusion=((8, 1, 1), (0, 10, 0), (2, 3, 5)),
+            slices={
+                Slice("label", 0): whole,
+                Slice("label", 1): part(0.9),
+                Slice("brightness", "low"): whole,
+            },
+        ),
+    )
+
+
+def pair(difference: float, slices: Iterable[Slice]) -> Difference:
+    found = SliceDifference(difference=-0.1, interval=(-0.3, 0.1), examples=10)
+    return Difference(
+        difference=difference,
+        ci95=(difference - 0.06, difference + 0.06),
+        bootstrap_ci95=(difference - 0.05, difference + 0.05),
+        p_value=0.0001,
+        only_first_wrong=3,
+        only_second_wrong=13,
+        both_wrong=1,
+        examples=1234,
+        method="by hand",
+        slices=dict.fromkeys(slices, found),
+    )
+
+
+def comparison(error: float | None) -> Comparison:
     models = {
         "baseline": evaluated("resnet20", 0.2),
-        "candidate": evaluated("preact_resnet20", 0.1)
-        if error is not None
-        else {"network": "preact_resnet20", "problem": "it is broken", "error": None},
-        "in_service": None,
+        "candidate": evaluated("preact_resnet20", 0.1),
     }
-    part = {"difference": -0.1, "interval": [-0.3, 0.1], "examples": 10}
-    pair = {"slices": {name: part for name in models["baseline"]["slices"]}}
-    return {
-        "split": "eval",
-        "examples": 1234,
-        "models": models,
-        "pairs": {
-            "candidate_minus_baseline": None if error is None else pair,
-            "candidate_minus_in_service": None,
-            "baseline_minus_in_service": None,
+    if error is None:
+        models["candidate"] = dataclasses.replace(
+            models["candidate"], problem="it is broken", measured=None
+        )
+    slices = models["baseline"].measured.slices
+    return Comparison(
+        split="eval",
+        examples=1234,
+        class_names=tuple(CLASSES),
+        constant_error=0.9,
+        models=models,
+        pairs={} if error is None else {("candidate", "baseline"): pair(-0.1, slices)},
+    )
+
+
+def served(compared: Comparison, difference: float = 0.05) -> Comparison:
+    """The same with a model in service, from which both contenders differ alike."""
+    slices = compared.models["baseline"].measured.slices
+    return dataclasses.replace(
+        compared,
+        models={
+            **compared.models,
+            "in_service": dataclasses.replace(
+                compared.models["baseline"], network="old_net"
+            ),
         },
-    }
+        pairs={
+            **compared.pairs,
+            **{
+                (role, "in_service"): pair(difference, slices)
+                for role in ("baseline", "candidate")
+                if compared.models[role].measured
+            },
+        },
+    )
 
 
 def model(network: str, error: float | None, **changes) -> dict:
@@ -194,7 +244,7 @@ def in_service(report: dict) -> dict:
     report["models"]["in_service"] = model(
         "old_net", 0.05, parameters=None, train_seconds=None, images_per_second=None
     )
-    report["comparison"]["eval"]["models"]["in_service"] = evaluated("old_net", 0.05)
+    report["comparison"]["eval"] = served(report["comparison"]["eval"])
     report["decision"] |= {"winner": "in_service"}
     return report | {
         "pushed": None,
@@ -210,11 +260,6 @@ def all_forms() -> dict[str, dict[str, Any]]:
     blocked = report(None)
     blocked["decision"]["blocked_by"] = [f"candidate: {refused}", long]
     stays = in_service(realistic("digits"))
-    pairs = stays["comparison"]["eval"]["pairs"]
-    for role in ("baseline", "candidate"):
-        pairs[f"{role}_minus_in_service"] = {
-            "difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.0001,
-        }  # fmt: skip
     cloud = realistic("cifar10")
     cloud["pushed"] |= {
         "path": f"gs://{long[1:]}serving/cifar/1795285205",
@@ -258,7 +303,9 @@ def realistic(
         {"step": 10 * n, "epoch": n, "eval_loss": 1.5 / n, "eval_accuracy": 1 - 0.8 / n}
         for n in range(1, 4)
     ]  # fmt: skip
-    compared = made["comparison"]["eval"]
+    slices = [Slice("label", n) for n in range(len(classes))]
+    slices += [Slice("brightness", "low"), Slice("contrast", "highest")]
+    models = {}
     for role, network in networks.items():
         made["models"][role] |= {
             "network": network, "parameters": 10_327_194, "train_seconds": 36_061.0,
@@ -266,17 +313,21 @@ def realistic(
         }  # fmt: skip
         counts = 50 * np.eye(len(classes), dtype=int)
         counts += dice.poisson(4 / len(classes), counts.shape)
-        part = evaluated(network, 0.1)["slices"]["label=0"]
-        names = [f"label={n}" for n in range(len(classes))]
-        names += ["brightness=low", "contrast=highest"]
-        compared["models"][role] |= {
-            "network": network, "confusion": counts.tolist(),
-            "slices": dict.fromkeys(names, part),
-        }  # fmt: skip
-        difference = {"difference": -0.1, "interval": [-0.3, 0.1], "examples": 10}
-        compared["pairs"]["candidate_minus_baseline"]["slices"] = dict.fromkeys(
-            names, difference
+        found = evaluated(network, 0.1)
+        models[role] = dataclasses.replace(
+            found,
+            measured=dataclasses.replace(
+                found.measured,
+                confusion=tuple(map(tuple, counts.tolist())),
+                slices=dict.fromkeys(slices, part(0.1)),
+            ),
         )
+    made["comparison"]["eval"] = dataclasses.replace(
+        made["comparison"]["eval"],
+        class_names=tuple(classes),
+        models=models,
+        pairs={("candidate", "baseline"): pair(-0.1, slices)},
+    )
     made["models"]["baseline"]["eval"] = {"error": 0.0139, "ci95": [0.005, 0.035]}
     said = {"class": classes[0], "probability": 0.97}
     made["page"] |= {

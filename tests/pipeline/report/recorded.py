@@ -17,6 +17,7 @@ from components.evaluator import measures
 from components.example_validator import consistency
 from components.model_chooser import choice
 from contract import features
+from contract.comparison import CONTENDERS
 from contract.config.run import RunConfig
 from contract.datasets import class_names
 from contract.fields import from_json, override
@@ -155,7 +156,7 @@ def record(
             for role, network in roles.items()
         }
         comparisons[split] = measures.compare(split, images, answers, CLASSES, ())
-        write_json(root / node / "comparison.json", comparisons[split])
+        write_json(root / node / "comparison.json", comparisons[split].plain())
         np.savez(
             root / node / "predictions.npz",
             ids=ids[split],
@@ -164,14 +165,13 @@ def record(
         )
         store.execute(node, ("evaluation", "ModelEvaluation", root / node, {}))
     decision = choice.choose(comparisons["eval"], config.evaluation)
-    described = choice.describe(comparisons["eval"], config.evaluation, decision)
-    write_json(root / "decision/decision.json", described)
+    write_json(root / "decision/decision.json", decision.plain())
     said = {"winner": decision.winner or "none", "reason": decision.reason}
     store.execute(
         "ModelChooser",
         ("decision", "components.Decision", root / "decision", said),
     )
-    chosen = decision.winner in choice.CONTENDERS
+    chosen = decision.winner in CONTENDERS
     canary = dict(CANARY)
     if refused or not chosen:
         canary |= {"passed": False, "reasons": [refused or "nothing to check"]}
@@ -185,7 +185,7 @@ def record(
     told = facts.run_facts(asdict(config), "a test", began=1.7e9, seconds=75.0)
     database = str(root / "metadata.sqlite")
     collect.record_run(database, "run-1", told)
-    assert from_json(RunConfig, json.dumps(told["config"])) == config
+    assert from_json(RunConfig, json.dumps(told.config)) == config
     return database, "run-1"
 
 

@@ -93,6 +93,36 @@ def test_a_rollback_is_done_even_if_the_report_cannot_be_written(root, capsys):
     assert (root / "report/report.json").read_text() == "{}"
 
 
+def test_a_damaged_decision_is_one_sentence(root, capsys):
+    (path,) = root.rglob("decision.json")
+    values = json.loads(path.read_text())
+    values["comparison"]["models"]["baseline"]["error"] = "low"
+    path.write_text(json.dumps(values))
+    assert cli.main(["report", f"output_root={root}"], {}) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(
+            f"error: {path}: comparison.models.baseline.error=low: must be a number"
+        )
+    )
+
+
+def test_how_the_model_in_service_was_trained_may_be_unknown(root, caplog):
+    """Its run.json is as foreign as the model: it does not keep the report from others."""
+    (root / "pushed/assets.extra/run.json").write_text('{"parameters": "many"}')
+    run(root, "report", "data.name=digits")
+    report = json.loads((root / "report/report.json").read_text())
+    assert report["models"]["in_service"]["parameters"] is None
+    assert report["models"]["in_service"]["network"] == "resnet20"
+    (told,) = (
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "pipeline.progress"
+    )
+    assert "run.json: parameters=many: must be a whole number" in told
+
+
 def test_the_pictures_are_test_images(root):
     from PIL import Image
 

@@ -7,6 +7,7 @@ resolved and checked by the code that a local run uses, before anything reads da
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from components.example_gen import sources
 from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, to_dict
 from contract.records import RUN_CONFIGURATION_FILE, run_of
+from contract.run_facts import RunRecord
 from pipeline.report import facts
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, parameters, rules
@@ -89,17 +91,17 @@ class Executor(base_executor.BaseExecutor):
             value = artifact_utils.get_single_instance(output_dict[key])
             fileio.makedirs(os.path.dirname(value.uri))
             value.value = values[key]
-        record = {
-            "run_id": run_of(configuration.uri),
-            "facts": facts.run_facts(to_dict(config), resolved.data_reason, began)
-            | {"platform": _platform(config.vertex)},
-            "overrides": given,
-            "fixed": fixed,
-        }
+        gathered = facts.run_facts(to_dict(config), resolved.data_reason, began)
+        record = RunRecord(
+            run_id=run_of(configuration.uri),
+            facts=dataclasses.replace(gathered, platform=_platform(config.vertex)),
+            overrides=given,
+            fixed=fixed,
+        )
         fileio.makedirs(configuration.uri)
         path = os.path.join(configuration.uri, RUN_CONFIGURATION_FILE)
         with fileio.open(path, "w") as file:
-            file.write(json.dumps(record, indent=2, sort_keys=True))
+            file.write(record.to_json(indent=2, sort_keys=True))
 
 
 def _platform(vertex: VertexConfig) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from tfx.types import artifact_utils
 
 from contract import pushed_model
 from contract.records import RUN_CONFIGURATION_FILE
+from contract.run_facts import RunRecord
 from pipeline.history import ledger, published
 from pipeline.nodes import PARTS
 from pipeline.report import build, render
@@ -77,9 +78,9 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
     """What collect.py finds in ML Metadata, from the inputs."""
     configuration = artifact_utils.get_single_instance(input_dict[RUN_CONFIGURATION])
     path = os.path.join(configuration.uri, RUN_CONFIGURATION_FILE)
-    with tf.io.gfile.GFile(path) as file:
-        told = json.load(file)
-    facts = told["facts"]
+    with tf.io.gfile.GFile(path, "rb") as file:
+        told = RunRecord.read(file, path)
+    facts = told.facts
     found = [
         build.Artifact(
             node=part.node,
@@ -97,8 +98,8 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
     ]
     nodes = [FIRST, *(artifact.node for artifact in found)]
     return build.Run(
-        id=told["run_id"],
-        facts={**facts, "seconds": time.time() - facts["started"]},
+        id=told.run_id or "",
+        facts=dataclasses.replace(facts, seconds=time.time() - facts.started),
         # They came to their end, or this one would not run. How long they took, and what
         # came from the cache, only the engine knows.
         components=[
@@ -106,7 +107,7 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
             for node in dict.fromkeys(nodes)
         ],
         artifacts=found,
-        in_service=_in_service(facts["config"]),
+        in_service=_in_service(facts.config),
     )
 
 

@@ -22,6 +22,7 @@ from tfx.orchestration.kubeflow.v2.container import (
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from contract.records import RUN_CONFIGURATION_FILE
+from contract.run_facts import RunRecord
 from pipeline.nodes import PARTS
 from pipeline.report import build
 from pipeline.vertex.steps.report.component import ReportSpec
@@ -46,7 +47,7 @@ def run(
     }
     write(
         os.path.join(inputs["run_configuration"]["uri"], RUN_CONFIGURATION_FILE),
-        json.dumps({"run_id": found.id, "facts": dict(found.facts)}).encode(),
+        RunRecord(run_id=found.id, facts=found.facts).to_json().encode(),
     )
     outputs = {(artifact.node, artifact.key): artifact for artifact in found.artifacts}
     for name, part in PARTS.items():

@@ -96,8 +96,8 @@ def measure(data: DataConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
         artifact = standard_artifacts.Examples()
         artifact.uri = folder
-        context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
-        work = executor.CifarExampleGenExecutor(context)
+        context = executor.Executor.Context(beam_pipeline_args=BEAM)
+        work = executor.Executor(context)
         parameters = {
             "data": to_json(data),
             "fingerprint": sources.local_fingerprint(data),

@@ -8,7 +8,7 @@ file is a leaf without TFX.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,30 @@ def number(artifact: Any, name: str) -> int:
     """The same of a whole number; 0 if it has none."""
     properties = artifact.custom_properties
     return properties[name].int_value if name in properties else 0
+
+
+def pushes(artifacts: Iterable[Any]) -> list[Any]:
+    """The pushes among PushedModel artifacts, oldest first, each version once.
+
+    Where the AtomicPusher ran again for a model that was in service already, it published
+    nothing, and recorded the same version again. What a run recorded stands in place of
+    what was only found there.
+
+    Args:
+        artifacts: ml_metadata's Artifact messages.
+    """
+    found: dict[tuple[str, str, int], Any] = {}
+    for artifact in sorted(artifacts, key=lambda artifact: artifact.id):
+        if number(artifact, PUSHED):
+            # A version that was removed may have left its number to another push.
+            key = (
+                text(artifact, DESTINATION),
+                text(artifact, ROLLBACK_OF),
+                number(artifact, MODEL_ID),
+            )
+            if key not in found or text(found[key], FOUND):
+                found[key] = artifact
+    return list(found.values())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from components.evaluator.component import Evaluator
 from components.example_gen.component import CifarExampleGen
 from components.example_validator.component import BlockingExampleValidator
 from components.model_chooser.component import ModelChooser
-from components.model_in_service.strategy import PUSHED
 from components.serving_canary.component import ServingCanary
 from contract import features
 from contract.config.model import ModelConfig
@@ -40,17 +39,17 @@ def create_pipeline(
     configuration = engine.run_configuration()
 
     # Archive, tensorflow-datasets or bundled digits -> tf.Examples in train, eval, test.
-    example_gen = CifarExampleGen(data=to_json(config.data), fingerprint=fingerprint)
+    example_gen = CifarExampleGen(data=config.data, fingerprint=fingerprint)
 
     # What the data look like, and whether they look as they must; if not, the run stops.
     # The schema tells the statistics that images are bytes, not text.
-    schema = DatasetSchema(schema=schema_text(config.data.name))
+    schema = DatasetSchema(text=schema_text(config.data.name))
     statistics_gen = tfx.components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]
     )
     # Nor may they differ from the last accepted run's, or eval and test from train.
     invariants = DatasetSchema(
-        schema=invariants_text(config.data.name, config.drift)
+        text=invariants_text(config.data.name, config.drift)
     ).with_id("DataInvariants")
     previous = engine.previous_statistics(
         examples=example_gen.outputs["examples"],
@@ -121,14 +120,13 @@ def create_pipeline(
             transform_graph=transform.outputs["transform_graph"],
             baseline=baseline.outputs["model"],
             candidate=candidate.outputs["model"],
-            in_service=in_service.outputs[PUSHED],
+            in_service=in_service.outputs["pushed"],
             split=split,
             class_names=classes,
             label_key=label_key,
             batch_size=config.evaluation.batch_size,
             baseline_network=config.baseline.network,
             candidate_network=config.candidate.network,
-            source=source_digest("components/evaluator/executor.py"),
         )
 
     evaluator = create_evaluator(features.EVAL)
@@ -139,19 +137,15 @@ def create_pipeline(
         evaluation=evaluator.outputs["evaluation"],
         baseline=baseline.outputs["model"],
         candidate=candidate.outputs["model"],
-        rule=to_json(config.evaluation),
-        source=source_digest("components/model_chooser/executor.py"),
+        rule=config.evaluation,
     )
 
     # It must load, answer as it did in training, and be quick, in a server of its own.
     canary = ServingCanary(
         model=chooser.outputs["model"],
         model_blessing=chooser.outputs["blessing"],
-        config=to_json(config.canary),
+        config=config.canary,
         class_names=classes,
-        source=source_digest(
-            "components/serving_canary/executor.py", "serving/server/__main__.py"
-        ),
     )
 
     # A new version in the folder that TF Serving watches; whole or not at all.

@@ -9,83 +9,104 @@ from absl import logging
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.components.util import model_utils
-from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import (
+    InfraBlessing,
+    Model,
+    ModelBlessing,
+    PushedModel,
+)
 from tfx.utils import io_utils, path_utils
 
+from components import artifacts
 from components.atomic_pusher import ledger, object_storage, publish
+from components.declaration import Output, executor_of
 from contract import pushed_model as properties
 from contract.comparison import Decision
 from contract.records import DECISION_FILE, RUN_CONFIGURATION_FILE, run_of
 from contract.run_facts import RunRecord
 from contract.typed_json import Record
 
-MODEL, MODEL_BLESSING, INFRA_BLESSING = "model", "model_blessing", "infra_blessing"
-DECISION, CONFIGURATION = "decision", "configuration"
-DESTINATION = "destination"
-PUSHED_MODEL = "pushed_model"
-
 R = TypeVar("R", bound=Record)
 
 
-class Executor(base_executor.BaseExecutor):
-    """Pushes when all blessings are there."""
+def push(
+    *,
+    model: Model,
+    model_blessing: ModelBlessing,
+    infra_blessing: InfraBlessing | None,
+    decision: artifacts.Decision | None,
+    configuration: artifacts.RunConfiguration | None,
+    destination: str,
+    pushed_model: Output[PushedModel],
+) -> None:
+    """Publishes a blessed model as a new version, all or nothing.
 
-    def Do(  # noqa: N802 - TFX's name
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Publishes the model, or says why not.
+    TFX's Pusher copies file by file under the final name and skips a second push in the
+    same second; this one never shows half a version and never skips. To a gs:// folder it
+    publishes by components/atomic_pusher/object_storage.py.
 
-        Args:
-            input_dict: `model`, `model_blessing` and, optionally, `infra_blessing`; for
-                the ledger in object storage `decision` and `configuration`.
-            output_dict: `pushed_model`.
-            exec_properties: `destination`, the folder of version folders.
+    Args:
+        model: With a SavedModel in Format-Serving/.
+        model_blessing: Without a blessing nothing is pushed.
+        infra_blessing: If given, needed as well.
+        decision: For the ledger in object storage.
+        configuration: For the same.
+        destination: Folder `<base>/<model name>`, local or gs://, that TensorFlow Serving
+            watches.
+        pushed_model: Gets a copy of what was pushed, with the custom properties of
+            contract/pushed_model.py.
 
-        Raises:
-            PublishError: The blessed model could not be published.
-            RecordError: What the ledger is to keep of the decision or the run is damaged.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        pushed = artifact_utils.get_single_instance(output_dict[PUSHED_MODEL])
-        obstacle = _missing_blessing(input_dict)
-        if obstacle:
-            logging.warning("Nothing is pushed: %s", obstacle)
-            pushed.set_int_custom_property(properties.PUSHED, 0)
-            return
-        model = artifact_utils.get_single_instance(input_dict[MODEL])
-        source = path_utils.serving_model_path(
-            model.uri, path_utils.is_old_model_artifact(model)
-        )
-        # As TFX's Pusher does: the artifact keeps what is pushed, whatever becomes of
-        # the serving folder.
-        io_utils.copy_dir(source, pushed.uri)
-        destination = exec_properties[DESTINATION]
-        if destination.startswith(ledger.SCHEME):
-            origin = _origin(input_dict, pushed.uri)
-            folder = ledger.open_folder(destination)
-            version = publish_once(source, folder, origin).version
-            path = folder.version_uri(version)
+    Raises:
+        PublishError: The blessed model could not be published.
+        RecordError: What the ledger is to keep of the decision or the run is damaged.
+    """
+    obstacle = _missing_blessing(model_blessing, infra_blessing)
+    if obstacle:
+        logging.warning("Nothing is pushed: %s", obstacle)
+        pushed_model.set_int_custom_property(properties.PUSHED, 0)
+        return
+    # The Trainer's Model that was chosen: the ModelChooser hands on a copy.
+    trained = model_blessing.get_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY
+    )
+    source = path_utils.serving_model_path(
+        model.uri, path_utils.is_old_model_artifact(model)
+    )
+    # As TFX's Pusher does: the artifact keeps what is pushed, whatever becomes of
+    # the serving folder.
+    io_utils.copy_dir(source, pushed_model.uri)
+    if destination.startswith(ledger.SCHEME):
+        origin = _origin(model, trained, decision, configuration, pushed_model.uri)
+        folder = ledger.open_folder(destination)
+        version = publish_once(source, folder, origin).version
+        path = folder.version_uri(version)
+    else:
+        # Other code of this node or of the canary, whose verdict is an input, runs this
+        # again; the same model does not become another version by that.
+        serving = publish.newest(destination)
+        if serving is not None and publish.same_files(serving, source):
+            logging.info("Version %s is this model already", serving.name)
+            version = int(serving.name)
         else:
             version = publish.publish(source, destination)
-            path = os.path.join(os.path.abspath(destination), str(version))
-        logging.info("Pushed version %d to %s", version, path)
-        pushed.set_int_custom_property(properties.PUSHED, 1)
-        pushed.set_string_custom_property(properties.DESTINATION, path)
-        pushed.set_string_custom_property(properties.VERSION, str(version))
-        # Which training it came from, for the next run and for the history.
-        for key in (properties.NETWORK, properties.ROLE):
-            pushed.set_string_custom_property(
-                key, model.get_string_custom_property(key)
-            )
-        pushed.set_int_custom_property(
-            properties.MODEL_ID, model.get_int_custom_property(properties.MODEL_ID)
+        path = os.path.join(os.path.abspath(destination), str(version))
+    logging.info("Pushed version %d to %s", version, path)
+    pushed_model.set_int_custom_property(properties.PUSHED, 1)
+    pushed_model.set_string_custom_property(properties.DESTINATION, path)
+    pushed_model.set_string_custom_property(properties.VERSION, str(version))
+    # Which training it came from, for the next run and for the history.
+    for key in (properties.NETWORK, properties.ROLE):
+        pushed_model.set_string_custom_property(
+            key, model.get_string_custom_property(key)
         )
-        pushed.set_string_custom_property(properties.MODEL_URI, _trained(input_dict))
+    pushed_model.set_int_custom_property(
+        properties.MODEL_ID, model.get_int_custom_property(properties.MODEL_ID)
+    )
+    pushed_model.set_string_custom_property(properties.MODEL_URI, trained)
+
+
+Executor = executor_of(push)
 
 
 def publish_once(
@@ -115,46 +136,40 @@ def publish_once(
     return object_storage.publish(source, folder, origin)
 
 
-def _missing_blessing(input_dict: dict[str, list[types.Artifact]]) -> str | None:
+def _missing_blessing(
+    model_blessing: ModelBlessing, infra_blessing: InfraBlessing | None
+) -> str | None:
     """Which blessing is missing, in words; None if all are there."""
-    blessing = artifact_utils.get_single_instance(input_dict[MODEL_BLESSING])
-    if not model_utils.is_model_blessed(blessing):
-        return f"no contender was blessed (see {blessing.uri})"
-    if input_dict.get(INFRA_BLESSING):
-        canary = artifact_utils.get_single_instance(input_dict[INFRA_BLESSING])
-        if not model_utils.is_infra_validated(canary):
-            return f"the model did not pass the serving check (see {canary.uri})"
+    if not model_utils.is_model_blessed(model_blessing):
+        return f"no contender was blessed (see {model_blessing.uri})"
+    if infra_blessing and not model_utils.is_infra_validated(infra_blessing):
+        return f"the model did not pass the serving check (see {infra_blessing.uri})"
     return None
 
 
-def _trained(input_dict: dict[str, list[types.Artifact]]) -> str:
-    """Folder of the Trainer's Model that was chosen: the ModelChooser hands on a copy."""
-    blessing = artifact_utils.get_single_instance(input_dict[MODEL_BLESSING])
-    return blessing.get_string_custom_property(
-        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY
-    )
-
-
 def _origin(
-    input_dict: dict[str, list[types.Artifact]], pushed_uri: str
+    model: Model,
+    trained: str,
+    decision: artifacts.Decision | None,
+    configuration: artifacts.RunConfiguration | None,
+    pushed_uri: str,
 ) -> ledger.Origin:
     """What the ledger says of the model; what nobody recorded stays unknown."""
-    model = artifact_utils.get_single_instance(input_dict[MODEL])
     role = model.get_string_custom_property(properties.ROLE)
-    decision = _read(Decision, input_dict, DECISION, DECISION_FILE)
-    run = _read(RunRecord, input_dict, CONFIGURATION, RUN_CONFIGURATION_FILE)
+    decided = _read(Decision, decision, DECISION_FILE)
+    run = _read(RunRecord, configuration, RUN_CONFIGURATION_FILE)
     config = run.facts.config if run else {}
     return ledger.Origin(
         network=model.get_string_custom_property(properties.NETWORK) or None,
         role=role or None,
-        model_uri=_trained(input_dict) or None,
+        model_uri=trained or None,
         artifact_uri=pushed_uri,
         run=(run and run.run_id) or run_of(pushed_uri),
         pipeline=config.get("pipeline_name"),
         dataset=config.get("data", {}).get("name"),
-        policy=decision.policy if decision else None,
-        reason=decision.reason if decision else None,
-        metrics=_metrics(decision, role),
+        policy=decided.policy if decided else None,
+        reason=decided.reason if decided else None,
+        metrics=_metrics(decided, role),
         config=config or None,
         commit=run.facts.commit if run else None,
     )
@@ -174,12 +189,10 @@ def _metrics(decision: Decision | None, role: str) -> dict[str, Any]:
     }
 
 
-def _read(
-    kind: type[R], input_dict: dict[str, list[types.Artifact]], key: str, name: str
-) -> R | None:
+def _read(kind: type[R], artifact: types.Artifact | None, name: str) -> R | None:
     """A file of an optional input; None if that was not given."""
-    if not input_dict.get(key):
+    if artifact is None:
         return None
-    path = os.path.join(artifact_utils.get_single_uri(input_dict[key]), name)
+    path = os.path.join(artifact.uri, name)
     with fileio.open(path, "rb") as file:
         return kind.read(file, path)

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import filecmp
 import logging
 import os
 import secrets
@@ -114,6 +115,31 @@ def versions(names: Iterable[str]) -> list[int]:
     """Those names that TensorFlow Serving reads as versions, ascending."""
     found = (int(name) for name in names if name.isascii() and name.isdigit())
     return sorted(version for version in found if version <= _HIGHEST_VERSION)
+
+
+def newest(base_dir: str | os.PathLike[str]) -> Path | None:
+    """Folder of the highest version in a local base folder; None if there is none."""
+    base = Path(base_dir).absolute()
+    there = versions(
+        entry.name
+        for entry in (base.iterdir() if base.is_dir() else ())
+        if (entry / MODEL_FILE).is_file()
+    )
+    return base / str(there[-1]) if there else None
+
+
+def same_files(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two local folders hold the same files, byte for byte."""
+    names = _files(one)
+    return names == _files(other) and all(
+        filecmp.cmp(Path(one, name), Path(other, name), shallow=False) for name in names
+    )
+
+
+def _files(folder: str | os.PathLike[str]) -> set[Path]:
+    return {
+        path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()
+    }
 
 
 def _local(path: str | os.PathLike[str], role: str) -> Path:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,128 +15,150 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
 from absl import logging
-from tfx import types
-from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import (
+    Examples,
+    Model,
+    ModelEvaluation,
+    PushedModel,
+    TransformGraph,
+)
 from tfx.utils import io_utils, path_utils
 
+from components.declaration import Beam, Output, executor_of
 from components.evaluator import blocks, inference, measures
 from contract import features, pushed_model
 from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, Comparison
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 
-EXAMPLES, TRANSFORM_GRAPH = "examples", "transform_graph"
-SPLIT, CLASS_NAMES, LABEL_KEY, BATCH_SIZE = (
-    "split", "class_names", "label_key", "batch_size",
-)  # fmt: skip
-BASELINE_NETWORK, CANDIDATE_NETWORK = "baseline_network", "candidate_network"
-SOURCE = "source"
-EVALUATION = "evaluation"
+
+def evaluate(
+    *,
+    examples: Examples,
+    transform_graph: TransformGraph,
+    baseline: Model,
+    candidate: Model,
+    in_service: PushedModel | None,
+    split: str,
+    class_names: Sequence[str],
+    label_key: str,
+    batch_size: int,
+    baseline_network: str,
+    candidate_network: str,
+    evaluation: Output[ModelEvaluation],
+    make_pipeline: Beam,
+) -> None:
+    """Runs up to three models over the same images, once, and compares them.
+
+    TFX's Evaluator takes two models and compares them unpaired; this one adds the model
+    in service, keeps every prediction and counts what differs image by image, with TFMA
+    and with NumPy.
+
+    Args:
+        examples: With the split.
+        transform_graph: Whose outputs include `features.BANDS`.
+        baseline: With the signature `serialized_examples`.
+        candidate: The same.
+        in_service: Nothing, or one whose `pushed` is 0, where no model is in service.
+        split: Which split is measured.
+        class_names: In label order.
+        label_key: Feature with the true class.
+        batch_size: Images per forward pass.
+        baseline_network: Name of the baseline's network, for people.
+        candidate_network: Name of the candidate's network, for people.
+        evaluation: Gets TFMA's result (`tfma.load_eval_result(uri, model_name=...)`, the
+            models being called baseline, candidate and in_service), comparison.json and
+            predictions.npz, see contract/records.py.
+        make_pipeline: For TFMA.
+
+    Raises:
+        ValueError: The split is empty.
+        RuntimeError: TFMA counted other errors than `measures` did.
+    """
+    split_uri = artifact_utils.get_split_uri([examples], split)
+    began = time.perf_counter()
+    serialized, images = inference.load_split(
+        sorted(tf.io.gfile.glob(io_utils.all_files_pattern(split_uri))),
+        label_key,
+        tft.TFTransformOutput(transform_graph.uri),
+    )
+    models = _models(
+        {
+            BASELINE: (baseline_network, baseline),
+            CANDIDATE: (candidate_network, candidate),
+        },
+        in_service,
+    )
+    answers = inference.run_all(
+        {role: (name, folder) for role, (name, folder, _) in models.items()},
+        serialized,
+        class_names,
+        batch_size=batch_size,
+    )
+    answers = {
+        role: dataclasses.replace(given, artifact_id=models[role][2])
+        for role, given in answers.items()
+    }
+    forward = time.perf_counter() - began
+    comparison = measures.compare(
+        split, images, answers, class_names, features.BAND_NAMES
+    )
+    sound = {
+        role: given.probabilities
+        for role, given in answers.items()
+        if given.probabilities is not None
+    }
+    if sound:
+        blocks.evaluate(images, sound, label_key, evaluation.uri, make_pipeline)
+        _check_counts(evaluation.uri, comparison)
+    logging.info(
+        "Evaluated %d models on %d images: %.1f s, of it %.1f s reading and running",
+        len(models), len(images), time.perf_counter() - began, forward,
+    )  # fmt: skip
+    io_utils.write_string_file(
+        os.path.join(evaluation.uri, COMPARISON_FILE),
+        comparison.to_json(allow_nan=False) + "\n",
+    )
+    # By way of memory: the format seeks, which files in object stores cannot.
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {
+        "ids": images.ids.astype(np.bytes_),
+        "labels": images.labels,
+        **{f"band/{name}": band for name, band in images.bands.items()},
+        **{f"probabilities/{role}": array for role, array in sound.items()},
+    }
+    np.savez(buffer, **arrays)
+    with tf.io.gfile.GFile(
+        os.path.join(evaluation.uri, PREDICTIONS_FILE), "wb"
+    ) as file:
+        file.write(buffer.getvalue())
 
 
-class Executor(base_beam_executor.BaseBeamExecutor):
-    """Runs the models, then counts twice: with TFMA and with NumPy."""
-
-    def Do(  # noqa: N802 - TFX's name
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Evaluates the contenders on one split.
-
-        Args:
-            input_dict: `examples`, `transform_graph`, `baseline`, `candidate` and, when a
-                model is in service, `in_service` (PushedModel; one whose `pushed` is 0
-                counts as none).
-            output_dict: `evaluation`: TFMA's files, and beside them comparison.json (see
-                contract/comparison.py) and predictions.npz.
-            exec_properties: `split`, `class_names` (JSON list), `label_key`, `batch_size`,
-                `baseline_network`, `candidate_network`.
-
-        Raises:
-            ValueError: The split is empty.
-            RuntimeError: TFMA counted other errors than `measures` did.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        output = artifact_utils.get_single_uri(output_dict[EVALUATION])
-        class_names = json.loads(exec_properties[CLASS_NAMES])
-        label_key = exec_properties[LABEL_KEY]
-        split_uri = artifact_utils.get_split_uri(
-            input_dict[EXAMPLES], exec_properties[SPLIT]
-        )
-        began = time.perf_counter()
-        serialized, images = inference.load_split(
-            sorted(tf.io.gfile.glob(io_utils.all_files_pattern(split_uri))),
-            label_key,
-            tft.TFTransformOutput(
-                artifact_utils.get_single_uri(input_dict[TRANSFORM_GRAPH])
-            ),
-        )
-        models = _models(input_dict, exec_properties)
-        answers = inference.run_all(
-            {role: (name, folder) for role, (name, folder, _) in models.items()},
-            serialized,
-            class_names,
-            batch_size=exec_properties[BATCH_SIZE],
-        )
-        answers = {
-            role: dataclasses.replace(given, artifact_id=models[role][2])
-            for role, given in answers.items()
-        }
-        forward = time.perf_counter() - began
-        comparison = measures.compare(
-            exec_properties[SPLIT], images, answers, class_names, features.BAND_NAMES
-        )
-        sound = {
-            role: given.probabilities
-            for role, given in answers.items()
-            if given.probabilities is not None
-        }
-        if sound:
-            blocks.evaluate(images, sound, label_key, output, self._make_beam_pipeline)
-            _check_counts(output, comparison)
-        logging.info(
-            "Evaluated %d models on %d images: %.1f s, of it %.1f s reading and running",
-            len(models), len(images), time.perf_counter() - began, forward,
-        )  # fmt: skip
-        io_utils.write_string_file(
-            os.path.join(output, COMPARISON_FILE),
-            comparison.to_json(allow_nan=False) + "\n",
-        )
-        # By way of memory: the format seeks, which files in object stores cannot.
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {
-            "ids": images.ids.astype(np.bytes_),
-            "labels": images.labels,
-            **{f"band/{name}": band for name, band in images.bands.items()},
-            **{f"probabilities/{role}": array for role, array in sound.items()},
-        }
-        np.savez(buffer, **arrays)
-        with tf.io.gfile.GFile(os.path.join(output, PREDICTIONS_FILE), "wb") as file:
-            file.write(buffer.getvalue())
+Executor = executor_of(evaluate)
 
 
 def _models(
-    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]
+    contenders: Mapping[str, tuple[str, Model]], in_service: PushedModel | None
 ) -> dict[str, tuple[str, str, int]]:
     """Role -> (network, folder of the SavedModel, artifact id)."""
     found = {}
-    for role in (BASELINE, CANDIDATE):
-        artifact = artifact_utils.get_single_instance(input_dict[role])
+    for role, (network, model) in contenders.items():
         folder = path_utils.serving_model_path(
-            artifact.uri, path_utils.is_old_model_artifact(artifact)
+            model.uri, path_utils.is_old_model_artifact(model)
         )
-        found[role] = (exec_properties[f"{role}_network"], folder, artifact.id)
-    for pushed in input_dict.get(IN_SERVICE) or ():
-        # Where every output must have an artifact, one that was not pushed says that
-        # nothing is in service yet.
-        if pushed.has_custom_property(pushed_model.PUSHED) and not (
-            pushed.get_int_custom_property(pushed_model.PUSHED)
-        ):
-            continue
-        network = pushed.get_string_custom_property(pushed_model.NETWORK)
-        found[IN_SERVICE] = (network or "unknown network", pushed.uri, pushed.id)
+        found[role] = (network, folder, model.id)
+    # Where every output must have an artifact, one that was not pushed says that nothing
+    # is in service yet.
+    if in_service is not None and (
+        not in_service.has_custom_property(pushed_model.PUSHED)
+        or in_service.get_int_custom_property(pushed_model.PUSHED)
+    ):
+        network = in_service.get_string_custom_property(pushed_model.NETWORK)
+        found[IN_SERVICE] = (
+            network or "unknown network",
+            in_service.uri,
+            in_service.id,
+        )
     return found
 
 

@@ -16,28 +16,26 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 from tfx.components.util import examples_utils
-from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples
 
+from components.declaration import Beam, Output, executor_of
 from components.example_gen import identity, pieces, progress, sources
 from components.example_gen.errors import DataError
 from components.example_gen.storage import is_remote
 from contract import features
 from contract.config.data import DataConfig
-from contract.fields import from_json
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
 GZIP_LEVEL = 1
 _PARTIAL = ".partial"  # beside Split-*, so that no reader sees it
 _COUNTS = "counts.json"
-FINGERPRINT = "fingerprint"  # execution parameter
 
 Key = tuple[str, int]  # split, shard
 # Pixels, labels, coarse labels (or nothing) and digests of a chunk, as bytes: Beam's
@@ -45,45 +43,47 @@ Key = tuple[str, int]  # split, shard
 Chunk = tuple[bytes, bytes, bytes, bytes]
 
 
-class CifarExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
-    """Writes the splits and records on the artifact where they come from."""
+def ingest(
+    *,
+    data: DataConfig,
+    fingerprint: str,
+    examples: Output[Examples],
+    make_pipeline: Beam,
+) -> None:
+    """Ingests CIFAR-10, CIFAR-100 or digits into the splits train, eval and test.
 
-    def Do(  # noqa: N802
-        self,
-        input_dict: dict[str, list[Any]],
-        output_dict: dict[str, list[Any]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Ingests one data set.
+    Args:
+        data: Whose name is resolved.
+        fingerprint: `components.example_gen.sources.fingerprint` of the same, under which
+            the cache will keep the result.
+        examples: Gets the splits and the custom properties `name`, `source`, `verified`
+            (0 or 1), `verification` (a sentence) and `counts` (JSON: split -> examples).
+            Features of an example: see contract.features. Ids and splits depend on the
+            pixels alone, see components.example_gen.identity.
+        make_pipeline: For Beam.
 
-        Args:
-            input_dict: Unused.
-            output_dict: `examples`: one Examples artifact.
-            exec_properties: `data`: canonical JSON of a DataConfig; `fingerprint`: of the
-                data that are asked for, under which the cache will keep the result.
+    Raises:
+        DataError: The source cannot be used; one line says why.
+    """
+    plan = pieces.plan(data)
+    counts = _write(plan, data, examples.uri, make_pipeline)
+    if not plan.downloaded:
+        _check_unchanged(data, plan, fingerprint)
+    examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
+    examples_utils.set_payload_format(
+        examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
+    )
+    # TFX's only name for TFRecords; readers take the compression from the suffix.
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples.set_string_custom_property("name", data.name)
+    examples.set_string_custom_property("source", plan.source)
+    examples.set_int_custom_property("verified", int(plan.verified))
+    examples.set_string_custom_property("verification", plan.verification)
+    examples.set_string_custom_property("counts", json.dumps(counts))
+    logging.info("Ingested %s from %s: %s", data.name, plan.source, counts)
 
-        Raises:
-            DataError: The source cannot be used; one line says why.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        data = from_json(DataConfig, exec_properties["data"])
-        artifact = artifact_utils.get_single_instance(output_dict["examples"])
-        plan = pieces.plan(data)
-        counts = _write(plan, data, artifact.uri, self._make_beam_pipeline)
-        if not plan.downloaded:
-            _check_unchanged(data, plan, exec_properties[FINGERPRINT])
-        artifact.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
-        examples_utils.set_payload_format(
-            artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
-        )
-        # TFX's only name for TFRecords; readers take the compression from the suffix.
-        examples_utils.set_file_format(artifact, "tfrecords_gzip")
-        artifact.set_string_custom_property("name", data.name)
-        artifact.set_string_custom_property("source", plan.source)
-        artifact.set_int_custom_property("verified", int(plan.verified))
-        artifact.set_string_custom_property("verification", plan.verification)
-        artifact.set_string_custom_property("counts", json.dumps(counts))
-        logging.info("Ingested %s from %s: %s", data.name, plan.source, counts)
+
+Executor = executor_of(ingest)
 
 
 def _check_unchanged(data: DataConfig, plan: pieces.Plan, fingerprint: str) -> None:
@@ -186,7 +186,7 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
 
 
 def _write(
-    plan: pieces.Plan, data: DataConfig, uri: str, make_pipeline: Any
+    plan: pieces.Plan, data: DataConfig, uri: str, make_pipeline: Beam
 ) -> dict[str, int]:
     """Runs the pipeline, checks its result and moves the splits into place.
 
@@ -215,7 +215,7 @@ def _write(
 
 
 def _run(
-    plan: pieces.Plan, data: DataConfig, folder: str, counts: str, make_pipeline: Any
+    plan: pieces.Plan, data: DataConfig, folder: str, counts: str, make_pipeline: Beam
 ) -> None:
     """Writes the splits below `folder`, and how many examples they hold to `counts`."""
     keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]

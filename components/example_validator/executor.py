@@ -13,41 +13,38 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
-from tfx import types
 from tfx.components.example_validator import executor as upstream
 from tfx.components.example_validator import labels
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import io_utils, json_utils, writer_utils
+from tfx.types.standard_artifacts import (
+    ExampleAnomalies,
+    Examples,
+    ExampleStatistics,
+    Schema,
+)
+from tfx.utils import io_utils, writer_utils
 
 from components.dataset_schema import text
+from components.declaration import Output, executor_of
 from components.drift import image_statistics, invariants
 from components.example_validator import accepted_records, consistency
 from contract import features
 from contract.datasets import DATASETS
 from trainer.examples import records
 
-STATISTICS = standard_component_specs.STATISTICS_KEY
-SCHEMA = standard_component_specs.SCHEMA_KEY
-EXAMPLES = standard_component_specs.EXAMPLES_KEY
-ANOMALIES = standard_component_specs.ANOMALIES_KEY
-EXCLUDE_SPLITS = standard_component_specs.EXCLUDE_SPLITS_KEY
-INVARIANTS, PREVIOUS = "invariants", "previous_statistics"
-ACCEPTED = "accepted_statistics"
-RECORDS = "records"
-
 # Custom properties of `accepted_statistics`: of which data set and examples they are, and
 # which thresholds these met.
 NAME, EXAMPLES_URI, INVARIANTS_URI = "name", "examples_uri", "invariants_uri"
 DISTANCES = "distances"  # of `anomalies`: list of objects, see `_record`
-# Custom property of `previous_statistics` where every output must have an artifact: 1 says
-# that there are none.
+# Custom property of an earlier run's, where every output must have an artifact: 1 says that
+# there are none.
 EMPTY = "empty"
 
 _BATCH = 1000
@@ -61,91 +58,131 @@ class AnomalyError(RuntimeError):
     """The data is not what the schema says; one line per anomaly, then the remedy."""
 
 
-class Executor(upstream.Executor):
-    """Validates as TFX does, reads our tags too, and raises if anything is wrong."""
+def validate(
+    *,
+    statistics: ExampleStatistics,
+    schema: Schema,
+    examples: Examples,
+    invariants: Schema,
+    previous_statistics: ExampleStatistics | None,
+    exclude_splits: Sequence[str] = (),
+    records: str | None,
+    anomalies: Output[ExampleAnomalies],
+    accepted_statistics: Output[ExampleStatistics],
+) -> None:
+    """Validates as TFX does, reads our tags too, compares, and raises if anything is wrong.
 
-    def Do(  # noqa: N802 - TFX's name
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> Any:
-        """Validates all splits.
+    Upstream's writes anomalies down and lets the flow train on, and compares nothing.
 
-        Args:
-            input_dict: `statistics`, `schema`; for comparisons `examples`, `invariants`
-                and `previous_statistics` (none: the first run).
-            output_dict: `anomalies`; for comparisons `accepted_statistics`.
-            exec_properties: `exclude_splits`, as upstream; `records`, a folder where it
-                is noted that data were accepted, for flows without ML Metadata.
+    Args:
+        statistics: Checked against `schema`.
+        schema: Of the examples.
+        examples: The examples themselves.
+        invariants: With drift_comparators and skew_comparators, see
+            `components.dataset_schema.text.invariants_text`.
+        previous_statistics: `accepted_statistics` of an earlier run, as
+            `components.previous_statistics.strategy.PreviousStatistics` resolves it, or
+            the component of that name in `components.previous_statistics` finds it; in
+            the first run none, or an empty one. Without it splits are compared, runs are
+            not.
+        exclude_splits: Names of splits that are not looked at.
+        records: Folder, local or gs://, where it is noted that data were accepted, for
+            flows without ML Metadata.
+        anomalies: As upstream's; SchemaDiff.pb also holds the measured distances
+            (`drift_skew_info`), and the custom property `distances` lists them. The
+            property `consistency` counts repeated images and contradictory labels.
+        accepted_statistics: Of labels and image numbers per split. They exist only for
+            data that were accepted, and are what a later run is compared with.
 
-        Raises:
-            AnomalyError: There are anomalies, drift or skew in any split.
-        """
-        self._lines: list[str] = []
-        result = super().Do(input_dict, output_dict, exec_properties)
-        if self._lines:
-            raise AnomalyError(
-                "the examples are not what the schema says:\n"
-                + "\n".join(f"  {line}" for line in self._lines)
-                + "\nremedy: correct the data that data.name or data.path points to, "
-                "or, if the data are right, components/dataset_schema/text.py"
-            )
-        # Not before the schema holds: what is no image cannot be measured.
-        if input_dict.get(INVARIANTS):
-            folder = exec_properties.get(RECORDS)
-            excluded = json_utils.loads(exec_properties.get(EXCLUDE_SPLITS) or "[]")
-            found, counted = _compare(input_dict, output_dict, excluded)
-            lines = [_sentence(split, d) for split, d in found if d.violated]
-            if lines:
-                raise AnomalyError(
-                    "the data are not what they were, or their splits differ:\n"
-                    + "\n".join(f"  {line}" for line in lines)
-                )
-            _publish(result, output_dict, found, counted)
-            if folder:
-                (accepted,) = output_dict[ACCEPTED]
-                accepted_records.write(folder, _record_of(accepted))
-        return result
+    Raises:
+        AnomalyError: There are anomalies, drift or skew in any split.
+    """
+    keys = standard_component_specs
+    checked = _Upstream()
+    checked.Do(
+        {keys.STATISTICS_KEY: [statistics], keys.SCHEMA_KEY: [schema]},
+        {keys.ANOMALIES_KEY: [anomalies]},
+        {keys.EXCLUDE_SPLITS_KEY: json.dumps(exclude_splits)},
+    )
+    if checked.lines:
+        raise AnomalyError(
+            "the examples are not what the schema says:\n"
+            + "\n".join(f"  {line}" for line in checked.lines)
+            + "\nremedy: correct the data that data.name or data.path points to, "
+            "or, if the data are right, components/dataset_schema/text.py"
+        )
+    # Not before the schema holds: what is no image cannot be measured.
+    accepted_statistics.split_names = artifact_utils.encode_split_names(
+        [
+            split
+            for split in artifact_utils.decode_split_names(examples.split_names)
+            if split not in exclude_splits
+        ]
+    )
+    for name, value in {
+        NAME: examples.get_string_custom_property(NAME),
+        EXAMPLES_URI: examples.uri,
+        INVARIANTS_URI: invariants.uri,
+    }.items():
+        accepted_statistics.set_string_custom_property(name, value)
+    found, counted = _compare(
+        examples, invariants, previous_statistics, accepted_statistics
+    )
+    lines = [_sentence(split, d) for split, d in found if d.violated]
+    if lines:
+        raise AnomalyError(
+            "the data are not what they were, or their splits differ:\n"
+            + "\n".join(f"  {line}" for line in lines)
+        )
+    _publish(anomalies, found, counted)
+    if records:
+        accepted_records.write(records, _record_of(accepted_statistics))
+
+
+Executor = executor_of(validate)
+
+
+class _Upstream(upstream.Executor):
+    """TFX's own, which reads our tags too; `lines` tells what it has found."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
 
     def _Validate(  # noqa: N802 - TFX's name
         self, inputs: dict[str, Any], outputs: dict[str, Any]
     ) -> anomalies_pb2.Anomalies:
         """Validates one split; upstream calls it for each."""
         anomalies = super()._Validate(inputs, outputs)
-        add_own_findings(anomalies, inputs[STATISTICS], inputs[SCHEMA])
+        add_own_findings(
+            anomalies,
+            inputs[standard_component_specs.STATISTICS_KEY],
+            inputs[standard_component_specs.SCHEMA_KEY],
+        )
         folder = outputs[labels.SCHEMA_DIFF_PATH]
         writer_utils.write_anomalies(
             os.path.join(folder, upstream.DEFAULT_FILE_NAME), anomalies
         )
         split = os.path.basename(folder.rstrip("/")).removeprefix("Split-")
-        self._lines += anomaly_lines(split, anomalies)
+        self.lines += anomaly_lines(split, anomalies)
         return anomalies
 
 
 def _compare(
-    input_dict: dict[str, list[types.Artifact]],
-    output_dict: dict[str, list[types.Artifact]],
-    excluded: list[str],
+    examples: Examples,
+    invariants: Schema,
+    previous: ExampleStatistics | None,
+    accepted: ExampleStatistics,
 ) -> tuple[list[_Found], dict[str, Any]]:
-    """Measures the splits, writes `accepted_statistics`, compares.
+    """Measures the splits of `accepted`, writes its statistics, compares.
 
     Returns:
         What differs, and what `consistency.examine` counts.
     """
-    examples = artifact_utils.get_single_instance(input_dict[EXAMPLES])
-    accepted = artifact_utils.get_single_instance(output_dict[ACCEPTED])
-    rules = artifact_utils.get_single_uri(input_dict[INVARIANTS])
-    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(rules))
-    names = artifact_utils.decode_split_names(examples.split_names)
-    splits = [split for split in names if split not in excluded]
-    accepted.split_names = artifact_utils.encode_split_names(splits)
-    accepted.set_string_custom_property(NAME, examples.get_string_custom_property(NAME))
-    accepted.set_string_custom_property(EXAMPLES_URI, examples.uri)
-    accepted.set_string_custom_property(INVARIANTS_URI, rules)
+    schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(invariants.uri))
     ours: dict[str, statistics_pb2.DatasetFeatureStatisticsList] = {}
     contents: dict[str, consistency.Contents] = {}
-    for split in splits:
+    for split in artifact_utils.decode_split_names(accepted.split_names):
         folder = artifact_utils.get_split_uri([examples], split)
         ours[split], contents[split] = measure_split(folder, schema)
         target = artifact_utils.get_split_uri([accepted], split)
@@ -153,18 +190,17 @@ def _compare(
             os.path.join(target, stats_artifact_utils.BINARY_PB_BASENAME),
             ours[split].SerializeToString(),
         )
-    previous = {
-        split: stats_artifact_utils.load_statistics(artifact, split).proto()
-        for artifact in input_dict.get(PREVIOUS) or []
-        if not artifact.get_int_custom_property(EMPTY)
-        for split in artifact_utils.decode_split_names(artifact.split_names)
-    }
+    earlier: dict[str, statistics_pb2.DatasetFeatureStatisticsList] = {}
+    if previous is not None and not previous.get_int_custom_property(EMPTY):
+        for split in artifact_utils.decode_split_names(previous.split_names):
+            found = stats_artifact_utils.load_statistics(previous, split)
+            earlier[split] = found.proto()
     known = DATASETS.get(examples.get_string_custom_property(NAME))
     counted = consistency.examine(contents, known.superclasses if known else ())
     sizes = {split: len(part.labels) for split, part in contents.items()}
     for sentence in consistency.warnings(counted, sizes):
         _progress.warning("warning: %s", sentence)
-    return compare_splits(ours, previous, schema), counted
+    return compare_splits(ours, earlier, schema), counted
 
 
 def compare_splits(
@@ -277,13 +313,11 @@ def _sentence(split: str, distance: invariants.Distance) -> str:
 
 
 def _publish(
-    result: Any,
-    output_dict: dict[str, list[types.Artifact]],
+    anomalies: ExampleAnomalies,
     found: list[_Found],
     counted: dict[str, Any],
 ) -> None:
     """Writes distances and counts where people and the report find them."""
-    (anomalies,) = output_dict[ANOMALIES]
     anomalies.set_json_value_custom_property(DISTANCES, [_record(*f) for f in found])
     anomalies.set_string_custom_property(consistency.PROPERTY, json.dumps(counted))
     for split in artifact_utils.decode_split_names(anomalies.split_names):
@@ -295,13 +329,9 @@ def _publish(
             if ours == split:
                 _add_measurement(written, distance)
         writer_utils.write_anomalies(path, written)
-    del result.output_artifacts[ANOMALIES].artifacts[:]
-    for key in (ANOMALIES, ACCEPTED):
-        (artifact,) = output_dict[key]
-        result.output_artifacts[key].artifacts.append(artifact.mlmd_artifact)
 
 
-def _record_of(accepted: types.Artifact) -> accepted_records.Record:
+def _record_of(accepted: ExampleStatistics) -> accepted_records.Record:
     return accepted_records.Record(
         uri=accepted.uri,
         split_names=artifact_utils.decode_split_names(accepted.split_names),

@@ -6,7 +6,6 @@ this run trained. Out: one PushedModel, or none before the first push.
 
 from __future__ import annotations
 
-import filecmp
 import logging
 import os
 from collections.abc import Sequence
@@ -19,14 +18,16 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.atomic_pusher import publish
+from components.model_in_service.executor import Executor
 from contract import pushed_model
 from contract.model_run import ModelRun
-from contract.records import MODEL_FILE, MODEL_RUN_FILE
+from contract.records import MODEL_RUN_FILE
 from contract.typed_json import RecordError
 
 _progress = logging.getLogger("pipeline.progress")
 
-PUSHED = "pushed"  # input and output of the Resolver; its other inputs are Models
+# Input and output of the Resolver; its other inputs are Models.
+(_PUSHED,) = Executor.CONTRACT.outputs
 
 
 class InServiceStrategy(resolver.ResolverStrategy):
@@ -43,7 +44,7 @@ class InServiceStrategy(resolver.ResolverStrategy):
         own = [
             artifact
             for key, artifacts in input_dict.items()
-            if key != PUSHED
+            if key != _PUSHED
             for artifact in artifacts
         ]
         record_unknown(store, self._destination, own)
@@ -54,7 +55,7 @@ class InServiceStrategy(resolver.ResolverStrategy):
         if found is not None:
             kind = store.get_artifact_type(pushed_model.TYPE_NAME)
             chosen = [artifact_utils.deserialize_artifact(kind, found)]
-        return {**input_dict, PUSHED: chosen}
+        return {**input_dict, _PUSHED: chosen}
 
 
 def record_unknown(
@@ -67,15 +68,10 @@ def record_unknown(
     says. Or this run itself published it and was killed before that was recorded: then it
     holds the very files of one of `own_models`, and must not be compared with itself.
     """
-    folder = os.path.abspath(destination)
-    there = publish.versions(
-        name
-        for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-        if os.path.isfile(os.path.join(folder, name, MODEL_FILE))
-    )
-    if not there:
+    found = publish.newest(destination)
+    if found is None:
         return
-    path = os.path.join(folder, str(there[-1]))
+    path = str(found)
     if any(
         pushed_model.text(push, pushed_model.DESTINATION) == path
         for push in pushes(store, destination)
@@ -90,7 +86,14 @@ def record_unknown(
             MODEL_RUN_FILE,
         )
         return
-    own = next((model.id for model in own_models if _is_copy(path, model.uri)), None)
+    own = next(
+        (
+            model.id
+            for model in own_models
+            if publish.same_files(path, path_utils.serving_model_path(model.uri))
+        ),
+        None,
+    )
     if own is None:
         sentence = (
             f"{path} was published by no run that is recorded here; its own {MODEL_RUN_FILE} "
@@ -107,7 +110,7 @@ def record_unknown(
         artifact.set_int_custom_property(pushed_model.MODEL_ID, own)
     for name, value in {
         pushed_model.DESTINATION: path,
-        pushed_model.VERSION: str(there[-1]),
+        pushed_model.VERSION: found.name,
         pushed_model.NETWORK: network,
         pushed_model.FOUND: sentence,
     }.items():
@@ -117,26 +120,6 @@ def record_unknown(
     )
     artifact.mlmd_artifact.type_id = kind
     store.put_artifacts([artifact.mlmd_artifact])
-
-
-def _is_copy(version: str, model: str) -> bool:
-    """Whether a published version has the files of a Trainer's model, byte for byte."""
-    exported = path_utils.serving_model_path(model)
-    names = _files(version)
-    return names == _files(exported) and all(
-        filecmp.cmp(
-            os.path.join(version, name), os.path.join(exported, name), shallow=False
-        )
-        for name in names
-    )
-
-
-def _files(folder: str) -> set[str]:
-    return {
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder)
-        for name in names
-    }
 
 
 def _network(version: str) -> str | None:
@@ -151,16 +134,14 @@ def _network(version: str) -> str | None:
 def pushes(store: Any, destination: str) -> list[Any]:
     """All pushes to a folder, oldest first; ml_metadata's Artifact messages."""
     folder = os.path.abspath(destination)
-    return sorted(
-        (
-            artifact
-            for artifact in store.get_artifacts_by_type(pushed_model.TYPE_NAME)
-            if pushed_model.number(artifact, pushed_model.PUSHED)
-            and os.path.dirname(pushed_model.text(artifact, pushed_model.DESTINATION))
-            == folder
-        ),
-        key=lambda artifact: artifact.id,
-    )
+    return [
+        artifact
+        for artifact in pushed_model.pushes(
+            store.get_artifacts_by_type(pushed_model.TYPE_NAME)
+        )
+        if os.path.dirname(pushed_model.text(artifact, pushed_model.DESTINATION))
+        == folder
+    ]
 
 
 def in_service(history: Sequence[Any], own_models: Sequence[int]) -> Any | None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import logging
-from tfx import types
 from tfx.components.util import model_utils
-from tfx.dsl.components.base import base_executor
-from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing
 from tfx.utils import io_utils, path_utils
 
+from components.declaration import Output, executor_of
 from components.serving_canary import canary
 from contract.config.canary import CanaryConfig
-from contract.fields import from_json
 from contract.records import CANARY_FILE
-
-MODEL, MODEL_BLESSING, BLESSING = "model", "model_blessing", "blessing"
-CONFIG, CLASS_NAMES, SOURCE = "config", "class_names", "source"
 
 # As TFX's InfraValidator writes them, for whom a Pusher cannot tell the two apart. (Not
 # imported from it: that loads the clients of Docker and Kubernetes.)
@@ -29,51 +25,53 @@ _BLESSED_PROPERTY = "blessed"
 _MARKS = {True: "INFRA_BLESSED", False: "INFRA_NOT_BLESSED"}
 
 
-class Executor(base_executor.BaseExecutor):
-    """Tries the model, writes what was seen, blesses or not."""
+def try_model(
+    *,
+    model: Model,
+    model_blessing: ModelBlessing,
+    config: CanaryConfig,
+    class_names: Sequence[str],
+    blessing: Output[InfraBlessing],
+) -> None:
+    """Serves the blessed model in a process of its own and holds it against training.
 
-    def Do(  # noqa: N802 - TFX's name
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Tries the blessed model in a server.
+    TFX's InfraValidator needs Docker or Kubernetes and asks only whether the server
+    answers; this one needs neither and also asks what it answers, and how fast. A model
+    that does not pass is not blessed; the component succeeds, and nothing is pushed.
 
-        Args:
-            input_dict: `model` and `model_blessing`, one artifact each.
-            output_dict: `blessing`, one artifact.
-            exec_properties: `config`, JSON of CanaryConfig; `class_names`, JSON list.
+    Args:
+        model: With a SavedModel in Format-Serving/; empty if nobody won.
+        model_blessing: Without a blessing nothing is checked.
+        config: What is asked of the model.
+        class_names: Of the data set, in label order.
+        blessing: As TFX's InfraValidator writes it (INFRA_BLESSED or INFRA_NOT_BLESSED,
+            custom property `blessed`), with canary.json beside it, server.log if the
+            model did not pass, and the custom property `reasons`.
 
-        Raises:
-            components.serving_canary.server.ServerMissing: The configured server cannot
-                be started on this machine, whatever the model.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        config = from_json(CanaryConfig, exec_properties[CONFIG])
-        names = json.loads(exec_properties[CLASS_NAMES])
-        blessing = artifact_utils.get_single_instance(output_dict[BLESSING])
-        approved = artifact_utils.get_single_instance(input_dict[MODEL_BLESSING])
-        if model_utils.is_model_blessed(approved):
-            model = artifact_utils.get_single_instance(input_dict[MODEL])
-            report = _check(model, names, config, blessing.uri)
-        else:
-            report = canary.nothing_to_check(config)
-        for reason in report["reasons"]:
-            logging.warning("The canary did not pass: %s", reason)
-        io_utils.write_string_file(
-            os.path.join(blessing.uri, CANARY_FILE),
-            json.dumps(report, indent=2, allow_nan=False) + "\n",
-        )
-        blessing.set_string_custom_property("reasons", "; ".join(report["reasons"]))
-        io_utils.write_string_file(
-            os.path.join(blessing.uri, _MARKS[report["passed"]]), ""
-        )
-        blessing.set_int_custom_property(_BLESSED_PROPERTY, int(report["passed"]))
+    Raises:
+        components.serving_canary.server.ServerMissing: The configured server cannot be
+            started on this machine, whatever the model.
+    """
+    if model_utils.is_model_blessed(model_blessing):
+        report = _check(model, class_names, config, blessing.uri)
+    else:
+        report = canary.nothing_to_check(config)
+    for reason in report["reasons"]:
+        logging.warning("The canary did not pass: %s", reason)
+    io_utils.write_string_file(
+        os.path.join(blessing.uri, CANARY_FILE),
+        json.dumps(report, indent=2, allow_nan=False) + "\n",
+    )
+    blessing.set_string_custom_property("reasons", "; ".join(report["reasons"]))
+    io_utils.write_string_file(os.path.join(blessing.uri, _MARKS[report["passed"]]), "")
+    blessing.set_int_custom_property(_BLESSED_PROPERTY, int(report["passed"]))
+
+
+Executor = executor_of(try_model)
 
 
 def _check(
-    model: types.Artifact, names: list[str], config: CanaryConfig, output: str
+    model: Model, names: Sequence[str], config: CanaryConfig, output: str
 ) -> dict[str, Any]:
     source = path_utils.serving_model_path(
         model.uri, path_utils.is_old_model_artifact(model)

@@ -21,7 +21,6 @@ from contract.pushed_model import (
     DESTINATION,
     MODEL_ID,
     NETWORK,
-    PUSHED,
     ROLE,
     ROLLBACK_OF,
     VERSION,
@@ -133,13 +132,11 @@ class Store:
 
     def published(self) -> list[Published]:
         """All pushes, newest first."""
-        pushes = [
+        pushes = pushed_model.pushes(
             artifact
             for artifact in self.artifacts.values()
             if artifact.type == pushed_model.TYPE_NAME
-            and pushed_model.number(artifact, PUSHED)
-        ]
-        pushes.sort(key=lambda artifact: artifact.id)
+        )
         there: dict[int, bool] = {}
         folders: dict[str, list[int]] = {}
         for artifact in pushes:

@@ -11,8 +11,8 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import BaseChannel
 
 from components.beam import IN_PROCESS
-from components.example_validator.previous import PreviousStatistics
-from components.model_in_service.strategy import PUSHED, InServiceStrategy
+from components.model_in_service.strategy import InServiceStrategy
+from components.previous_statistics.strategy import PreviousStatistics
 from contract.config.run import RunConfig
 
 
@@ -56,7 +56,7 @@ class Local:
             config={"destination": destination},
             baseline=baseline,
             candidate=candidate,
-            **{PUSHED: tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel)},
+            pushed=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
         ).with_id("ModelInService")
 
     def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:  # noqa: ARG002

@@ -16,7 +16,7 @@ from components.previous_statistics.component import PreviousStatistics
 from contract.config.run import RunConfig
 from pipeline.nodes import PARTS
 from pipeline.vertex import jobs, overrides
-from pipeline.vertex.steps.first_step.component import CONFIGURATION, RunConfiguration
+from pipeline.vertex.steps.first_step.component import RunConfiguration
 from pipeline.vertex.steps.push import settings
 from pipeline.vertex.steps.push.component import VertexPush
 from pipeline.vertex.steps.report.component import Report
@@ -94,7 +94,7 @@ class Vertex:
             if part.node in nodes
         }
         report = Report(
-            run_configuration=nodes["RunConfiguration"].outputs[CONFIGURATION],
+            run_configuration=nodes["RunConfiguration"].outputs["configuration"],
             directory=f"{self._config.output_root}/report",
             **parts,
         )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from components.dataset_schema.text import invariants_text, schema_text
+from contract.config.data import DataConfig
 from contract.config.drift import DriftConfig
 from tests.object_storage.emulator import ObjectStorage
 
@@ -225,16 +226,15 @@ def test_the_mark_of_an_empty_artifact_survives_json() -> None:
 
     trained = standard_artifacts.Model()
     trained.uri = "trained"
-    names = {"baseline_network": "a", "candidate_network": "b"}
+    contenders = {"baseline": ("a", trained), "candidate": ("b", trained)}
     for key, value, roles in (("pushed", 0.0, 2), ("pushed", 1.0, 3), ("other", 0, 3)):
         served = from_json(standard_artifacts.PushedModel, key, value)
-        contenders = {"baseline": [trained], "candidate": [trained]}
-        found = evaluator._models(contenders | {"in_service": [served]}, names)
+        found = evaluator._models(contenders, served)
         assert len(found) == roles
     served = standard_artifacts.PushedModel()
     for value, roles in ((0, 2), (1, 3)):
         served.set_int_custom_property("pushed", value)
-        found = evaluator._models(contenders | {"in_service": [served]}, names)
+        found = evaluator._models(contenders, served)
         assert len(found) == roles
 
 
@@ -248,12 +248,14 @@ def test_a_local_flow_says_nothing_of_records() -> None:
     from components.example_validator.component import BlockingExampleValidator
 
     def parameters(**records: str) -> set[str]:
-        examples = CifarExampleGen(data="{}", fingerprint="")
-        schema = DatasetSchema(schema="")
+        examples = CifarExampleGen(data=DataConfig(), fingerprint="")
+        schema = DatasetSchema(text="")
         statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
         validator = BlockingExampleValidator(
             statistics=statistics.outputs["statistics"],
             schema=schema.outputs["schema"],
+            examples=examples.outputs["examples"],
+            invariants=schema.outputs["schema"],
             **records,
         )
         pipeline = tfx.dsl.Pipeline(
@@ -264,5 +266,5 @@ def test_a_local_flow_says_nothing_of_records() -> None:
         compiled = compiler.Compiler().compile(pipeline)
         return set(compiled.nodes[-1].pipeline_node.parameters.parameters)
 
-    assert parameters() == {"exclude_splits"}
-    assert parameters(records="gs://a/b") == {"exclude_splits", "records"}
+    assert parameters() == {"exclude_splits", "source"}
+    assert parameters(records="gs://a/b") == {"exclude_splits", "source", "records"}

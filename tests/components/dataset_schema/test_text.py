@@ -52,8 +52,8 @@ def test_component_writes_what_tfx_reads(tmp_path):
     from components.dataset_schema.executor import Executor
 
     text = schema_text("cifar100")
-    node = DatasetSchema(schema=text)
-    assert node.exec_properties == {"text": text}, "the cache must see the text"
+    node = DatasetSchema(text=text)
+    assert node.exec_properties["text"] == text, "the cache must see the text"
     artifact = standard_artifacts.Schema()
     artifact.uri = str(tmp_path)
     Executor().Do({}, {"schema": [artifact]}, node.exec_properties)

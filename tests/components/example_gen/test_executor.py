@@ -44,9 +44,9 @@ def ingest(uri, *, fingerprint=None, **settings):
     artifact.uri = str(uri)
     settings.setdefault("allow_unverified", True)
     data = DataConfig(**settings)
-    context = executor.CifarExampleGenExecutor.Context(beam_pipeline_args=BEAM)
+    context = executor.Executor.Context(beam_pipeline_args=BEAM)
     fingerprint = fingerprint or sources.fingerprint(data)
-    executor.CifarExampleGenExecutor(context).Do(
+    executor.Executor(context).Do(
         {},
         {"examples": [artifact]},
         {"data": to_json(data), "fingerprint": fingerprint},
@@ -407,9 +407,7 @@ def run_pipeline(root, data):
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
         str(root / "metadata.sqlite")
     )
-    node = CifarExampleGen(
-        data=to_json(data), fingerprint=sources.local_fingerprint(data)
-    )
+    node = CifarExampleGen(data=data, fingerprint=sources.local_fingerprint(data))
     tfx.orchestration.LocalDagRunner().run(
         tfx.dsl.Pipeline(
             pipeline_name="ingest",

@@ -111,13 +111,18 @@ def validate(
 
     schema = artifact(standard_artifacts.Schema, root)
     DatasetSchema().Do({}, {"schema": [schema]}, {"text": schema_text("cifar100")})
+    nothing = standard_artifacts.Examples()  # that would be compared with another run's
+    nothing.split_names = "[]"
     anomalies = artifact(standard_artifacts.ExampleAnomalies, root)
+    accepted = artifact(standard_artifacts.ExampleStatistics, root / "accepted")
     Executor().Do(
         {
             "statistics": [statistics(root, splits, schema, **options)],
             "schema": [schema],
+            "examples": [nothing],
+            "invariants": [schema],
         },
-        {"anomalies": [anomalies]},
+        {"anomalies": [anomalies], "accepted_statistics": [accepted]},
         {"exclude_splits": "[]"},
     )
     return anomalies
@@ -201,6 +206,8 @@ def test_node_is_tfx_own_but_for_its_executor():
     node = BlockingExampleValidator(
         statistics=types.Channel(type=standard_artifacts.ExampleStatistics),
         schema=types.Channel(type=standard_artifacts.Schema),
+        examples=types.Channel(type=standard_artifacts.Examples),
+        invariants=types.Channel(type=standard_artifacts.Schema),
     ).with_id("ExampleValidator")
     assert node.id == "ExampleValidator"
-    assert set(node.outputs) == {"anomalies"}
+    assert set(node.outputs) == {"anomalies", "accepted_statistics"}

@@ -20,7 +20,7 @@ from components.dataset_schema.component import DatasetSchema
 from components.dataset_schema.text import invariants_text, schema_text
 from components.example_validator.component import BlockingExampleValidator
 from components.example_validator.executor import AnomalyError
-from components.example_validator.previous import PreviousStatistics
+from components.previous_statistics.strategy import PreviousStatistics
 from contract.config.drift import DriftConfig
 
 pytestmark = pytest.mark.tf
@@ -91,9 +91,9 @@ def Source(
 
 def flow(root: Path, name: str, data: str, **thresholds: float | None) -> None:
     source = Source(name=name, data=data)
-    schema = DatasetSchema(schema=schema_text(name))
+    schema = DatasetSchema(text=schema_text(name))
     invariants = DatasetSchema(
-        schema=invariants_text(name, DriftConfig(**thresholds))
+        text=invariants_text(name, DriftConfig(**thresholds))
     ).with_id("DataInvariants")
     previous = tfx.dsl.Resolver(
         strategy_class=PreviousStatistics,

@@ -253,10 +253,10 @@ def test_what_was_removed_is_not_in_service(runs):
 def test_the_node_has_the_resolvers_output():
     from tfx.types import channel, standard_artifacts
 
+    from components.model_in_service import strategy
     from components.model_in_service.component import ModelInService
-    from components.model_in_service.strategy import PUSHED
 
     model = channel.Channel(type=standard_artifacts.Model)
     node = ModelInService(destination="gs://b/x", baseline=model, candidate=model)
-    assert list(node.outputs) == [PUSHED]
-    assert node.outputs[PUSHED].type is standard_artifacts.PushedModel
+    assert list(node.outputs) == [strategy._PUSHED]
+    assert node.outputs["pushed"].type is standard_artifacts.PushedModel

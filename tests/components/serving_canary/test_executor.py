@@ -19,6 +19,7 @@ import pytest
 
 from contract.config.canary import CanaryConfig
 from contract.fields import to_json
+from contract.provenance import source_digest
 
 pytestmark = pytest.mark.tf
 
@@ -190,13 +191,12 @@ def test_the_node_hands_its_parameters_on():
     node = ServingCanary(
         model=types.Channel(type=kinds.Model),
         model_blessing=types.Channel(type=kinds.ModelBlessing),
-        config=to_json(CONFIG),
+        config=CONFIG,
         class_names=("cat", "dog"),
-        source="1234",
     )
     assert node.exec_properties == {
         "config": to_json(CONFIG),
         "class_names": '["cat", "dog"]',
-        "source": "1234",
+        "source": source_digest("components/serving_canary/executor.py"),
     }
     assert node.outputs["blessing"].type is kinds.InfraBlessing

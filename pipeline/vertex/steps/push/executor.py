@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from absl import logging
-from tfx import types
-from tfx.dsl.components.base import base_executor
-from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import PushedModel
 
 from components.atomic_pusher import ledger
+from components.declaration import Output, executor_of
 from contract import pushed_model as properties
 from pipeline.vertex.steps.push.follow import follow
 from pipeline.vertex.steps.push.patience import Patience
 from pipeline.vertex.steps.push.settings import decode
-
-SETTINGS = "settings"
-PUSHED_MODEL, REGISTERED = "pushed_model", "registered"
 
 _COPIED = (
     properties.DESTINATION,
@@ -27,44 +21,44 @@ _COPIED = (
 )
 
 
-class Executor(base_executor.BaseExecutor):
-    """Follows a push with Model Registry and Endpoint."""
+def register(
+    *, pushed_model: PushedModel, settings: str, registered: Output[PushedModel]
+) -> None:
+    """Registers a pushed version in Model Registry, and deploys it to an Endpoint.
 
-    def Do(  # noqa: N802 - TFX's name
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Registers and deploys what was pushed, if anything was.
+    The folder in object storage stays what decides; this follows it. A task that is
+    repeated finds what an earlier try has made. What Vertex AI has is no artifact, so
+    that this must never be taken from a cache.
 
-        Args:
-            input_dict: `pushed_model`.
-            output_dict: `registered`.
-            exec_properties: `settings`, JSON of pipeline/vertex/steps/push/settings.py.
+    Args:
+        pushed_model: Of the AtomicPusher, at gs://.
+        settings: JSON of pipeline/vertex/steps/push/settings.py.
+        registered: Gets the custom properties of contract/pushed_model.py, also those of
+            Model Registry and Endpoint; `pushed` is 0 when nothing was pushed.
 
-        Raises:
-            PublishError: Vertex AI refused; what was pushed to the folder stays.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        pushed = artifact_utils.get_single_instance(input_dict[PUSHED_MODEL])
-        registered = artifact_utils.get_single_instance(output_dict[REGISTERED])
-        if not pushed.get_int_custom_property(properties.PUSHED):
-            logging.warning("Nothing was pushed, so nothing is registered")
-            registered.set_int_custom_property(properties.PUSHED, 0)
-            return
-        settings = decode(exec_properties[SETTINGS])
-        uri, _, version = pushed.get_string_custom_property(
-            properties.DESTINATION
-        ).rpartition("/")
-        outcome = follow(settings, ledger.open_folder(uri), int(version), Patience())
-        for name in _COPIED:
-            value = pushed.get_string_custom_property(name)
-            if value:
-                registered.set_string_custom_property(name, value)
-        registered.set_int_custom_property(properties.PUSHED, 1)
-        for name, value in outcome.items():
-            if isinstance(value, int):
-                registered.set_int_custom_property(name, value)
-            else:
-                registered.set_string_custom_property(name, value)
+    Raises:
+        PublishError: Vertex AI refused; what was pushed to the folder stays.
+    """
+    if not pushed_model.get_int_custom_property(properties.PUSHED):
+        logging.warning("Nothing was pushed, so nothing is registered")
+        registered.set_int_custom_property(properties.PUSHED, 0)
+        return
+    uri, _, version = pushed_model.get_string_custom_property(
+        properties.DESTINATION
+    ).rpartition("/")
+    outcome = follow(
+        decode(settings), ledger.open_folder(uri), int(version), Patience()
+    )
+    for name in _COPIED:
+        value = pushed_model.get_string_custom_property(name)
+        if value:
+            registered.set_string_custom_property(name, value)
+    registered.set_int_custom_property(properties.PUSHED, 1)
+    for name, value in outcome.items():
+        if isinstance(value, int):
+            registered.set_int_custom_property(name, value)
+        else:
+            registered.set_string_custom_property(name, value)
+
+
+Executor = executor_of(register)

@@ -6,67 +6,78 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import tensorflow as tf
 from absl import logging
 from tfx import types
-from tfx.dsl.components.base import base_executor
-from tfx.types import artifact_utils
+from tfx.types import standard_artifacts
 
+from components import artifacts
+from components.declaration import Output, executor_of
 from contract import pushed_model
 from contract.records import RUN_CONFIGURATION_FILE
 from contract.run_facts import RunRecord
 from pipeline.history import ledger, published
-from pipeline.nodes import PARTS
+from pipeline.nodes import PARTS, Part
 from pipeline.report import build, render
 from pipeline.vertex.parameters import FIRST
 
-RUN_CONFIGURATION = "run_configuration"  # input, beside the parts
-DIRECTORY = "directory"
-REPORT = "report"
+
+def _input(part: Part) -> Any:
+    """The class of a part, ours or TFX's; with None if the report can do without."""
+    name = part.output.type
+    kind = getattr(artifacts, name, None) or getattr(standard_artifacts, name)
+    return kind if part.output.needed else kind | None
 
 
-class Executor(base_executor.BaseExecutor):
-    """Builds, writes, copies; and lets no run fail for its report."""
+def write_report(
+    *,
+    run_configuration: artifacts.RunConfiguration,
+    directory: str,
+    report: Output[artifacts.Report],
+    **parts: Annotated[
+        types.Artifact, {name: _input(part) for name, part in PARTS.items()}
+    ],
+) -> None:
+    """Writes the page and report.json where there is no ML Metadata store to ask.
 
-    def Do(  # noqa: N802 - TFX's name
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes the report.
+    Locally the command line writes them, from ML Metadata, when all components are done;
+    on Vertex AI this is the last component. It runs as well when nothing was pushed, but
+    not when an earlier component failed. A report that cannot be made fails nothing: the
+    run has done its work.
 
-        Args:
-            input_dict: `run_configuration`, and parts by their names in
-                pipeline/nodes.py.
-            output_dict: `report`.
-            exec_properties: `directory`, which gets a copy.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        output = artifact_utils.get_single_instance(output_dict[REPORT])
-        for key, value in _short(input_dict).items():
-            output.set_string_custom_property(key, value)
-        problem = ""
-        try:
-            report = build.build(_run(input_dict))
-            files = render.files(report)
-            for folder in (output.uri, exec_properties[DIRECTORY]):
-                _write(files, folder)
-            logging.info("%s The whole report: %s", render.lead(report), output.uri)
-        except Exception as error:
-            # Whatever was to be trained, chosen and pushed has been: a page that cannot
-            # be drawn must not turn that into a failed run.
-            logging.exception("There is no report of this run")
-            problem = f"{type(error).__name__}: {error}"
-        output.set_string_custom_property("problem", problem)
+    Args:
+        run_configuration: Tells run and configuration.
+        directory: Folder that gets a copy of both files, each whole.
+        report: Gets report.html and report.json, and what they say in short as custom
+            properties, see components/artifacts.py.
+        **parts: By the names of pipeline/nodes.py; the needed ones, and what else
+            the report is to show.
+    """
+    for key, value in _short(parts).items():
+        report.set_string_custom_property(key, value)
+    problem = ""
+    try:
+        content = build.build(_run(run_configuration, parts))
+        files = render.files(content)
+        for folder in (report.uri, directory):
+            _write(files, folder)
+        logging.info("%s The whole report: %s", render.lead(content), report.uri)
+    except Exception as error:
+        # Whatever was to be trained, chosen and pushed has been: a page that cannot
+        # be drawn must not turn that into a failed run.
+        logging.exception("There is no report of this run")
+        problem = f"{type(error).__name__}: {error}"
+    report.set_string_custom_property("problem", problem)
 
 
-def _short(input_dict: Mapping[str, list[types.Artifact]]) -> dict[str, str]:
+Executor = executor_of(write_report)
+
+
+def _short(parts: Mapping[str, types.Artifact]) -> dict[str, str]:
     """The verdict in a few words, which the engine shows with the artifact."""
-    decision = artifact_utils.get_single_instance(input_dict["decision"])
-    pushed = artifact_utils.get_single_instance(input_dict["pushed_model"])
+    decision, pushed = parts["decision"], parts["pushed_model"]
     return {
         "winner": decision.get_string_custom_property("winner"),
         "reason": decision.get_string_custom_property("reason"),
@@ -74,9 +85,10 @@ def _short(input_dict: Mapping[str, list[types.Artifact]]) -> dict[str, str]:
     }
 
 
-def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
+def _run(
+    configuration: artifacts.RunConfiguration, parts: Mapping[str, types.Artifact]
+) -> build.Run:
     """What collect.py finds in ML Metadata, from the inputs."""
-    configuration = artifact_utils.get_single_instance(input_dict[RUN_CONFIGURATION])
     path = os.path.join(configuration.uri, RUN_CONFIGURATION_FILE)
     with tf.io.gfile.GFile(path, "rb") as file:
         told = RunRecord.read(file, path)
@@ -94,7 +106,7 @@ def _run(input_dict: Mapping[str, list[types.Artifact]]) -> build.Run:
             },
         )
         for name, part in PARTS.items()
-        for artifact in input_dict.get(name) or []
+        if (artifact := parts.get(name)) is not None
     ]
     nodes = [FIRST, *(artifact.node for artifact in found)]
     return build.Run(

@@ -25,7 +25,7 @@ from contract.records import RUN_CONFIGURATION_FILE
 from contract.run_facts import RunRecord
 from pipeline.nodes import PARTS
 from pipeline.report import build
-from pipeline.vertex.steps.report.component import ReportSpec
+from pipeline.vertex.steps.report.component import Report
 
 
 def run(
@@ -85,7 +85,7 @@ def run(
 
 
 def _runtime_artifact(name: str, bucket: str, metadata: dict) -> dict[str, Any]:
-    kind = (ReportSpec.INPUTS | ReportSpec.OUTPUTS)[name].type
+    kind = (Report.SPEC_CLASS.INPUTS | Report.SPEC_CLASS.OUTPUTS)[name].type
     schema = compiler_utils.get_artifact_schema(kind)
     return {
         "name": f"projects/1/locations/here/metadataStores/default/artifacts/{name}",
@@ -101,7 +101,7 @@ def _travelled(artifact: build.Artifact) -> dict[str, Any]:
     """Custom properties as they come out of the container that made the artifact."""
     (kind,) = {
         spec.type
-        for name, spec in ReportSpec.INPUTS.items()
+        for name, spec in Report.SPEC_CLASS.INPUTS.items()
         if name in PARTS and PARTS[name].node == artifact.node
         and PARTS[name].output.key == artifact.key
     }  # fmt: skip

@@ -30,7 +30,7 @@ def test_a_part_is_called_by_its_name():
     from pipeline.vertex.steps.report.component import Report
 
     channel = types.Channel(type=artifacts.RunConfiguration)
-    with pytest.raises(TypeError, match="verdict: not a part of the report"):
+    with pytest.raises(TypeError, match="Report takes no verdict"):
         Report(run_configuration=channel, directory="gs://b/report", verdict=channel)
 
 

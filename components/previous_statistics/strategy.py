@@ -6,14 +6,12 @@ from tfx import types
 from tfx.dsl.components.common import resolver
 from tfx.dsl.io import fileio
 
-from components.example_validator.executor import (
-    EXAMPLES,
-    EXAMPLES_URI,
-    INVARIANTS,
-    INVARIANTS_URI,
-    NAME,
-    PREVIOUS,
-)
+from components.example_validator.executor import EXAMPLES_URI, INVARIANTS_URI, NAME
+from components.previous_statistics.executor import Executor
+
+# As the component that does the same on engines without ML Metadata.
+_EXAMPLES, _INVARIANTS = Executor.CONTRACT.inputs
+(_PREVIOUS,) = Executor.CONTRACT.outputs
 
 
 class PreviousStatistics(resolver.ResolverStrategy):
@@ -52,11 +50,11 @@ class PreviousStatistics(resolver.ResolverStrategy):
                 `previous_statistics` all there are; StatisticsGen's own among them do
                 not say of what examples they are.
         """
-        (examples,), (invariants,) = input_dict[EXAMPLES], input_dict[INVARIANTS]
+        (examples,), (invariants,) = input_dict[_EXAMPLES], input_dict[_INVARIANTS]
         this_run = (examples.uri, invariants.uri)
         found = [
             artifact
-            for artifact in input_dict[PREVIOUS]
+            for artifact in input_dict[_PREVIOUS]
             if _text(artifact, EXAMPLES_URI)
             and _text(artifact, NAME) == _text(examples, NAME)
             and (_text(artifact, EXAMPLES_URI), _text(artifact, INVARIANTS_URI))
@@ -64,7 +62,7 @@ class PreviousStatistics(resolver.ResolverStrategy):
             and fileio.exists(artifact.uri)  # people delete folders
         ]
         newest = sorted(found, key=lambda artifact: artifact.id)[-1:]
-        return input_dict | {PREVIOUS: newest}
+        return input_dict | {_PREVIOUS: newest}
 
 
 def _text(artifact: types.Artifact, name: str) -> str:

@@ -19,7 +19,7 @@ TRAIN, EVAL, TEST = SPLITS = ("train", "eval", "test")
 
 # Output of the Transform graph: float32 [batch, 32, 32, 3], normalised.
 TRANSFORMED_IMAGE = "transformed_image"
-# Too, int64 [batch]: in which quarter of the train images an image's mean pixel
+# Beside it, int64 [batch]: in which quarter of the train images an image's mean pixel
 # (brightness) and standard deviation of pixels (contrast) lie; the Evaluator's slices.
 BRIGHTNESS_BAND, CONTRAST_BAND = BANDS = ("brightness_band", "contrast_band")
 BAND_NAMES = ("lowest", "low", "high", "highest")

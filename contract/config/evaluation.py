@@ -40,7 +40,10 @@ class EvaluationConfig:
         0.3, "highest expected calibration error of a pushed model", low=0.0, high=1.0
     )
     max_latency_ms: float | None = setting(
-        None, "longest time for one image, on this machine", low=0.0, high=3_600_000
+        None,
+        "longest time for one image, on the machine that evaluates",
+        low=0.0,
+        high=3_600_000,
     )
     max_latency_ratio: float | None = setting(
         5.0,

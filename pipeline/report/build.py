@@ -102,9 +102,9 @@ def build(run: Run) -> Report:
         run: Must have the artifacts of the needed parts (pipeline/nodes.py).
 
     Returns:
-        The keys of report.json (see README, "Outputs"), of which `comparison` holds a
-        Comparison by split, and under "page" what only the page shows: configuration,
-        classes, histories, samples, artifacts.
+        The keys of report.json (see README, "Where everything is"), of which `comparison`
+        holds a Comparison by split, and under "page" what only the page shows:
+        configuration, classes, histories, samples, artifacts.
 
     Raises:
         RecordError: A file of the run is damaged.

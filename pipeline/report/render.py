@@ -1,6 +1,6 @@
 """The report as files: report.json (schema 1), report.html and pictures to try.
 
-Plain dictionaries in (collect.py), files out. Loads neither TensorFlow nor TFX.
+In: the dictionary that build.py makes. Out: files. Loads neither TensorFlow nor TFX.
 """
 
 from __future__ import annotations

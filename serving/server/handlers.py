@@ -66,7 +66,7 @@ class Call:
     spare: Callable[[], bool] = lambda: False
 
     def check(self) -> None:
-        """Nobody's work is not done.
+        """Ends the work on a call that nobody waits for any more.
 
         Raises:
             ServingError: DEADLINE_EXCEEDED or CANCELLED.

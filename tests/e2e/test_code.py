@@ -11,7 +11,7 @@ import pytest
 
 from contract import provenance
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 PROJECT = Path(__file__).parents[2]
 # TFX's own executors, which are given the name of a function of ours.

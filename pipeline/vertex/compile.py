@@ -15,6 +15,7 @@ from typing import Any
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 
 from contract.config.run import RunConfig
@@ -22,6 +23,7 @@ from pipeline.dag import create_pipeline
 from pipeline.nodes import KINDS, kind_of
 from pipeline.vertex import images, jobs, overrides, parameters
 from pipeline.vertex.engine import Vertex
+from pipeline.vertex.steps.first_step.component import RunConfiguration
 
 Json = dict[str, Any]
 
@@ -58,7 +60,8 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     }
     # Nothing of this machine goes into the specification: the fingerprint of the data and
     # the digests of the code are open parameters.
-    pipeline = create_pipeline(config, "", Vertex(config, training_jobs))
+    first = first_step(config, training_jobs)
+    pipeline = create_pipeline(config, "", Vertex(config, training_jobs, first))
     for node in pipeline.components:
         needed = kind_of(node.id).resources
         node.platform_config = _ResourceSpec(
@@ -90,6 +93,17 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     # What fails stops the run at once; the other Trainer's job would only cost money.
     job["runtimeConfig"]["failurePolicy"] = "PIPELINE_FAILURE_POLICY_FAIL_FAST"
     return job
+
+
+def first_step(config: RunConfig, training_jobs: Mapping[str, Any]) -> BaseNode:
+    """The node that settles what a run does: reads the pipeline's parameter `overrides`."""
+    return RunConfiguration(
+        overrides=tfx.dsl.experimental.RuntimeParameter(
+            name=overrides.PARAMETER, ptype=str
+        ),
+        fixed=overrides.dumps(overrides.fixed(config)),
+        training_jobs=overrides.dumps(training_jobs),
+    )
 
 
 def dumps(job: Json) -> str:

@@ -11,12 +11,12 @@ from tfx.extensions.google_cloud_ai_platform import constants
 from tfx.extensions.google_cloud_ai_platform.trainer import executor
 from tfx.types import BaseChannel
 
+from components.artifacts import RunConfiguration
 from components.model_in_service.component import ModelInService
 from components.previous_statistics.component import PreviousStatistics
 from contract.config.run import RunConfig
 from pipeline.nodes import PARTS
-from pipeline.vertex import jobs, overrides
-from pipeline.vertex.steps.first_step.component import RunConfiguration
+from pipeline.vertex import jobs
 from pipeline.vertex.steps.push import settings
 from pipeline.vertex.steps.push.component import VertexPush
 from pipeline.vertex.steps.report.component import Report
@@ -27,15 +27,23 @@ class Vertex:
 
     trainer = tfx.extensions.google_cloud_ai_platform.Trainer
 
-    def __init__(self, config: RunConfig, training_jobs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        training_jobs: Mapping[str, Any],
+        first: BaseNode | None = None,
+    ) -> None:
         """Keeps what the nodes are made of.
 
         Args:
             config: Complete and checked.
             training_jobs: Role -> CustomJob; what the specification was compiled with.
+            first: The node RunConfiguration; None: the flow as that node itself makes it
+                again, to tell the others their parameters.
         """
         self._config = config
         self._jobs = training_jobs
+        self._first = first
 
     def training_settings(self, role: str) -> dict[str, Any]:
         """Where TFX's Trainer for Vertex AI starts run_fn, and in what."""
@@ -46,15 +54,9 @@ class Vertex:
             executor.TRAINING_ARGS_KEY: {"project": vertex.project, **self._jobs[role]},
         }
 
-    def run_configuration(self) -> BaseNode:
+    def run_configuration(self) -> BaseNode | None:
         """The first step: reads the pipeline's parameter `overrides`."""
-        return RunConfiguration(
-            overrides=tfx.dsl.experimental.RuntimeParameter(
-                name=overrides.PARAMETER, ptype=str
-            ),
-            fixed=overrides.dumps(overrides.fixed(self._config)),
-            training_jobs=overrides.dumps(self._jobs),
-        )
+        return self._first
 
     def records(self) -> str:
         """In the bucket."""
@@ -93,8 +95,11 @@ class Vertex:
             for name, part in PARTS.items()
             if part.node in nodes
         }
+        settled = tfx.dsl.Channel(type=RunConfiguration)
+        if self._first is not None:
+            settled = self._first.outputs["configuration"]
         report = Report(
-            run_configuration=nodes["RunConfiguration"].outputs["configuration"],
+            run_configuration=settled,
             directory=f"{self._config.output_root}/report",
             **parts,
         )

@@ -30,6 +30,7 @@ def dag(engine: str, push: str, preset: str) -> dict:
     from pipeline.dag import create_pipeline
     from pipeline.local.engine import Local
     from pipeline.vertex import jobs
+    from pipeline.vertex.compile import first_step
     from pipeline.vertex.engine import Vertex
 
     typed = [f"preset={preset}", f"serving.push={push}"]
@@ -43,7 +44,11 @@ def dag(engine: str, push: str, preset: str) -> dict:
         training_jobs = {
             role: jobs.training_job(config, role) for role in ("baseline", "candidate")
         }
-        pipeline = create_pipeline(config, "", Vertex(config, training_jobs))
+        pipeline = create_pipeline(
+            config,
+            "",
+            Vertex(config, training_jobs, first_step(config, training_jobs)),
+        )
     return {node.id: node for node in pipeline.components}
 
 

@@ -22,9 +22,11 @@ from contract.config.vertex import VertexConfig
 from contract.fields import ConfigError, to_dict
 from contract.records import RUN_CONFIGURATION_FILE, run_of
 from contract.run_facts import RunRecord
+from pipeline.dag import create_pipeline
 from pipeline.report import facts
 from pipeline.resolve import resolve
 from pipeline.vertex import hardware, parameters, rules
+from pipeline.vertex.engine import Vertex
 from pipeline.vertex.estimate import cost
 from pipeline.vertex.overrides import assignment, decode
 
@@ -65,10 +67,6 @@ def settle(
     if config.vertex.budget_usd is not None:
         # An override may ask for more than was estimated when the run was submitted.
         cost.check_budget(config, cost.estimate(config))
-    # Late: the DAG imports every component, this one too.
-    from pipeline.dag import create_pipeline
-    from pipeline.vertex.engine import Vertex
-
     pipeline = create_pipeline(
         config,
         sources.fingerprint(config.data),

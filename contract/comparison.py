@@ -57,7 +57,7 @@ class ErrorRate(Record):
     """How often a network is wrong, with Wilson's interval."""
 
     error: Share
-    ci95: Interval
+    ci95: tuple[Share, Share]
     examples: Count
     errors: Count
 

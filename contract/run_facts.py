@@ -1,7 +1,7 @@
 """What only the runner knows of a run: configuration, start, code, machine.
 
-Locally it stands with the run in ML Metadata, on Vertex AI in the RunConfiguration's
-run.json. A leaf: standard library only.
+Locally it stands with the run in ML Metadata (`PROPERTY`), on Vertex AI in the
+RunConfiguration's run.json. A leaf: standard library only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contract.typed_json import Record, Size
+
+PROPERTY = "run_facts"  # of the run's context: RunFacts as JSON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.drift import image_statistics
-from contract import arrays, features, stored
+from contract import arrays, features
+from contract.comparison import Comparison
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 from monitoring import NothingToCompare
 
 _PIPELINE = Path(__file__).parents[1] / "pipeline.py"
 _MOST_SECONDS = 60.0  # it takes one
-_MOST_COMPARISON, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
+_MOST_PREDICTIONS = 1 << 30  # bytes
 
 
 class Origin(NamedTuple):
@@ -119,7 +120,7 @@ def _answers(evaluation: Path, role: str) -> np.ndarray:
     """The class that one contender gave each eval image."""
     try:
         with (evaluation / COMPARISON_FILE).open("rb") as file:
-            names = stored.json_object(file, _MOST_COMPARISON)["class_names"]
+            names = Comparison.read(file, COMPARISON_FILE).class_names
         with (evaluation / PREDICTIONS_FILE).open("rb") as file:
             found = arrays.read(file, _MOST_PREDICTIONS)
         labels = found[f"probabilities/{role}"].argmax(axis=1)

@@ -20,10 +20,8 @@ from pipeline.history.published import (
     HistoryError,
     Places,
     Published,
-    bounds,
     find,
     refuse_in_service,
-    share,
 )
 
 
@@ -105,12 +103,26 @@ def _describe(
         rollback_of=entry.rollback_of,
         network=origin.network,
         role=origin.role,
-        eval_error=share(origin.metrics.get("error")),
-        ci95=bounds(origin.metrics.get("ci95")),
+        eval_error=_share(origin.metrics.get("error")),
+        ci95=_bounds(origin.metrics.get("ci95")),
         reason=origin.reason,
         dataset=origin.dataset,
         run=origin.run,
     )
+
+
+def _share(value: Any) -> float | None:
+    """A fraction that was read from a file; None for all that is none."""
+    fits = type(value) in (int, float) and 0 <= value <= 1
+    return float(value) if fits else None
+
+
+def _bounds(value: Any) -> tuple[float, float] | None:
+    """An interval of fractions that was read from a file; None for all that is none."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    low, high = map(_share, value)
+    return None if low is None or high is None else (low, high)
 
 
 @contextlib.contextmanager

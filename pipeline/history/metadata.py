@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from contract import pushed_model, stored
+from contract import pushed_model, run_facts
+from contract.comparison import Contender, Decision
 from contract.pushed_model import (
     DESTINATION,
     MODEL_ID,
@@ -26,13 +27,13 @@ from contract.pushed_model import (
     VERSION,
 )
 from contract.records import DECISION_FILE
+from contract.run_facts import RunFacts
+from contract.typed_json import Record, RecordError, Share
 from pipeline.history.published import (
     HistoryError,
     Places,
     Published,
-    bounds,
     find,
-    share,
 )
 from pipeline.local import database, relocation
 
@@ -40,8 +41,30 @@ ROLLBACK = "Rollback"  # type and node of the executions that rollback.py record
 PUSHED_MODEL = "pushed_model"  # key of their input and output
 _EXAMPLES = "Examples"
 _DECISIONS = ("components.Decision", "Decision")  # the second: as it was once called
-_MOST_DECISION = 16 << 20  # bytes
-_RUN_FACTS = "run_facts"  # of a run's context, see pipeline/report/collect.py
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FirstErrorRate(Record):
+    error: Share | None
+    ci95: tuple[Share, Share] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FirstContender(Record):
+    network: str
+    measured: _FirstErrorRate
+
+    @classmethod
+    def adapted(cls, values: dict[str, Any], where: str) -> dict[str, Any]:  # noqa: ARG003
+        return values | {"measured": values.get("eval")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FirstDecision(Record):
+    """decision.json of the first pushes, which held no comparison; what is shown of it."""
+
+    winner: str | None
+    models: Mapping[str, _FirstContender]
 
 
 def read(where: Places) -> list[Published]:
@@ -68,8 +91,8 @@ def lineage(where: Places, version: int) -> dict[str, Any]:
     facts = store.facts(executions)
     return {
         **chosen.to_dict(),
-        "config": facts.get("config"),
-        "commit": facts.get("commit"),
+        "config": facts and facts.config,
+        "commit": facts and facts.commit,
         "executions": [store.describe_execution(each) for each in executions],
         "artifacts": [_describe_artifact(each) for each in artifacts],
     }
@@ -159,12 +182,9 @@ class Store:
         original = pushed_model.text(artifact, ROLLBACK_OF)
         producer = self._producer.get(artifact.id)
         decision, reason = self._decision(artifact)
-        role = pushed_model.text(artifact, ROLE) or decision.get("winner")
-        # The second form is that of the first pushes: models[role]["eval"].
-        models = _part(decision.get("comparison", decision), "models")
-        model = _part(models, role)
-        measured = _part(model, "eval") or model
-        network = model.get("network")
+        role = pushed_model.text(artifact, ROLE) or (decision and decision.winner)
+        model = _contenders(decision).get(role or "")
+        measured = model and model.measured
         return Published(
             version=int(pushed_model.text(artifact, VERSION)),
             artifact_id=artifact.id,
@@ -174,11 +194,10 @@ class Store:
             in_service=in_service,
             by="rollback" if original else "run" if producer else "found",
             rollback_of=int(original) if original else None,
-            network=pushed_model.text(artifact, NETWORK)
-            or (network if isinstance(network, str) else None),
-            role=role if isinstance(role, str) else None,
-            eval_error=share(measured.get("error")),
-            ci95=bounds(measured.get("ci95")),
+            network=pushed_model.text(artifact, NETWORK) or (model and model.network),
+            role=role,
+            eval_error=measured and measured.error,
+            ci95=measured and measured.ci95,
             reason=reason,
             dataset=self._dataset(artifact),
             run=self._run_of(producer),
@@ -193,19 +212,17 @@ class Store:
                 return inputs
             artifact = self.artifacts[earlier]
 
-    def _decision(self, artifact: Any) -> tuple[dict[str, Any], str | None]:
-        """decision.json and the reason behind a push; empty where they are gone."""
+    def _decision(
+        self, artifact: Any
+    ) -> tuple[Decision | _FirstDecision | None, str | None]:
+        """decision.json and the reason behind a push; None where they are gone."""
         chosen = self._made_from(artifact).get("model", 0)
         for _, number in self._outputs.get(self._producer.get(chosen, 0), []):
             found = self.artifacts[number]
             if found.type in _DECISIONS:
-                content: dict[str, Any] = {}
-                with contextlib.suppress(OSError, stored.Unreadable):
-                    path = os.path.join(found.uri, DECISION_FILE)
-                    with open(path, "rb") as file:
-                        content = stored.json_object(file, _MOST_DECISION)
-                return content, pushed_model.text(found, "reason") or None
-        return {}, None
+                told = _read_decision(os.path.join(found.uri, DECISION_FILE))
+                return told, pushed_model.text(found, "reason") or None
+        return None, None
 
     def _dataset(self, artifact: Any) -> str | None:
         """Name of the examples that the model was trained on."""
@@ -242,14 +259,16 @@ class Store:
             [self.artifacts[number] for number in sorted(artifacts)],
         )
 
-    def facts(self, executions: Sequence[Any]) -> dict[str, Any]:
+    def facts(self, executions: Sequence[Any]) -> RunFacts | None:
         """What the runner kept of the run that the last of these belongs to."""
         for execution in sorted(executions, key=lambda each: -each.id):
             for context in self.client.get_contexts_by_execution(execution.id):
-                text = context.custom_properties[_RUN_FACTS].string_value
-                if context.type == "pipeline_run" and text:
-                    return json.loads(text)
-        return {}
+                told = context.custom_properties[run_facts.PROPERTY].string_value
+                if context.type == "pipeline_run" and told:
+                    with contextlib.suppress(RecordError):
+                        return RunFacts.from_json(told, context.name)
+                    return None
+        return None
 
     def _run_of(self, execution_id: int | None) -> str | None:
         if execution_id is None:
@@ -273,10 +292,21 @@ class Store:
         }
 
 
-def _part(section: Any, key: Any) -> dict[str, Any]:
-    """A section of a section that was read from a file; empty if there is none."""
-    found = section.get(key) if isinstance(section, dict) and key else None
-    return found if isinstance(found, dict) else {}
+def _read_decision(path: str) -> Decision | _FirstDecision | None:
+    """None: it is gone, or damaged."""
+    for kind in (Decision, _FirstDecision):
+        with contextlib.suppress(OSError, RecordError), open(path, "rb") as file:
+            return kind.read(file, path)
+    return None
+
+
+def _contenders(
+    decision: Decision | _FirstDecision | None,
+) -> Mapping[str, Contender] | Mapping[str, _FirstContender]:
+    """What was compared, by role."""
+    if isinstance(decision, Decision):
+        return decision.comparison.models
+    return decision.models if decision else {}
 
 
 def _describe_artifact(artifact: Any) -> dict[str, Any]:

@@ -174,17 +174,3 @@ def in_service(history: Sequence[Published], where: Places) -> dict[str, Any] | 
             names = ("version", "path", "network", "pushed", "by", "rollback_of")
             return {name: getattr(each, name) for name in names}
     return None
-
-
-def share(value: Any) -> float | None:
-    """A fraction that was read from a file; None for all that is none."""
-    fits = type(value) in (int, float) and 0 <= value <= 1
-    return float(value) if fits else None
-
-
-def bounds(value: Any) -> tuple[float, float] | None:
-    """An interval of fractions that was read from a file; None for all that is none."""
-    if not isinstance(value, list) or len(value) != 2:
-        return None
-    low, high = map(share, value)
-    return None if low is None or high is None else (low, high)

@@ -13,7 +13,7 @@ from typing import Any
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from contract.run_facts import RunFacts
+from contract.run_facts import PROPERTY, RunFacts
 from pipeline.report import build
 from pipeline.report.facts import run_facts
 
@@ -26,7 +26,6 @@ __all__ = [
     "run_facts",
 ]
 
-_FACTS_PROPERTY = "run_facts"
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
 _STATES = metadata_store_pb2.Execution.State
 _OUTPUTS = (
@@ -47,7 +46,7 @@ def record_run(database: str, run_id: str, facts: RunFacts) -> None:
     """
     store = _open(database)
     context = _run_context(store, run_id)
-    context.custom_properties[_FACTS_PROPERTY].string_value = facts.to_json()
+    context.custom_properties[PROPERTY].string_value = facts.to_json()
     store.put_contexts([context])
 
 
@@ -58,7 +57,7 @@ def latest_run(database: str) -> str | None:
     runs = [
         context
         for context in _open(database).get_contexts_by_type("pipeline_run")
-        if _FACTS_PROPERTY in context.custom_properties
+        if PROPERTY in context.custom_properties
     ]
     if not runs:
         return None
@@ -111,8 +110,8 @@ def find(
 
 
 def _facts(context: Any, database: str) -> RunFacts:
-    told = context.custom_properties[_FACTS_PROPERTY].string_value
-    return RunFacts.from_json(told, f"{database}, {_FACTS_PROPERTY} of {context.name}")
+    told = context.custom_properties[PROPERTY].string_value
+    return RunFacts.from_json(told, f"{database}, {PROPERTY} of {context.name}")
 
 
 def _open(database: str) -> metadata_store.MetadataStore:

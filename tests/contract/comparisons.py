@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -21,13 +22,21 @@ from contract.comparison import (
     SliceDifference,
 )
 
+# As the project wrote them before slices were pairs.
+EARLIER = Path(__file__).parent / "earlier"
+KINDS = {"comparison.json": Comparison, "decision.json": Decision}
+
 SHARES = st.floats(0, 1)
 NUMBERS = st.floats(-1e6, 1e6)
 COUNTS = st.integers(0, 10**6)
 INTERVALS = st.tuples(NUMBERS, NUMBERS)
 SIZES = st.none() | st.floats(0, 1e6)
 RATES = st.builds(
-    ErrorRate, error=SHARES, ci95=INTERVALS, examples=COUNTS, errors=COUNTS
+    ErrorRate,
+    error=SHARES,
+    ci95=st.tuples(SHARES, SHARES),
+    examples=COUNTS,
+    errors=COUNTS,
 )
 BINS = st.builds(
     Bin, low=SHARES, high=SHARES, examples=st.integers(1, 99),
@@ -42,6 +51,11 @@ ANY_JSON = st.recursive(
 )
 
 
+def earlier(name: str) -> Any:
+    with (EARLIER / name).open("rb") as file:
+        return KINDS[name].read(file, name)
+
+
 @st.composite
 def comparisons(draw: Any, split: str | None = None) -> Comparison:
     names = draw(st.lists(st.text(), min_size=1, max_size=3))
@@ -52,7 +66,7 @@ def comparisons(draw: Any, split: str | None = None) -> Comparison:
     row = st.tuples(*[COUNTS] * classes)
     measured = st.builds(
         Measures,
-        error=SHARES, ci95=INTERVALS, examples=COUNTS, errors=COUNTS,
+        error=SHARES, ci95=st.tuples(SHARES, SHARES), examples=COUNTS, errors=COUNTS,
         top5=st.none() | RATES, cross_entropy=NUMBERS, cross_entropy_ci95=INTERVALS,
         ece=SHARES, ece_ci95=INTERVALS,
         reliability=st.lists(BINS, max_size=2).map(tuple),

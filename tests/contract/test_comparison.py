@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,20 +14,17 @@ from contract.comparison import (
     CANDIDATE,
     IN_SERVICE,
     Comparison,
-    Decision,
     Slice,
 )
 from contract.typed_json import RecordError
-from tests.contract.comparisons import comparisons, damaged, decisions
-
-# As the project wrote them before slices were pairs.
-EARLIER = Path(__file__).parent / "earlier"
-KINDS = {"comparison.json": Comparison, "decision.json": Decision}
-
-
-def earlier(name: str):
-    with (EARLIER / name).open("rb") as file:
-        return KINDS[name].read(file, name)
+from tests.contract.comparisons import (
+    EARLIER,
+    KINDS,
+    comparisons,
+    damaged,
+    decisions,
+    earlier,
+)
 
 
 @settings(max_examples=50, deadline=2000)

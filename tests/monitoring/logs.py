@@ -1,7 +1,6 @@
 """Request logs and training data with known content, written as servers and runs do."""
 
 import io
-import json
 
 import numpy as np
 import tensorflow as tf
@@ -9,8 +8,10 @@ from PIL import Image
 from tensorflow_serving.apis import model_pb2, prediction_log_pb2
 
 from serving.server import request_log
+from tests.contract.comparisons import earlier
 
-CLASSES = ("cat", "dog", "ship")
+COMPARISON = earlier("comparison.json")
+CLASSES = COMPARISON.class_names  # cat, dog, ship
 
 
 def images(count, seed, brightness=128):
@@ -37,7 +38,7 @@ def write_examples(folder, pixels):
 def write_evaluation(folder, winner, other):
     """Answers of both contenders to the eval images: the class of each, by number."""
     folder.mkdir(parents=True)
-    (folder / "comparison.json").write_text(json.dumps({"class_names": CLASSES}))
+    (folder / "comparison.json").write_text(COMPARISON.to_json())
     np.savez(
         folder / "predictions.npz",
         **{

@@ -37,6 +37,12 @@ def test_each_version_is_held_against_its_own_training(runs, tmp_path, run):
     assert (status, printed.out.count("live images")) == (0, 1)
 
 
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
 @pytest.mark.parametrize(
     ("lose", "says"),
     [
@@ -61,6 +67,15 @@ def test_each_version_is_held_against_its_own_training(runs, tmp_path, run):
                 output / "artifacts/Evaluator/evaluation/1/predictions.npz"
             ).unlink(),
             "{output}/artifacts/Evaluator/evaluation/1 cannot be read as an evaluation: ",
+        ),
+        (
+            lambda output: edit(
+                output / "artifacts/Evaluator/evaluation/1/comparison.json",
+                '"error": 0.15,',
+                '"error": 15,',
+            ),
+            "{output}/artifacts/Evaluator/evaluation/1 cannot be read as an evaluation: "
+            "comparison.json: models.baseline.error=15: must be at least 0 and at most 1;",
         ),
         (
             lambda output: [

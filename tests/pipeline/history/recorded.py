@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from components.atomic_pusher.publish import publish
+from contract.run_facts import RunFacts
 from pipeline import cli
 from pipeline.history import published
+from tests.contract.comparisons import earlier
 
 
 class Pipeline:
@@ -98,8 +101,15 @@ class Pipeline:
             return self.root / f"artifacts/{node}/{key}/{self.runs}"
 
         run = self.context("pipeline_run", f"run-{self.runs}")
-        facts = {"config": {"preset": network}, "commit": "abc"}
-        run.custom_properties["run_facts"].string_value = json.dumps(facts)
+        facts = RunFacts(
+            config={"preset": network},
+            data_reason="a test",
+            started=1.7e9,
+            commit="abc",
+            versions={},
+            platform="any",
+        )
+        run.custom_properties["run_facts"].string_value = facts.to_json()
         examples = self.artifact(
             "Examples", folder("CifarExampleGen", "examples"), name="digits"
         )
@@ -112,16 +122,8 @@ class Pipeline:
             "Model", folder("ModelChooser", "model"), network=network
         )
         folder("ModelChooser", "decision").mkdir(parents=True)
-        measured = {"error": 0.0625, "ci95": [0.05, 0.08]}
-        decision: dict[str, Any] = {"winner": "candidate"}
-        if own_properties:
-            entry = {"network": network, **measured}
-            decision["comparison"] = {"models": {"candidate": entry}}
-        else:
-            entry = {"network": network, "eval": measured}
-            decision["models"] = {"candidate": entry}
         (folder("ModelChooser", "decision") / "decision.json").write_text(
-            json.dumps(decision)
+            decision(network) if own_properties else first_decision(network)
         )
         verdict = self.artifact(
             self.decision_type,
@@ -165,6 +167,38 @@ class Pipeline:
             {"pushed_model": pushed},
         )
         return version
+
+
+def decision(network: str) -> str:
+    """decision.json after the candidate made 6.25 % errors."""
+    found = earlier("decision.json")
+    models = dict(found.comparison.models)
+    measured = replace(models["candidate"].measured, error=0.0625, ci95=(0.05, 0.08))
+    models["candidate"] = replace(
+        models["candidate"], network=network, measured=measured
+    )
+    comparison = replace(found.comparison, models=models)
+    return replace(found, comparison=comparison).to_json()
+
+
+def first_decision(network: str) -> str:
+    """The same as the first ModelChooser wrote it; its baseline could not be measured."""
+    counted = {"error": 0.0625, "ci95": [0.05, 0.08], "examples": 160, "errors": 10}
+    unknown = {"error": None, "ci95": None, "examples": 0, "errors": None}
+    rest = {"cross_entropy": None, "per_class": {}}
+    return json.dumps(
+        {
+            "policy": "best",
+            "winner": "candidate",
+            "reason": f"{network} is better",
+            "blocked_by": [],
+            "models": {
+                "baseline": {"network": "resnet8", "eval": unknown, **rest},
+                "candidate": {"network": network, "eval": counted, **rest},
+            },
+            "difference": None,
+        }
+    )
 
 
 def write_model(folder: Path, content: str) -> None:

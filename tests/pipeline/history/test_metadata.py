@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from pipeline.history import commands, published, stores
-from tests.pipeline.history.recorded import write_model
+from tests.pipeline.history.recorded import decision, first_decision, write_model
 
 
 @pytest.mark.parametrize("own_properties", [True, False])
@@ -61,6 +61,11 @@ def test_verdicts_of_earlier_pipelines_are_found(pipeline):
         '{"comparison": {"models": {"candidate": {"error": NaN, "ci95": [1]}}}}',
         '{"winner": ["candidate"], "models": {"candidate": {"network": {}}}}',
         " " * (17 << 20) + "{}",
+        decision("resnet8").replace("0.0625", "6.25"),
+        decision("resnet8").replace("0.05, 0.08", "-5, 0.08"),
+        # Whoever reads a part of it only would not see this.
+        decision("resnet8").replace('"only_first_wrong"', '"only_first_right"'),
+        first_decision("resnet8").replace("0.0625", "6.25"),
     ],
 )
 def test_a_verdict_of_another_form_leaves_dashes(pipeline, capsys, content):
@@ -69,6 +74,9 @@ def test_a_verdict_of_another_form_leaves_dashes(pipeline, capsys, content):
     file.write_text(content)
     assert pipeline.command("list") == 0
     assert " –  " in capsys.readouterr().out.splitlines()[1]
+    (found,) = stores.read(pipeline.places)
+    assert (found.eval_error, found.ci95) == (None, None)
+    assert (found.network, found.role) == ("resnet8", "candidate")  # the push's own
 
 
 def test_the_lineage_of_a_rollback_goes_back_to_the_training(pipeline):
@@ -83,6 +91,18 @@ def test_the_lineage_of_a_rollback_goes_back_to_the_training(pipeline):
         "Rollback",
     ]
     assert found["config"] == {"preset": "resnet8"}
+
+
+@pytest.mark.parametrize("told", ["", "{", "[]", '{"config": {}, "commit": "abc"}'])
+def test_facts_of_a_run_of_another_form_are_not_known(pipeline, told):
+    """The lineage is what monitoring asks for; it does not depend on them."""
+    version = pipeline.run("resnet8")
+    run = pipeline.context("pipeline_run", "run-1")
+    run.custom_properties["run_facts"].string_value = told
+    pipeline.store.put_contexts([run])
+    found = stores.lineage(pipeline.places, version)
+    assert (found["config"], found["commit"]) == (None, None)
+    assert len(found["executions"]) == 4
 
 
 def test_a_version_that_was_found_has_no_run(pipeline):

@@ -5,10 +5,9 @@ Each name stands here once, with the module that knows what is in the file.
 
 from __future__ import annotations
 
-# In the ModelEvaluation, beside TFMA's files. Of the predictions: `ids` bytes [n], `labels`
-# int64 [n], `band/<name>` int64 [n] and `probabilities/<role>` float32 [n, classes].
+# In the ModelEvaluation, beside TFMA's files.
 COMPARISON_FILE = "comparison.json"  # contract.comparison.Comparison
-PREDICTIONS_FILE = "predictions.npz"
+PREDICTIONS_FILE = "predictions.npz"  # contract.predictions.Predictions
 
 DECISION_FILE = "decision.json"  # contract.comparison.Decision; in the Decision
 CANARY_FILE = "canary.json"  # components/serving_canary/canary.py; in the InfraBlessing

@@ -84,13 +84,13 @@ class Record:
                 item.default is dataclasses.MISSING
                 and item.default_factory is dataclasses.MISSING
             ):
-                raise RecordError(f"{place} is missing{_REMEDY}")
+                raise RecordError(f"{place} is missing{REMEDY}")
         try:
             return cls(**arguments)
         except RecordError:
             raise
         except ValueError as problem:  # of the class's own rules
-            raise RecordError(f"{where}: {problem}{_REMEDY}") from None
+            raise RecordError(f"{where}: {problem}{REMEDY}") from None
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:
@@ -111,7 +111,7 @@ class Record:
         try:
             values = stored.json_object(file, _MOST_BYTES)
         except stored.Unreadable as problem:
-            raise RecordError(f"{where}: {problem}{_REMEDY}") from None
+            raise RecordError(f"{where}: {problem}{REMEDY}") from None
         return cls.from_plain(values, where)
 
     @classmethod
@@ -122,7 +122,7 @@ class Record:
 
 _MOST_BYTES = 64 << 20
 _LONGEST = 60  # characters of a value that are shown
-_REMEDY = (
+REMEDY = (
     "; the file is damaged or was edited: put back what was written, or make it anew"
 )
 
@@ -149,7 +149,7 @@ def inside(where: str, name: Any) -> str:
 
 def refused(where: str, value: Any, rule: str) -> RecordError:
     """The error about a value that breaks a rule ("must be ...")."""
-    return RecordError(f"{where}={shown(value)}: {rule}{_REMEDY}")
+    return RecordError(f"{where}={shown(value)}: {rule}{REMEDY}")
 
 
 def shown(value: Any) -> str:

@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.drift import image_statistics
-from contract import arrays, features
+from contract import features
 from contract.comparison import Comparison
+from contract.predictions import Predictions
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
+from contract.typed_json import RecordError
 from monitoring import NothingToCompare
 
 _PIPELINE = Path(__file__).parents[1] / "pipeline.py"
 _MOST_SECONDS = 60.0  # it takes one
-_MOST_PREDICTIONS = 1 << 30  # bytes
 
 
 class Origin(NamedTuple):
@@ -122,13 +123,14 @@ def _answers(evaluation: Path, role: str) -> np.ndarray:
         with (evaluation / COMPARISON_FILE).open("rb") as file:
             names = Comparison.read(file, COMPARISON_FILE).class_names
         with (evaluation / PREDICTIONS_FILE).open("rb") as file:
-            found = arrays.read(file, _MOST_PREDICTIONS)
-        labels = found[f"probabilities/{role}"].argmax(axis=1)
-        return np.array(names, object)[labels]
-    except Exception as problem:  # a file that is gone, cut, or of another form
+            found = Predictions.read(file, PREDICTIONS_FILE, len(names))
+    except (OSError, RecordError) as problem:
         raise NothingToCompare(
             f"{evaluation} cannot be read as an evaluation: {problem}"
         ) from problem
+    if role not in found.probabilities:
+        raise NothingToCompare(f"{evaluation} holds no answers of the {role}.")
+    return np.array(names, object)[found.probabilities[role].argmax(axis=1)]
 
 
 def training_table(examples: Path, most: int) -> dict[str, np.ndarray]:

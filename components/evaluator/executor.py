@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
@@ -29,6 +26,7 @@ from components.declaration import Beam, Output, executor_of
 from components.evaluator import blocks, inference, measures
 from contract import features, pushed_model
 from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, Comparison
+from contract.predictions import Predictions
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 
 
@@ -68,7 +66,7 @@ def evaluate(
         candidate_network: Name of the candidate's network, for people.
         evaluation: Gets TFMA's result (`tfma.load_eval_result(uri, model_name=...)`, the
             models being called baseline, candidate and in_service), comparison.json and
-            predictions.npz, see contract/records.py.
+            predictions.npz.
         make_pipeline: For TFMA.
 
     Raises:
@@ -119,19 +117,16 @@ def evaluate(
         os.path.join(evaluation.uri, COMPARISON_FILE),
         comparison.to_json(allow_nan=False) + "\n",
     )
-    # By way of memory: the format seeks, which files in object stores cannot.
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {
-        "ids": images.ids.astype(np.bytes_),
-        "labels": images.labels,
-        **{f"band/{name}": band for name, band in images.bands.items()},
-        **{f"probabilities/{role}": array for role, array in sound.items()},
-    }
-    np.savez(buffer, **arrays)
+    predictions = Predictions(
+        ids=images.ids,
+        labels=images.labels,
+        bands=images.bands,
+        probabilities=sound,
+    )
     with tf.io.gfile.GFile(
         os.path.join(evaluation.uri, PREDICTIONS_FILE), "wb"
     ) as file:
-        file.write(buffer.getvalue())
+        predictions.write(file)
 
 
 Executor = executor_of(evaluate)

@@ -24,7 +24,7 @@ import tensorflow as tf
 from PIL import Image
 
 from components.example_validator import consistency
-from contract import arrays, features, pushed_model, stored
+from contract import features, pushed_model, stored
 from contract.comparison import (
     BASELINE,
     CANDIDATE,
@@ -37,6 +37,7 @@ from contract.comparison import (
 )
 from contract.datasets import DATASETS, class_names
 from contract.model_run import ModelRun
+from contract.predictions import Predictions
 from contract.records import (
     CANARY_FILE,
     COMPARISON_FILE,
@@ -54,7 +55,7 @@ from trainer.examples import records
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
 _MOST_DISAGREEMENTS = 24
-_MOST_CANARY, _MOST_PREDICTIONS = 16 << 20, 1 << 30  # bytes
+_MOST_CANARY = 16 << 20  # bytes
 # Properties of a registered model that are shown.
 _REGISTERED = (
     pushed_model.REGISTERED_MODEL,
@@ -310,23 +311,23 @@ def _disagreements(
         For each: the picture (data URI), the true class, what each network says with
         which probability, and who is right.
     """
-    with tf.io.gfile.GFile(os.path.join(evaluation, PREDICTIONS_FILE), "rb") as file:
-        content = io.BytesIO(file.read())
-    found: dict[str, Any] = arrays.read(content, _MOST_PREDICTIONS)
-    keys = {role: f"probabilities/{role}" for role in (BASELINE, CANDIDATE)}
-    if any(key not in found for key in keys.values()):
+    path = os.path.join(evaluation, PREDICTIONS_FILE)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        found = Predictions.read(file, path, len(classes))
+    given = found.probabilities
+    if not given.keys() >= set(CONTENDERS):
         return []
-    labels = found["labels"]
-    says = {role: found[key].argmax(axis=1) for role, key in keys.items()}
-    sure = {role: found[key].max(axis=1) for role, key in keys.items()}
-    right = {role: says[role] == labels for role in keys}
+    says = {role: given[role].argmax(axis=1) for role in CONTENDERS}
+    sure = {role: given[role].max(axis=1) for role in CONTENDERS}
+    right = {role: says[role] == found.labels for role in CONTENDERS}
     differ = np.flatnonzero(right[BASELINE] != right[CANDIDATE])
     surest = np.minimum(sure[BASELINE], sure[CANDIDATE])
     chosen = differ[np.argsort(-surest[differ], kind="stable")][:_MOST_DISAGREEMENTS]
-    pictures = _pictures(examples, {found["ids"][i] for i in chosen})
+    ids, labels = found.ids.tolist(), found.labels.tolist()
+    pictures = _pictures(examples, {ids[i] for i in chosen})
     return [
         {
-            "picture": pictures[found["ids"][i]],
+            "picture": pictures[ids[i]],
             "label": classes[labels[i]],
             "right": CANDIDATE if right[CANDIDATE][i] else BASELINE,
             **{
@@ -334,7 +335,7 @@ def _disagreements(
                     "class": classes[says[role][i]],
                     "probability": float(sure[role][i]),
                 }
-                for role in keys
+                for role in CONTENDERS
             },
         }
         for i in chosen

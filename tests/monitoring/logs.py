@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import model_pb2, prediction_log_pb2
 
+from contract.predictions import Predictions
 from serving.server import request_log
 from tests.contract.comparisons import earlier
 
@@ -39,14 +40,15 @@ def write_evaluation(folder, winner, other):
     """Answers of both contenders to the eval images: the class of each, by number."""
     folder.mkdir(parents=True)
     (folder / "comparison.json").write_text(COMPARISON.to_json())
-    np.savez(
-        folder / "predictions.npz",
-        **{
-            "labels": np.zeros(len(winner), np.int64),  # nothing may look at them
-            "probabilities/candidate": np.eye(3, dtype=np.float32)[winner],
-            "probabilities/baseline": np.eye(3, dtype=np.float32)[other],
-        },
+    sure = np.eye(3, dtype=np.float32)
+    predictions = Predictions(
+        ids=np.array([b"%d" % i for i in range(len(winner))]),
+        labels=np.zeros(len(winner), np.int64),  # nothing may look at them
+        bands={},
+        probabilities={"candidate": sure[winner], "baseline": sure[other]},
     )
+    with (folder / "predictions.npz").open("wb") as file:
+        predictions.write(file)
 
 
 def predict_log(feeds, classes, *, version, model="cifar"):

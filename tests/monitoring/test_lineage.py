@@ -2,9 +2,11 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
+from contract.predictions import Predictions  # noqa: E402
 from monitoring import lineage  # noqa: E402
 from tests.monitoring.logs import images, predict_log, same_as_training, write  # noqa: E402
 
@@ -43,6 +45,18 @@ def edit(file, old, new):
     file.write_text(text.replace(old, new, 1))
 
 
+def answer(evaluation, **probabilities):
+    """Other predictions beside the same comparison."""
+    made = Predictions(
+        ids=np.array([b"%d" % i for i in range(300)]),
+        labels=np.zeros(300, np.int64),
+        bands={},
+        probabilities=probabilities,
+    )
+    with (evaluation / "predictions.npz").open("wb") as file:
+        made.write(file)
+
+
 @pytest.mark.parametrize(
     ("lose", "says"),
     [
@@ -76,6 +90,19 @@ def edit(file, old, new):
             ),
             "{output}/artifacts/Evaluator/evaluation/1 cannot be read as an evaluation: "
             "comparison.json: models.baseline.error=15: must be at least 0 and at most 1;",
+        ),
+        (
+            lambda output: answer(
+                output / "artifacts/Evaluator/evaluation/1",
+                candidate=np.eye(4, dtype=np.float32)[[3] * 300],
+            ),
+            "{output}/artifacts/Evaluator/evaluation/1 cannot be read as an evaluation: "
+            "predictions.npz: probabilities/candidate=float32 [300, 4]: must be numbers "
+            "[300, 3], ",
+        ),
+        (
+            lambda output: answer(output / "artifacts/Evaluator/evaluation/1"),
+            "{output}/artifacts/Evaluator/evaluation/1 holds no answers of the candidate.",
         ),
         (
             lambda output: [

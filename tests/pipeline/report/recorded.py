@@ -21,6 +21,7 @@ from contract.comparison import CONTENDERS
 from contract.config.run import RunConfig
 from contract.datasets import class_names
 from contract.fields import from_json, override
+from contract.predictions import Predictions
 from pipeline.report import collect, facts
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
@@ -157,12 +158,16 @@ def record(
         }
         comparisons[split] = measures.compare(split, images, answers, CLASSES, ())
         write_json(root / node / "comparison.json", comparisons[split].plain())
-        np.savez(
-            root / node / "predictions.npz",
+        predictions = Predictions(
             ids=ids[split],
             labels=labels[split],
-            **{f"probabilities/{r}": a.probabilities for r, a in answers.items()},
+            bands={},
+            probabilities={
+                role: probabilities(labels[split], wrong[role]) for role in roles
+            },
         )
+        with (root / node / "predictions.npz").open("wb") as file:
+            predictions.write(file)
         store.execute(node, ("evaluation", "ModelEvaluation", root / node, {}))
     decision = choice.choose(comparisons["eval"], config.evaluation)
     write_json(root / "decision/decision.json", decision.plain())

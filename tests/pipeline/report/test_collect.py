@@ -108,6 +108,15 @@ def test_a_damaged_decision_is_one_sentence(root, capsys):
     )
 
 
+def test_damaged_predictions_are_one_sentence(root, capsys):
+    (path,) = root.rglob("Evaluator/predictions.npz")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert cli.main(["report", f"output_root={root}"], {}) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {path}: BadZipFile: ")
+    assert said.endswith("put back what was written, or make it anew")
+
+
 def test_how_the_model_in_service_was_trained_may_be_unknown(root, caplog):
     """Its run.json is as foreign as the model: it does not keep the report from others."""
     (root / "pushed/assets.extra/run.json").write_text('{"parameters": "many"}')

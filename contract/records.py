@@ -10,7 +10,7 @@ COMPARISON_FILE = "comparison.json"  # contract.comparison.Comparison
 PREDICTIONS_FILE = "predictions.npz"  # contract.predictions.Predictions
 
 DECISION_FILE = "decision.json"  # contract.comparison.Decision; in the Decision
-CANARY_FILE = "canary.json"  # components/serving_canary/canary.py; in the InfraBlessing
+CANARY_FILE = "canary.json"  # contract.canary.CanaryResult; in the InfraBlessing
 CANARY_LOG_FILE = "server.log"  # beside it, if the model did not pass
 HISTORY_FILE = "history.json"  # contract.model_run.ModelRun; in the ModelRun
 RUN_CONFIGURATION_FILE = (

@@ -1,10 +1,11 @@
 """The canary's run: one server, real requests to all signatures, one verdict.
 
-In: a SavedModel with the answers of its training path. Out: what canary.json says.
+In: a SavedModel with the answers of its training path. Out: a CanaryResult.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import shutil
 import tempfile
@@ -12,10 +13,10 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
+from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
 from contract.model_run import ModelRun
 from contract.records import CANARY_LOG_FILE, EXPECTED_ANSWERS_FILE, MODEL_RUN_FILE
@@ -26,7 +27,7 @@ _STATUS_POLL_SECONDS = 0.05
 
 def check(
     model: Path, class_names: Sequence[str], config: CanaryConfig, output: Path
-) -> dict[str, Any]:
+) -> CanaryResult:
     """Tries a model in a server.
 
     Args:
@@ -34,10 +35,6 @@ def check(
         class_names: Of the data set, in label order.
         config: Server and budgets.
         output: Folder that gets the server's log if the model does not pass.
-
-    Returns:
-        The content of canary.json: "passed", "reasons", "server", "load_seconds",
-        "p50_ms", "p99_ms", "requests", "max_abs_difference", "signatures", "versions".
 
     Raises:
         server.ServerMissing: The configured server cannot be started here at all.
@@ -47,7 +44,7 @@ def check(
         expected = judgement.read_expected(model, class_names)
         _check_run_names(model, expected)
     except judgement.NotComparable as error:
-        return _report(config, (str(error),))
+        return _untried(config, str(error))
     with tempfile.TemporaryDirectory(prefix="canary-") as folder:
         workspace = Path(folder)
         log = workspace / CANARY_LOG_FILE
@@ -57,33 +54,25 @@ def check(
         found = judgement.judge(expected, observed, config)
         if not found.passed:
             shutil.copyfile(log, output / CANARY_LOG_FILE)
-    return _report(config, found.reasons, found)
+    return dataclasses.replace(found, versions=_versions())
 
 
-def nothing_to_check(config: CanaryConfig) -> dict[str, Any]:
-    """The content of canary.json where no model was blessed."""
-    return _report(config, ("no contender was blessed: nothing to check",))
+def nothing_to_check(config: CanaryConfig) -> CanaryResult:
+    """The result where no model was blessed."""
+    return _untried(config, "no contender was blessed: nothing to check")
 
 
-def _report(
-    config: CanaryConfig,
-    reasons: Sequence[str],
-    found: judgement.Judgement | None = None,
-) -> dict[str, Any]:
+def _untried(config: CanaryConfig, reason: str) -> CanaryResult:
+    return CanaryResult(
+        passed=False, reasons=(reason,), server=config.server, versions=_versions()
+    )
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("tensorflow", "grpcio")
     return {
-        "passed": not reasons,
-        "reasons": list(reasons),
-        "server": config.server,
-        "load_seconds": found.load_seconds if found else None,
-        "p50_ms": found.p50_ms if found else None,
-        "p99_ms": found.p99_ms if found else None,
-        "requests": found.requests if found else 0,
-        "max_abs_difference": found.max_abs_difference if found else None,
-        "signatures": found.signatures if found else {},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("tensorflow", "grpcio")},
-        },
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in libraries},
     }
 
 

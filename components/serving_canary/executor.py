@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 from tfx.components.util import model_utils
@@ -16,6 +14,7 @@ from tfx.utils import io_utils, path_utils
 
 from components.declaration import Output, executor_of
 from components.serving_canary import canary
+from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
 from contract.records import CANARY_FILE
 
@@ -53,18 +52,18 @@ def try_model(
             started on this machine, whatever the model.
     """
     if model_utils.is_model_blessed(model_blessing):
-        report = _check(model, class_names, config, blessing.uri)
+        found = _check(model, class_names, config, blessing.uri)
     else:
-        report = canary.nothing_to_check(config)
-    for reason in report["reasons"]:
+        found = canary.nothing_to_check(config)
+    for reason in found.reasons:
         logging.warning("The canary did not pass: %s", reason)
     io_utils.write_string_file(
         os.path.join(blessing.uri, CANARY_FILE),
-        json.dumps(report, indent=2, allow_nan=False) + "\n",
+        found.to_json(indent=2, allow_nan=False) + "\n",
     )
-    blessing.set_string_custom_property("reasons", "; ".join(report["reasons"]))
-    io_utils.write_string_file(os.path.join(blessing.uri, _MARKS[report["passed"]]), "")
-    blessing.set_int_custom_property(_BLESSED_PROPERTY, int(report["passed"]))
+    blessing.set_string_custom_property("reasons", "; ".join(found.reasons))
+    io_utils.write_string_file(os.path.join(blessing.uri, _MARKS[found.passed]), "")
+    blessing.set_int_custom_property(_BLESSED_PROPERTY, int(found.passed))
 
 
 Executor = executor_of(try_model)
@@ -72,7 +71,7 @@ Executor = executor_of(try_model)
 
 def _check(
     model: Model, names: Sequence[str], config: CanaryConfig, output: str
-) -> dict[str, Any]:
+) -> CanaryResult:
     source = path_utils.serving_model_path(
         model.uri, path_utils.is_old_model_artifact(model)
     )
@@ -83,7 +82,7 @@ def _check(
             local = Path(folder, "model")
             io_utils.copy_dir(source, str(local))
         kept.mkdir()
-        report = canary.check(local, names, config, kept)
+        found = canary.check(local, names, config, kept)
         for file in kept.iterdir():
             io_utils.copy_file(str(file), os.path.join(output, file.name))
-    return report
+    return found

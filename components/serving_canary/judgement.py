@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from contract import arrays, features, paths, stored
+from contract.canary import CanaryResult, SignatureCheck
 from contract.config.canary import CanaryConfig
 from contract.records import EXPECTED_ANSWERS_FILE
 
@@ -67,24 +67,6 @@ class Observed:
     answers: Mapping[str, Answer | str] = field(default_factory=dict)  # str: the error
     singles: Answer | None = None  # serving_default, an image at a time
     latencies_ms: tuple[float, ...] = ()  # of those
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """The verdict with its figures; `signatures` and all else is ready for JSON."""
-
-    reasons: tuple[str, ...]
-    load_seconds: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    requests: int
-    max_abs_difference: float | None
-    signatures: dict[str, dict[str, Any]]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing speaks against the model."""
-        return not self.reasons
 
 
 def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
@@ -146,7 +128,7 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
     return expected
 
 
-def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> Judgement:
+def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> CanaryResult:
     """Holds what a server did against training and against the budgets."""
     reasons: list[str] = []
     if observed.failure:
@@ -157,13 +139,13 @@ def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> Judge
             f"the model was ready after {load:.1f} s; the budget is "
             f"{config.max_load_seconds:g} s (canary.max_load_seconds)"
         )
-    signatures: dict[str, dict[str, Any]] = {}
+    signatures: dict[str, SignatureCheck] = {}
     for name in SIGNATURES:
         entry = _signature(name, expected, observed, config)
         signatures[name] = entry
         # A server that ended explains every missing answer; one reason is enough.
-        if entry["reason"] and not (observed.failure and name not in observed.answers):
-            reasons.append(entry["reason"])
+        if entry.reason and not (observed.failure and name not in observed.answers):
+            reasons.append(entry.reason)
     found: dict[str, float] = {}
     if observed.latencies_ms:
         for name, share in _PERCENTILES:
@@ -176,12 +158,14 @@ def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> Judge
                     f"(canary.max_{name}_ms)"
                 )
     differences = [
-        entry["max_abs_difference"]
+        entry.max_abs_difference
         for entry in signatures.values()
-        if entry["max_abs_difference"] is not None
+        if entry.max_abs_difference is not None
     ]
-    return Judgement(
+    return CanaryResult(
+        passed=not reasons,
         reasons=tuple(reasons),
+        server=config.server,
         load_seconds=load,
         p50_ms=found.get("p50"),
         p99_ms=found.get("p99"),
@@ -207,12 +191,13 @@ def beyond_doubt(latencies_ms: Sequence[float], config: CanaryConfig) -> bool:
 
 def _signature(
     name: str, expected: Expected, observed: Observed, config: CanaryConfig
-) -> dict[str, Any]:
-    """One signature's entry in canary.json."""
+) -> SignatureCheck:
     answer = observed.answers.get(name)
     if not isinstance(answer, Answer):
         text = "was not tried" if answer is None else f"fails: {answer}"
-        return {"ok": False, "max_abs_difference": None, "reason": f"{name} {text}"}
+        return SignatureCheck(
+            ok=False, max_abs_difference=None, reason=f"{name} {text}"
+        )
     parts = {name: answer}
     if name == features.SIGNATURE_IMAGES and observed.singles is not None:
         parts[f"{name}, asked for one image at a time,"] = observed.singles
@@ -222,7 +207,7 @@ def _signature(
         if difference is not None:
             largest = max(difference, largest or 0.0)
         reason = reason or _reason(title, expected, part, config.answer_tolerance)
-    return {"ok": reason is None, "max_abs_difference": largest, "reason": reason}
+    return SignatureCheck(ok=reason is None, max_abs_difference=largest, reason=reason)
 
 
 def _difference(expected: Expected, answer: Answer) -> float | None:

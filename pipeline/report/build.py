@@ -24,7 +24,8 @@ import tensorflow as tf
 from PIL import Image
 
 from components.example_validator import consistency
-from contract import features, pushed_model, stored
+from contract import features, pushed_model
+from contract.canary import CanaryResult
 from contract.comparison import (
     BASELINE,
     CANDIDATE,
@@ -55,7 +56,6 @@ from trainer.examples import records
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
 _MOST_DISAGREEMENTS = 24
-_MOST_CANARY = 16 << 20  # bytes
 # Properties of a registered model that are shown.
 _REGISTERED = (
     pushed_model.REGISTERED_MODEL,
@@ -131,8 +131,8 @@ def build(run: Run) -> Report:
     trainings[IN_SERVICE] = _training_of(found.get("in_service"))
     canary = _canary(found["infra_blessing"])
     blocked_by = list(decision.blocked_by)
-    if decision.winner in CONTENDERS and not canary["passed"]:
-        blocked_by += [f"canary: {reason}" for reason in canary["reasons"]]
+    if decision.winner in CONTENDERS and not canary.passed:
+        blocked_by += [f"canary: {reason}" for reason in canary.reasons]
     label_key = features.label_key(config["data"]["label"])
     return {
         "schema": 1,
@@ -167,7 +167,7 @@ def build(run: Run) -> Report:
             **{key: getattr(decision, key) for key in ("policy", "winner", "reason")},
             "blocked_by": blocked_by,
         },
-        "canary": canary,
+        "canary": canary.plain(),
         "pushed": _pushed(found["pushed_model"], found.get("registered")),
         "in_service": run.in_service and dict(run.in_service),
         "published": {
@@ -354,13 +354,12 @@ def _pictures(uri: str, ids: set[bytes]) -> dict[bytes, str]:
     return found
 
 
-def _canary(blessing: Artifact) -> dict[str, Any]:
+def _canary(blessing: Artifact) -> CanaryResult:
     """What the canary wrote; of a refusal that was tried again only the reasons are left."""
-    path = os.path.join(blessing.uri, CANARY_FILE)
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return stored.json_object(file, _MOST_CANARY)
-    return {"passed": False, "reasons": [blessing.properties.get("reasons") or ""]}
+    if tf.io.gfile.exists(os.path.join(blessing.uri, CANARY_FILE)):
+        return _read(CanaryResult, blessing.uri, CANARY_FILE)
+    reasons = blessing.properties.get("reasons") or ""
+    return CanaryResult(passed=False, reasons=(reasons,), server=None)
 
 
 def _pushed(pushed: Artifact, registered: Artifact | None) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from components.serving_canary.judgement import (
     judge,
     read_expected,
 )
+from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
 
 NAMES = ("cat", "dog", "ship")
@@ -70,8 +70,8 @@ def observed(signature=None, given=None, **changes) -> Observed:
 def reasons(what: Observed, config: CanaryConfig = CONFIG) -> list[str]:
     found = judge(EXPECTED, what, config)
     assert found.passed == (not found.reasons)
-    # For canary.json: no NaN, no NumPy.
-    json.dumps(dataclasses.asdict(found), allow_nan=False)
+    # canary.json takes no NaN and nothing of NumPy.
+    assert CanaryResult.from_json(found.to_json(allow_nan=False), "x") == found
     return list(found.reasons)
 
 
@@ -82,7 +82,7 @@ def test_a_sound_model_passes_with_its_figures():
     assert found.p99_ms == pytest.approx(np.percentile([1, 2, 3, 10], 99))
     assert found.requests == 4
     assert found.max_abs_difference == 0
-    assert {name: entry["ok"] for name, entry in found.signatures.items()} == (
+    assert {name: entry.ok for name, entry in found.signatures.items()} == (
         dict.fromkeys(SIGNATURES, True)
     )
 

@@ -7,7 +7,7 @@ components' own code where that is plain Python.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from components.evaluator import measures
 from components.example_validator import consistency
 from components.model_chooser import choice
 from contract import features
+from contract.canary import CanaryResult
 from contract.comparison import CONTENDERS
 from contract.config.run import RunConfig
 from contract.datasets import class_names
@@ -26,10 +27,10 @@ from pipeline.report import collect, facts
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
 CLASSES = class_names("digits")
-CANARY = {
-    "passed": True, "reasons": [], "server": "embedded", "load_seconds": 0.5,
-    "p50_ms": 1.0, "p99_ms": 2.0, "requests": 50, "max_abs_difference": 1e-7,
-}  # fmt: skip
+CANARY = CanaryResult(
+    passed=True, reasons=(), server="embedded", load_seconds=0.5,
+    p50_ms=1.0, p99_ms=2.0, requests=50, max_abs_difference=1e-7,
+)  # fmt: skip
 
 
 class Store:
@@ -177,20 +178,22 @@ def record(
         ("decision", "components.Decision", root / "decision", said),
     )
     chosen = decision.winner in CONTENDERS
-    canary = dict(CANARY)
+    canary = CANARY
     if refused or not chosen:
-        canary |= {"passed": False, "reasons": [refused or "nothing to check"]}
-    write_json(root / "canary/canary.json", canary)
-    store.execute("ServingCanary", ("blessing", "InfraBlessing", root / "canary", {}))
+        reasons = (refused or "nothing to check",)
+        canary = replace(canary, passed=False, reasons=reasons)
+    write_json(root / "canary/canary.json", canary.plain())
+    told = {"reasons": "; ".join(canary.reasons)}
+    store.execute("ServingCanary", ("blessing", "InfraBlessing", root / "canary", told))
     pushed: dict[str, Any] = {"pushed": 0}
     if chosen and not refused:
         path = str(root / "serving/cifar/8")
         pushed = {"pushed": 1, "pushed_version": "8", "pushed_destination": path}
     store.execute("AtomicPusher", ("pushed_model", "PushedModel", root / "new", pushed))
-    told = facts.run_facts(asdict(config), "a test", began=1.7e9, seconds=75.0)
+    this_run = facts.run_facts(asdict(config), "a test", began=1.7e9, seconds=75.0)
     database = str(root / "metadata.sqlite")
-    collect.record_run(database, "run-1", told)
-    assert from_json(RunConfig, json.dumps(told.config)) == config
+    collect.record_run(database, "run-1", this_run)
+    assert from_json(RunConfig, json.dumps(this_run.config)) == config
     return database, "run-1"
 
 

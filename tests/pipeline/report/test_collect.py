@@ -108,6 +108,26 @@ def test_a_damaged_decision_is_one_sentence(root, capsys):
     )
 
 
+def test_a_damaged_canary_is_one_sentence(root, capsys):
+    path = root / "canary/canary.json"
+    path.write_text(path.read_text().replace('"requests": 50', '"requests": -50'))
+    assert cli.main(["report", f"output_root={root}"], {}) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {path}: requests=-50: must be at least 0")
+
+
+def test_of_a_refusal_that_was_tried_again_the_reasons_are_left(tmp_path):
+    """Its folder went with it; what ML Metadata has of it stayed."""
+    from pipeline.report import collect
+
+    database, run_id = recorded.record(tmp_path / "output", refused="it is slow")
+    (tmp_path / "output/canary/canary.json").unlink()
+    found = collect.collect(database, run_id, in_service=None)
+    assert found["canary"]["passed"] is False
+    assert found["canary"]["reasons"] == ["it is slow"]
+    assert found["decision"]["blocked_by"] == ["canary: it is slow"]
+
+
 def test_damaged_predictions_are_one_sentence(root, capsys):
     (path,) = root.rglob("Evaluator/predictions.npz")
     path.write_bytes(path.read_bytes()[:-100])

@@ -2,8 +2,9 @@
 
     python -m tests.e2e.own_processes FOLDER name=value ...
 
-FOLDER/loaded/<node>/<pid> lists the modules' files of each process that a node started,
-its children's too; FOLDER/executors.json says which executor each node has.
+FOLDER/loaded/<node>/<pid> lists the modules that each process of a node has looked for, its
+children's too, which may be killed at any time; FOLDER/executors.json says which executor each
+node has.
 """
 
 from __future__ import annotations
@@ -28,15 +29,9 @@ PROJECT = Path(__file__).parents[2]
 TWINS = {"StatisticsGen", "DataInvariants", "CandidateTrainer", "TestEvaluator"}
 # Python imports a module of this name in every process, a child's child too.
 NOTE = """
-import atexit, os, sys
-def note():
-    files = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
-    with open(os.path.join(os.environ["LOADED"], str(os.getpid())), "w") as out:
-        out.write("\\n".join(f for f in files if f))
-atexit.register(note)
-# The server ends so: other libraries' threads may still run.
-end = os._exit
-os._exit = lambda status: (note(), end(status))
+import os, sys
+names = open(os.path.join(os.environ["LOADED"], str(os.getpid())), "a", buffering=1)
+sys.addaudithook(lambda event, given: event == "import" and names.write(given[0] + chr(10)))
 """
 
 

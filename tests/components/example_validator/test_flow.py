@@ -281,7 +281,7 @@ def test_a_deleted_folder_is_no_earlier_run(tmp_path):
 
 
 def test_invariants_need_examples():
-    with pytest.raises(ValueError, match="need examples"):
+    with pytest.raises(ValueError, match="'examples'"):
         BlockingExampleValidator(
             statistics=tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics),
             schema=tfx.dsl.Channel(type=standard_artifacts.Schema),

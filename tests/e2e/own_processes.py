@@ -30,8 +30,11 @@ TWINS = {"StatisticsGen", "DataInvariants", "CandidateTrainer", "TestEvaluator"}
 # Python imports a module of this name in every process, a child's child too.
 NOTE = """
 import os, sys
-names = open(os.path.join(os.environ["LOADED"], str(os.getpid())), "a", buffering=1)
-sys.addaudithook(lambda event, given: event == "import" and names.write(given[0] + chr(10)))
+class Notes:
+    names = open(os.path.join(os.environ["LOADED"], str(os.getpid())), "a", buffering=1)
+    def find_spec(self, name, path, target=None):
+        self.names.write(name + chr(10))
+sys.meta_path.insert(0, Notes())
 """
 
 

@@ -112,7 +112,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if known and not (words and words[-1].startswith("--runtime")):
             words.append("--runtime_parameter")
         words.append(word)
-    if not words or words[0].startswith("--runtime"):
+    if not words or _is_option(words[0]):
         words = ["run", *words]
     if words[0] == "models" and (len(words) == 1 or words[1].startswith("--runtime")):
         words.insert(1, "list")
@@ -124,6 +124,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _is_option(word: str) -> bool:
+    """Whether it is an option of a command; --help, however abbreviated, is of all."""
+    return word.startswith("-") and word != "-h" and not "--help".startswith(word)
+
+
 def _remedy(unknown: Sequence[str]) -> str:
     """How the fields that such arguments mean are given."""
     words = [part for word in unknown for part in word.split("=", 1)]
@@ -131,6 +136,12 @@ def _remedy(unknown: Sequence[str]) -> str:
     value = words[1] if len(words) > 1 and not words[1].startswith("-") else "..."
     value = paths.shown(value)
     fields = list(leaves(RunConfig))
+    inside = [each for each in fields if each.startswith(f"{name}.")]
+    if inside:
+        return (
+            f"{name} is a section, and its fields are given one by one, such as "
+            f"{inside[0]}=...; `pipeline.py config` lists them"
+        )
     meant = [each for each in fields if f".{each}".endswith(f".{name}")]
     meant = meant or difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
     if not meant:

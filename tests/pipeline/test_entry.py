@@ -69,6 +69,8 @@ def test_other_values_with_an_equals_sign_stay_what_they_are():
         (["--preset", "smoke"], "write preset=smoke"),
         (["preste=smoke"], "write preset=smoke"),
         (["--flip"], "write train.flip=..."),
+        (["data=digits"], "data is a section, and its fields are given one by one, "),
+        (["--train", "3"], "such as train.recipe=...; `pipeline.py config` lists them"),
         (["--nonsense"], "name=value, such as train.epochs=3; `pipeline.py config`"),
         (["smoke"], "name=value, such as train.epochs=3; `pipeline.py config`"),
     ],
@@ -80,6 +82,20 @@ def test_what_is_not_understood_has_a_remedy(words, remedy, capsys):
     assert stop.value.code == 2
     assert f"unrecognized arguments: {' '.join(words)}; " in told
     assert remedy in told
+
+
+def test_options_alone_are_those_of_a_run():
+    options = cli._parse(["--engine", "vertex", "--run_id", "a"])
+    assert (options.engine, options.run_id) == ("vertex", "a")
+    assert options.command is cli._run
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "--he"])
+def test_help_alone_is_of_all_commands(word, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([word], {})
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: pipeline.py [-h] COMMAND")
 
 
 @pytest.mark.parametrize("command", ["run", "report", "config", "models", "schedule"])

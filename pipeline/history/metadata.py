@@ -104,8 +104,7 @@ def check(where: Places) -> None:
     if not os.path.isfile(database.path(where.output_root)):
         raise HistoryError(
             f"output_root={where.output_root}: no metadata is there, so nothing was "
-            "published from it; name the folder of a run with --runtime_parameter "
-            "output_root=..."
+            "published from it; it must be the folder of a run"
         )
 
 

@@ -190,12 +190,15 @@ def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
 def _published_lines(report: dict[str, Any]) -> dict[str, str]:
     """What this run published, and what is in service if that is something else."""
     pushed, serving = report["pushed"], report["in_service"]
-    cached = any(
+    earlier = any(
         row["id"] == "AtomicPusher" and row["cached"] for row in report["components"]
     )
+    if pushed and serving and serving["version"] == pushed["version"]:
+        # A pusher that ran again for the model in service published nothing.
+        earlier |= serving["pushed"] < report["run"]["started"]
     if not pushed:
         lines = {"pushed": "nothing"}
-    elif cached:
+    elif earlier:
         lines = {
             "pushed": f"nothing new; version {pushed['version']} was pushed by an "
             "earlier run"

@@ -151,6 +151,12 @@ def test_unknown_version_is_said(runs, tmp_path, run):
         "What cifar, version 7, was trained on is not known: version 7 was never "
         f"published from output_root={runs.output}; known: {runs.again}, "
     )
+    status, printed = run(tmp_path, tmp_path / "nothing")
+    assert (status, printed.out) == (2, "")
+    assert printed.err.strip().endswith(
+        f"output_root={tmp_path / 'nothing'}: no metadata is there, so nothing was "
+        "published from it; it must be the folder of a run."
+    )
     status, printed = run(tmp_path, "gs://bucket/output")
     assert (status, printed.out) == (2, "")
     assert printed.err.startswith(

@@ -81,6 +81,21 @@ def test_after_a_rollback_all_say_the_same(root, capsys):
     }
 
 
+def test_a_version_that_is_older_than_the_run_is_not_said_to_be_new(root):
+    run(root, "report", "data.name=digits")
+    report = json.loads((root / "report/report.json").read_text())
+    report["run"]["started"] = "2026-11-29T13:59:30+00:00"
+    path = str(root / "serving/cifar/8")
+    report["in_service"]["pushed"] = "2026-11-29T13:59:31+00:00"
+    assert commands._published_lines(report) == {"pushed": f"version 8, {path}"}
+    # The pusher ran, for its code is new, and found its model in service.
+    report["in_service"]["pushed"] = "2026-11-29T13:59:01+00:00"
+    assert commands._published_lines(report) == {
+        "pushed": "nothing new; version 8 was pushed by an earlier run",
+        "serving": f"version 8, {path}",
+    }
+
+
 def test_a_rollback_is_done_even_if_the_report_cannot_be_written(root, capsys):
     run(root, "report", "data.name=digits")
     (root / "report/report.json").write_text("{}")

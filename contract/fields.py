@@ -184,10 +184,20 @@ def _replaced(section: Any, path: list[str], value: Any) -> Any:
     return dataclasses.replace(section, **{head: value})
 
 
+def of_section(name: str, known: typing.Iterable[str]) -> str:
+    """What to write if a name is not a field's but a section's; else ""."""
+    inside = next((each for each in known if each.startswith(f"{name}.")), "")
+    return inside and (
+        f"{name} is a section, and its fields are given one by one, such as "
+        f"{inside}=...; `pipeline.py config` lists them"
+    )
+
+
 def _unknown(name: str, known: typing.Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    hint = of_section(name, known) or hint
     return f"{paths.shown(name)}: there is no such configuration field; {hint}"
 
 

@@ -19,6 +19,7 @@ from contract.config.run import RunConfig
 from contract.fields import (
     ConfigError,
     leaves,
+    of_section,
 )
 from contract.typed_json import RecordError
 from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
@@ -136,12 +137,9 @@ def _remedy(unknown: Sequence[str]) -> str:
     value = words[1] if len(words) > 1 and not words[1].startswith("-") else "..."
     value = paths.shown(value)
     fields = list(leaves(RunConfig))
-    inside = [each for each in fields if each.startswith(f"{name}.")]
-    if inside:
-        return (
-            f"{name} is a section, and its fields are given one by one, such as "
-            f"{inside[0]}=...; `pipeline.py config` lists them"
-        )
+    section = of_section(name, fields)
+    if section:
+        return section
     meant = [each for each in fields if f".{each}".endswith(f".{name}")]
     meant = meant or difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
     if not meant:

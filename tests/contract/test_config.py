@@ -22,6 +22,17 @@ from contract.fields import (
 )
 
 
+@pytest.mark.parametrize(("section", "field"), [("data", "name"), ("train", "recipe")])
+def test_a_section_is_not_a_field(section, field):
+    with pytest.raises(ConfigError) as refused:
+        override(RunConfig(), {section: "digits"})
+    assert str(refused.value) == (
+        f"{section}: there is no such configuration field; {section} is a section, and "
+        f"its fields are given one by one, such as {section}.{field}=...; "
+        "`pipeline.py config` lists them"
+    )
+
+
 def test_json_round_trip_is_canonical():
     config = override(RunConfig(), {"train.epochs": "2.5", "data.path": "/x"})
     assert from_json(RunConfig, to_json(config)) == config

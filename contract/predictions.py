@@ -60,12 +60,8 @@ class Predictions:
             RecordError: It is no such file.
         """
         try:
-            content = file.read(_MOST_BYTES + 1)
-            if len(content) > _MOST_BYTES:
-                raise stored.Unreadable(f"it has more than {_MOST_BYTES:,} bytes")
+            content = stored.content(file, _MOST_BYTES)
             found = arrays.read(io.BytesIO(content), _MOST_BYTES)
-        except OSError as problem:
-            raise RecordError(f"{where}: {stored.reason(problem)}{REMEDY}") from None
         except stored.Unreadable as problem:
             raise RecordError(f"{where}: {problem}{REMEDY}") from None
         for name in (_IDS, _LABELS):

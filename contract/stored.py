@@ -27,16 +27,32 @@ def json_object(file: IO[bytes], most_bytes: int) -> dict[str, Any]:
         Unreadable: It is larger, no JSON, or no object.
     """
     try:
-        content = file.read(most_bytes + 1)
-        if len(content) > most_bytes:
-            raise Unreadable(f"it has more than {most_bytes:,} bytes")
-        found = json.loads(content)
+        found = json.loads(content(file, most_bytes))
     except Unreadable:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Unreadable(reason(error)) from None
     if not isinstance(found, dict):
         raise Unreadable(f"it holds a {type(found).__name__}, no JSON object")
+    return found
+
+
+def content(file: IO[bytes], most_bytes: int) -> bytes:
+    """All bytes of a file.
+
+    Args:
+        file: Opened.
+        most_bytes: That it may have.
+
+    Raises:
+        Unreadable: It is larger, or the system does not hand it out.
+    """
+    try:
+        found = file.read(most_bytes + 1)
+    except OSError as error:
+        raise Unreadable(reason(error)) from None
+    if len(found) > most_bytes:
+        raise Unreadable(f"it has more than {most_bytes:,} bytes")
     return found
 
 

@@ -1,9 +1,7 @@
 """What a person sees while a run goes on: one live line per component.
 
-Components report progress as records of the logger "pipeline.progress" whose `progress`
-attribute is a dictionary {"task", "done", "total", "unit", ...}; where nobody listens (on
-Vertex AI) they are ordinary log lines. Everything else that TFX, TensorFlow and Beam
-print goes to the log file (`captured_output`).
+Components report progress as contract/progress.py says. Everything else that TFX,
+TensorFlow and Beam print goes to the log file (`captured_output`).
 """
 
 from __future__ import annotations
@@ -26,7 +24,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-PROGRESS_LOGGER = "pipeline.progress"
+from contract.progress import PROGRESS_LOGGER
+
 _NAMES = 9  # columns of the names in `print_lines`
 _PLAIN_SECONDS = 10.0  # between progress lines where nothing can be redrawn
 

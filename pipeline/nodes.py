@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contract import features
+from contract.comparison import CONTENDERS
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ KINDS: Mapping[str, Kind] = {
             name="Trainer",
             title="trains a network",
             level=5,
-            members=("baseline", "candidate"),
+            members=CONTENDERS,
             work="training",
             outputs=(
                 Output("model", "Model", ""),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from contract.comparison import CONTENDERS
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
 from contract.datasets import DATASETS, class_names
@@ -147,7 +148,7 @@ def _network(role: str, name: str) -> units.NetworkSpec:
 
 def _check(config: RunConfig) -> None:
     """What one field alone cannot tell."""
-    for role in ("baseline", "candidate"):
+    for role in CONTENDERS:
         spec = _network(role, getattr(config, role).network)
         if spec.family != "cifar":
             raise ConfigError(

@@ -25,12 +25,13 @@ import tensorflow as tf
 
 from contract import signals
 from contract.config.train import TrainConfig
+from contract.progress import PROGRESS_LOGGER
 from trainer import recipe
 from trainer.average import Average
 from trainer.input import TrainingData, evaluation_batches, training_batches
 
 # The console shows these records as a progress bar; elsewhere they are ordinary log lines.
-_PROGRESS = logging.getLogger("pipeline.progress")
+_PROGRESS = logging.getLogger(PROGRESS_LOGGER)
 _SECONDS_BETWEEN_REPORTS = 0.25
 _CURVE_POINTS = 100  # of the training loss, over the whole run
 _EVALUATION_BATCH = 500

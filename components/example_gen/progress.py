@@ -8,7 +8,9 @@ import os
 import threading
 from collections.abc import Iterator
 
-_progress = logging.getLogger("pipeline.progress")
+from contract.progress import PROGRESS_LOGGER
+
+_progress = logging.getLogger(PROGRESS_LOGGER)
 
 
 def report(done: int, total: int, unit: str, task: str) -> None:

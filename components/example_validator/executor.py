@@ -37,6 +37,7 @@ from components.drift import image_statistics, invariants
 from components.example_validator import accepted_records, consistency
 from contract import features
 from contract.datasets import DATASETS
+from contract.progress import PROGRESS_LOGGER
 from trainer.examples import records
 
 # Custom properties of `accepted_statistics`: of which data set and examples they are, and
@@ -48,7 +49,7 @@ DISTANCES = "distances"  # of `anomalies`: list of objects, see `_record`
 EMPTY = "empty"
 
 _BATCH = 1000
-_progress = logging.getLogger("pipeline.progress")
+_progress = logging.getLogger(PROGRESS_LOGGER)
 
 # Split, and how far one of its features is from that of the reference.
 _Found = tuple[str, invariants.Distance]

@@ -21,10 +21,11 @@ from components.atomic_pusher import publish
 from components.model_in_service.executor import Executor
 from contract import pushed_model
 from contract.model_run import ModelRun
+from contract.progress import PROGRESS_LOGGER
 from contract.records import MODEL_RUN_FILE
 from contract.typed_json import RecordError
 
-_progress = logging.getLogger("pipeline.progress")
+_progress = logging.getLogger(PROGRESS_LOGGER)
 
 # Input and output of the Resolver; its other inputs are Models.
 (_PUSHED,) = Executor.CONTRACT.outputs

@@ -133,9 +133,10 @@ def _write_report(
     config: RunConfig, run_id: str, data_reason: str, began: float
 ) -> tuple[str, dict[str, Any]]:
     from pipeline.report import collect, render
+    from pipeline.report.facts import run_facts
 
     metadata = database.path(config.output_root)
-    facts = collect.run_facts(to_dict(config), data_reason, began, time.time() - began)
+    facts = run_facts(to_dict(config), data_reason, began, time.time() - began)
     collect.record_run(metadata, run_id, facts)
     served = stores.in_service(published.places_of(config, os.getcwd()))
     report = collect.collect(metadata, run_id, in_service=served)

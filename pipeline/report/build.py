@@ -39,6 +39,7 @@ from contract.comparison import (
 from contract.datasets import DATASETS, class_names
 from contract.model_run import ModelRun
 from contract.predictions import Predictions
+from contract.progress import PROGRESS_LOGGER
 from contract.records import (
     CANARY_FILE,
     COMPARISON_FILE,
@@ -66,7 +67,7 @@ _SHARES = (pushed_model.TRAFFIC_PERCENT,)
 
 Report = dict[str, Any]
 R = TypeVar("R", bound=Record)
-_progress = logging.getLogger("pipeline.progress")
+_progress = logging.getLogger(PROGRESS_LOGGER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,16 +15,6 @@ from ml_metadata.proto import metadata_store_pb2
 
 from contract.run_facts import PROPERTY, RunFacts
 from pipeline.report import build
-from pipeline.report.facts import run_facts
-
-__all__ = [
-    "collect",
-    "find",
-    "latest_run",
-    "record_run",
-    "recorded_facts",
-    "run_facts",
-]
 
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
 _STATES = metadata_store_pb2.Execution.State

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
+from contract.contenders import BASELINE, CANDIDATE, IN_SERVICE
 from contract.typed_json import (
     Count,
     Interval,
@@ -23,7 +24,7 @@ from contract.typed_json import (
     shown,
 )
 
-BASELINE, CANDIDATE, IN_SERVICE = ROLES = ("baseline", "candidate", "in_service")
+ROLES = (BASELINE, CANDIDATE, IN_SERVICE)
 CONTENDERS = (BASELINE, CANDIDATE)
 # Of each pair: the first's error rate minus the second's.
 PAIRS = ((CANDIDATE, BASELINE), (CANDIDATE, IN_SERVICE), (BASELINE, IN_SERVICE))

@@ -1,11 +1,18 @@
-"""What is fixed about each data set: its title, the names of its classes, its counts.
+"""What a data set is: names of the classes, shape of the images, counts.
 
+`Dataset` is what travels: ExampleGen writes it beside the examples as dataset.json, and
+every later node reads it from there. `DATASETS` is what is known of some sets beforehand.
 A leaf: standard library only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from contract import features
+from contract.typed_json import Count, Record, Within
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 # Super-class -> its classes, as the authors publish them
@@ -40,10 +47,46 @@ _CIFAR100_COARSE_OF = {
 }
 _CIFAR100_FINE = sorted(_CIFAR100_COARSE_OF)
 
+Pixels = Annotated[int, Within(1, 1 << 16)]
+# Of the sets whose images have one size. None, as height and width: they vary.
+Shape = tuple[Pixels | None, Pixels | None, Annotated[int, Within(1, 4)]]
+_SHAPE: Shape = (32, 32, 3)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What is fixed about a data set."""
+class Dataset(Record):
+    """A data set as it was ingested: dataset.json."""
+
+    name: str
+    title: str  # for people
+    image_shape: Shape  # height, width, channels of each image
+    # Feature of an example -> names of its classes, in label order.
+    labels: Mapping[str, tuple[str, ...]]
+    label_key: str = features.LABEL  # which of them is learnt
+    # Split -> examples; of a set that is known, and not ingested yet, as expected.
+    counts: Mapping[str, Count] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for feature, names in self.labels.items():
+            if len(names) < 2 or len(set(names)) < len(names) or not all(names):
+                raise ValueError(
+                    f"labels.{feature} must be two classes or more, each with a name of its "
+                    "own"
+                )
+        if self.label_key not in self.labels:
+            raise ValueError(f"label_key={self.label_key}: must be one of the labels")
+        if (self.image_shape[0] is None) != (self.image_shape[1] is None):
+            raise ValueError("image_shape must tell height and width, or neither")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the feature that is learnt, in label order."""
+        return self.labels[self.label_key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownDataset:
+    """What is known of a data set before it is ingested."""
 
     title: str
     class_names: tuple[str, ...]
@@ -51,16 +94,25 @@ class Dataset:
     test_examples: int
     coarse_class_names: tuple[str, ...] = ()
     superclasses: tuple[int, ...] = ()  # label -> coarse label
+    image_shape: Shape = _SHAPE
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """As of `Dataset`."""
+        found = {features.LABEL: self.class_names}
+        if self.coarse_class_names:
+            found[features.COARSE_LABEL] = self.coarse_class_names
+        return found
 
 
 DATASETS = {
-    "cifar10": Dataset(
+    "cifar10": KnownDataset(
         title="CIFAR-10",
         class_names=tuple(_CIFAR10.split()),
         train_examples=50_000,
         test_examples=10_000,
     ),
-    "cifar100": Dataset(
+    "cifar100": KnownDataset(
         title="CIFAR-100",
         class_names=tuple(_CIFAR100_FINE),
         coarse_class_names=tuple(_CIFAR100),
@@ -69,7 +121,7 @@ DATASETS = {
         test_examples=10_000,
     ),
     # scikit-learn bundles the test part of the UCI optical digits; `test` is carved from it.
-    "digits": Dataset(
+    "digits": KnownDataset(
         title="Handwritten digits (scikit-learn)",
         class_names=tuple("0123456789"),
         train_examples=1_437,
@@ -78,19 +130,42 @@ DATASETS = {
 }
 
 
-def class_names(dataset: str, granularity: str = "fine") -> tuple[str, ...]:
-    """Class names in label order.
+def known(
+    name: str,
+    granularity: str = "fine",
+    *,
+    image_shape: Shape | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Dataset:
+    """A known data set as it travels.
 
     Args:
-        dataset: Key of `DATASETS`.
+        name: Key of `DATASETS`.
         granularity: "fine", or "coarse" for the 20 super-classes of cifar100.
+        image_shape: Of the images as ingested; None: as published.
+        counts: Split -> examples; None: train (with eval) and test as published.
 
     Raises:
         ValueError: "coarse" for a data set that has no coarse classes.
     """
-    entry = DATASETS[dataset]
-    if granularity == "coarse":
-        if not entry.coarse_class_names:
-            raise ValueError(f"data.label=coarse: {dataset} has no coarse classes")
-        return entry.coarse_class_names
-    return entry.class_names
+    entry = DATASETS[name]
+    key = features.label_key(granularity)
+    if key not in entry.labels:
+        raise ValueError(f"data.label={granularity}: {name} has no coarse classes")
+    return Dataset(
+        name=name,
+        title=entry.title,
+        image_shape=image_shape or entry.image_shape,
+        labels=entry.labels,
+        label_key=key,
+        counts=counts
+        or {
+            features.TRAIN: entry.train_examples,
+            features.TEST: entry.test_examples,
+        },
+    )
+
+
+def class_names(dataset: str, granularity: str = "fine") -> tuple[str, ...]:
+    """Class names of a known data set in label order; arguments as of `known`."""
+    return known(dataset, granularity).class_names

@@ -7,6 +7,8 @@ refused in milliseconds.
 
 from __future__ import annotations
 
+import collections.abc
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -46,6 +48,18 @@ def setting(
     )
 
 
+def entries(help: str, *, problem: Problem) -> Any:
+    """A field of type Mapping[str, str] whose names a person chooses; empty at first.
+
+    `section.name=value` sets one entry, `section.name=none` takes it away. `problem`: what
+    is wrong with a name, as a rule; None if nothing is.
+    """
+    return field(
+        default_factory=dict,
+        metadata={"help": help, "low": -math.inf, "high": math.inf, "problem": problem},
+    )
+
+
 @dataclass(frozen=True)
 class FieldInfo:
     """One leaf of the configuration, as a person sees it."""
@@ -62,6 +76,11 @@ class FieldInfo:
     def rule(self) -> str:
         """The values it takes, in words."""
         return _rule(self.annotation, self.low, self.high)
+
+    @property
+    def open(self) -> bool:
+        """Whether it is a section whose names a person chooses, see `entries`."""
+        return typing.get_origin(self.annotation) is collections.abc.Mapping
 
 
 def leaves(cls: type, prefix: str = "") -> dict[str, FieldInfo]:
@@ -100,16 +119,30 @@ def override(config: T, values: Mapping[str, Any]) -> T:
     """
     known = leaves(type(config))
     for name, value in values.items():
-        if name not in known:
+        section, _, entry = name.rpartition(".")
+        if name in known:
+            config = _replaced(config, name.split("."), _checked(known[name], value))
+        elif section in known and known[section].open:
+            given = {**value_of(config, section)}
+            if _is_none(value):
+                given.pop(entry, None)
+            else:
+                given |= _checked(known[section], {entry: value})
+            config = _replaced(config, section.split("."), given)
+        else:
             raise ConfigError(_unknown(name, known))
-        checked = _checked(known[name], value)
-        config = _replaced(config, name.split("."), checked)
     return config
 
 
 def value_of(config: Any, name: str) -> Any:
-    """The value of a dotted field."""
-    return functools.reduce(getattr, name.split("."), config)
+    """The value of a dotted field; of an entry that is not there None."""
+    return functools.reduce(_member, name.split("."), config)
+
+
+def _member(section: Any, name: str) -> Any:
+    if isinstance(section, Mapping):
+        return section.get(name)
+    return getattr(section, name)
 
 
 def to_dict(section: Any) -> dict[str, Any]:
@@ -206,6 +239,8 @@ def _rule(annotation: Any, low: float, high: float) -> str:
     kind = _without_none(annotation)
     if typing.get_origin(kind) is Literal:
         words = "one of " + ", ".join(typing.get_args(kind))
+    elif typing.get_origin(kind) is collections.abc.Mapping:
+        words = "a text for each name of your own"
     elif kind is bool:
         words = "true or false"
     elif kind in (int, float):
@@ -239,10 +274,12 @@ def _checked(info: FieldInfo, value: Any) -> Any:
         rule = info.rule + but
         return ConfigError(f"{info.name}={paths.shown(value)}: must be {rule}")
 
+    if info.open:
+        return _checked_entries(info, value)
     kind = _without_none(info.annotation)
     if typing.get_origin(kind) is Literal and value in typing.get_args(kind):
         return value
-    if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+    if _is_none(value):
         if _is_optional(info.annotation):
             return None
         raise refuse(", not none" if kind is str else "")
@@ -278,3 +315,32 @@ def _checked(info: FieldInfo, value: Any) -> Any:
     if paths.text_problem(value) is not None:
         raise refuse(" on one line, without control characters")
     return value
+
+
+def _checked_entries(info: FieldInfo, value: Any) -> dict[str, str]:
+    """Of a section whose names a person chooses: each name and each text.
+
+    Its whole may be given as a JSON object.
+    """
+    if isinstance(value, str):
+        with contextlib.suppress(json.JSONDecodeError, RecursionError):
+            value = json.loads(value)
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{info.name}={paths.shown(value)}: is a section, and its entries are given one "
+            f"by one, such as {info.name}.name=..."
+        )
+    checked = {}
+    for name, text in value.items():
+        place = f"{info.name}.{paths.shown(name)}"
+        if info.problem is not None and (problem := info.problem(name)) is not None:
+            raise ConfigError(f"{place}: {problem}")
+        each = dataclasses.replace(info, name=place, annotation=str, problem=None)
+        checked[name] = _checked(each, text)
+    return checked
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, str) and value.lower() in ("none", "null")
+    )

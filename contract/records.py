@@ -9,6 +9,9 @@ from __future__ import annotations
 COMPARISON_FILE = "comparison.json"  # contract.comparison.Comparison
 PREDICTIONS_FILE = "predictions.npz"  # contract.predictions.Predictions
 
+DATASET_FILE = "dataset.json"  # contract.datasets.Dataset; in the Examples
+# In the Answers: contract.answers.Answers, and contract.predictions.Predictions of a split.
+ANSWERS_FILE = "answers.json"
 DECISION_FILE = "decision.json"  # contract.comparison.Decision; in the Decision
 CANARY_FILE = "canary.json"  # contract.canary.CanaryResult; in the InfraBlessing
 CANARY_LOG_FILE = "server.log"  # beside it, if the model did not pass

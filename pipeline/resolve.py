@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from contract.comparison import CONTENDERS
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
+from contract.contenders import MOST_CONTENDERS
 from contract.datasets import DATASETS, class_names
 from contract.fields import ConfigError, override, parse_assignment
 from pipeline.presets import ANY, PRESETS, Row, layers
@@ -135,26 +135,34 @@ def _depth(asked: RunConfig, overrides: Mapping[str, str]) -> int:
     """Depth of the candidate that will be trained."""
     name = PRESETS[asked.preset][ANY]["candidate.network"]
     name = overrides.get("candidate.network", name)
-    return _network("candidate", name).depth
+    return _network("candidate.network", name).depth
 
 
-def _network(role: str, name: str) -> units.NetworkSpec:
+def _network(field: str, name: str) -> units.NetworkSpec:
     try:
         return units.parse_network(name)
     except ValueError as error:
         problem = str(error).removeprefix(f"network={name!r}: ")
-        raise ConfigError(f"{role}.network={name}: {problem}") from None
+        raise ConfigError(f"{field}={name}: {problem}") from None
 
 
 def _check(config: RunConfig) -> None:
     """What one field alone cannot tell."""
-    for role in CONTENDERS:
-        spec = _network(role, getattr(config, role).network)
+    for contender in config.all_contenders:
+        field = f"{contender.name}.network"
+        if contender.name in config.contenders:
+            field = f"contenders.{contender.name}"
+        spec = _network(field, contender.network)
         if spec.family != "cifar":
             raise ConfigError(
-                f"{role}.network={spec.name}: takes images of 224 x 224 pixels; these "
+                f"{field}={spec.name}: takes images of 224 x 224 pixels; these "
                 "are 32 x 32, choose a network without imagenet in its name"
             )
+    if len(config.all_contenders) > MOST_CONTENDERS:
+        raise ConfigError(
+            f"contenders: {len(config.all_contenders)} networks; at most {MOST_CONTENDERS} "
+            "can be compared in one run, baseline and candidate among them"
+        )
     _check_replicas(config.train)
     if config.data.name == "digits" and config.data.path:
         raise ConfigError(

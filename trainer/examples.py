@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from contract import features
+from contract import datasets, features
+from contract.datasets import Dataset
+from contract.records import DATASET_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,30 @@ class Examples:
     def __len__(self) -> int:
         """Number of images."""
         return int(self.labels.shape[0])
+
+
+def dataset_of(uri: str, name: str = "", granularity: str = "fine") -> Dataset:
+    """What a data set is, as the ExampleGen wrote it beside the examples.
+
+    Args:
+        uri: Of the Examples artifact; the folder that holds `Split-*`.
+        name: Key of `contract.datasets.DATASETS`, for examples that an earlier version
+            ingested without dataset.json.
+        granularity: Of that set's labels.
+
+    Raises:
+        contract.typed_json.RecordError: dataset.json cannot be used.
+        FileNotFoundError: There is none, and the set is not known either.
+    """
+    path = os.path.join(uri, DATASET_FILE)
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return Dataset.read(file, path)
+    if name not in datasets.DATASETS:
+        raise FileNotFoundError(
+            f"{path} is missing: it is not known what these examples are; ingest them again"
+        )
+    return datasets.known(name, granularity)
 
 
 def records(files: Sequence[str], parallel: int | None = None) -> tf.data.Dataset:

@@ -24,6 +24,7 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
+from tfx.utils import io_utils
 
 from components.declaration import Beam, Output, executor_of
 from components.example_gen import identity, pieces, progress, sources
@@ -31,6 +32,8 @@ from components.example_gen.errors import DataError
 from components.example_gen.storage import is_remote
 from contract import features
 from contract.config.data import DataConfig
+from contract.datasets import known
+from contract.records import DATASET_FILE
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
 GZIP_LEVEL = 1
@@ -56,10 +59,11 @@ def ingest(
         data: Whose name is resolved.
         fingerprint: `components.example_gen.sources.fingerprint` of the same, under which
             the cache will keep the result.
-        examples: Gets the splits and the custom properties `name`, `source`, `verified`
-            (0 or 1), `verification` (a sentence) and `counts` (JSON: split -> examples).
-            Features of an example: see contract.features. Ids and splits depend on the
-            pixels alone, see components.example_gen.identity.
+        examples: Gets the splits, dataset.json (contract.datasets.Dataset) and the custom
+            properties `name`, `source`, `verified` (0 or 1), `verification` (a sentence)
+            and `counts` (JSON: split -> examples). Features of an example: see
+            contract.features. Ids and splits depend on the pixels alone, see
+            components.example_gen.identity.
         make_pipeline: For Beam.
 
     Raises:
@@ -80,6 +84,10 @@ def ingest(
     examples.set_int_custom_property("verified", int(plan.verified))
     examples.set_string_custom_property("verification", plan.verification)
     examples.set_string_custom_property("counts", json.dumps(counts))
+    dataset = known(data.name, data.label, counts=counts)
+    io_utils.write_string_file(
+        os.path.join(examples.uri, DATASET_FILE), dataset.to_json(indent=2) + "\n"
+    )
     logging.info("Ingested %s from %s: %s", data.name, plan.source, counts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from contract import paths
@@ -14,7 +15,14 @@ from contract.config.preprocessing import PreprocessingConfig
 from contract.config.serving import ServingConfig
 from contract.config.train import TrainConfig
 from contract.config.vertex import VertexConfig
-from contract.fields import setting
+from contract.contenders import (
+    BASELINE,
+    CANDIDATE,
+    Contender,
+    in_order,
+    name_problem,
+)
+from contract.fields import entries, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,11 @@ class RunConfig:
         default_factory=lambda: ModelConfig(network="resnet20")
     )
     candidate: ModelConfig = field(default_factory=ModelConfig)
+    contenders: Mapping[str, str] = entries(
+        "more networks in the run, such as contenders.wide=preact_resnet110; each is "
+        "compared with the baseline",
+        problem=name_problem,
+    )
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     canary: CanaryConfig = field(default_factory=CanaryConfig)
@@ -54,3 +67,16 @@ class RunConfig:
     def serving_root(self) -> str:
         """Folder of model folders that TF Serving watches."""
         return self.serving.base_directory or f"{self.output_root}/serving"
+
+    @property
+    def all_contenders(self) -> tuple[Contender, ...]:
+        """Everyone in the run: the baseline first, then by name."""
+        networks = {
+            BASELINE: self.baseline.network,
+            CANDIDATE: self.candidate.network,
+            **self.contenders,
+        }
+        return tuple(
+            Contender(name=name, network=networks[name], seed=self.train.seed)
+            for name in in_order([*networks])
+        )

@@ -22,6 +22,8 @@ PARAMETER = "overrides"  # name of the pipeline parameter
 # Fields that the compiled specification holds; a name or, with a dot at the end, a section.
 COMPILED = (
     "vertex.",
+    "contenders",
+    "contenders.",
     "pipeline_name",
     "output_root",
     "enable_cache",
@@ -29,7 +31,7 @@ COMPILED = (
     "serving.base_directory",
 )
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | Mapping[str, str] | None
 
 
 def is_compiled(name: str) -> bool:
@@ -108,6 +110,8 @@ def assignment(name: str, value: Value) -> str:
         return f"{name}=none"
     if isinstance(value, bool):
         return f"{name}={str(value).lower()}"
+    if isinstance(value, Mapping):
+        return f"{name}={dumps(value)}"
     return f"{name}={value}"
 
 

@@ -19,6 +19,7 @@ from contract.fields import (
     parse_assignment,
     to_dict,
     to_json,
+    value_of,
 )
 
 
@@ -139,3 +140,50 @@ def test_every_field_explains_itself_and_its_default_is_allowed():
 def test_configurations_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunConfig().preset = "x"  # type: ignore[misc]
+
+
+def test_a_person_names_further_contenders():
+    config = override(
+        RunConfig(),
+        {
+            "contenders.wide": "preact_resnet56",
+            "contenders.ape": "resnet56",
+            "contenders.gone": "resnet20",
+        },
+    )
+    config = override(config, {"contenders.gone": "none"})
+    assert from_json(RunConfig, to_json(config)) == config
+    assert [(each.name, each.network) for each in config.all_contenders] == [
+        ("baseline", "resnet20"),
+        ("ape", "resnet56"),
+        ("candidate", "preact_resnet20"),
+        ("wide", "preact_resnet56"),
+    ]
+    assert value_of(config, "contenders.wide") == "preact_resnet56"
+    assert value_of(config, "contenders.gone") is None
+    whole = override(RunConfig(), {"contenders": '{"wide": "resnet56"}'})
+    assert whole.contenders == {"wide": "resnet56"}
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (
+            {"contenders.baseline": "resnet56"},
+            "contenders.baseline: must not be one of",
+        ),
+        ({"contenders.in_service": "resnet56"}, "lower-case letters and digits"),
+        (
+            {"contenders.Wide": "resnet56"},
+            "contenders.Wide: the name must be lower-case",
+        ),
+        ({"contenders.": "resnet56"}, "lower-case letters"),
+        ({"contenders.a.b": "resnet56"}, "no such configuration field"),
+        ({"contenders.wide": ""}, "contenders.wide=: must be text, not empty"),
+        ({"contenders": "resnet56"}, "contenders=resnet56: is a section"),
+        ({"contenders": '{"wide": 3}'}, "contenders.wide=3: must be text"),
+    ],
+)
+def test_what_cannot_be_a_contender_is_told(given, message):
+    with pytest.raises(ConfigError, match=message):
+        override(RunConfig(), given)

@@ -125,6 +125,13 @@ def test_every_image_arrives_once_bit_by_bit(tmp_path, dataset, compression):
     }
     counts = json.loads(artifact.get_string_custom_property("counts"))
     assert counts == {split: len(rows) for split, rows in read.items()}
+    written = json.loads(Path(artifact.uri, "dataset.json").read_text())
+    assert written["name"] == dataset and written["counts"] == counts
+    assert written["image_shape"] == [32, 32, 3]
+    names = written["labels"]["label"]
+    assert names[0] == {"cifar10": "airplane", "cifar100": "apple"}[dataset]
+    assert len(names) == {"cifar10": 10, "cifar100": 100}[dataset]
+    assert ("coarse_label" in written["labels"]) == (dataset == "cifar100")
     assert artifact.split_names == '["train", "eval", "test"]'
     assert artifact.get_string_custom_property("name") == dataset
     assert artifact.get_int_custom_property("verified") == 0

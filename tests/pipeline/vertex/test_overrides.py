@@ -176,7 +176,7 @@ def test_what_is_compiled_is_fixed(name):
         encode({name: "x"})
 
 
-def test_the_fixed_fields_are_all_of_vertex_and_five_more():
+def test_the_fixed_fields_are_all_of_vertex_and_six_more():
     fixed = overrides.fixed(RunConfig())
     assert {name for name in fixed if not name.startswith("vertex.")} == {
         "pipeline_name", "output_root", "enable_cache", "serving.push",

@@ -121,7 +121,8 @@ def test_every_image_arrives_once_bit_by_bit(tmp_path, dataset, compression):
             assert row["id"] == digest[:16].hex().encode() + b"-0"
     suffix = ".gz" if compression == "gzip" else ""
     assert {Path(name).name for name in contents_of(artifact.uri)} == {
-        f"data_tfrecord-{i:05d}-of-00003{suffix}" for i in range(3)
+        "dataset.json",
+        *(f"data_tfrecord-{i:05d}-of-00003{suffix}" for i in range(3)),
     }
     counts = json.loads(artifact.get_string_custom_property("counts"))
     assert counts == {split: len(rows) for split, rows in read.items()}

@@ -21,7 +21,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check format lint types imports architecture lock clean
+.PHONY: help setup run report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
@@ -70,7 +70,7 @@ bench-verdict: setup ## how often the verdict is right, and what evaluating cost
 
 bench: bench-train bench-serve bench-verdict ## all three, one after the other
 
-check: setup lint types imports ## format, lint, types, direction of imports, current locks
+check: setup lint types imports docs-check ## format, lint, types, direction of imports, documentation, current locks
 	@$(PROJECT_PYTHON) scripts/lock.py --check
 
 lint: setup
@@ -78,6 +78,12 @@ lint: setup
 
 types: setup
 	@$(PROJECT_PYTHON) -m basedpyright
+
+docs: setup ## read the documentation at http://127.0.0.1:8000
+	@.venv/bin/mkdocs serve $(ARGS)
+
+docs-check: setup
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
 
 architecture: setup ## draw docs/architecture.svg from the contracts of imports
 	@$(PROJECT_PYTHON) -m scripts.architecture

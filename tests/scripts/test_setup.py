@@ -14,6 +14,7 @@ from scripts import environment
 PROJECT = pathlib.Path(__file__).parents[2]
 FILES = {path.name for path in (PROJECT / "scripts").glob("*.py")} - {
     "architecture.py",
+    "site.py",
     "import_contracts.py",
     "lock.py",
 }

@@ -1,4 +1,4 @@
-"""What was measured of the contenders on one split, and what was decided by it.
+"""What was measured of the models on one split, and what was decided by it.
 
 The Evaluator makes a Comparison (comparison.json), the ModelChooser a Decision
 (decision.json, which holds the comparison it decided by); pusher and report read them.
@@ -7,11 +7,11 @@ Rates are fractions. A leaf: standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from contract.contenders import BASELINE, CANDIDATE, IN_SERVICE
+from contract.contenders import BASELINE, CANDIDATE, IN_SERVICE, in_order
 from contract.typed_json import (
     Count,
     Interval,
@@ -24,14 +24,29 @@ from contract.typed_json import (
     shown,
 )
 
-ROLES = (BASELINE, CANDIDATE, IN_SERVICE)
-CONTENDERS = (BASELINE, CANDIDATE)
-# Of each pair: the first's error rate minus the second's.
-PAIRS = ((CANDIDATE, BASELINE), (CANDIDATE, IN_SERVICE), (BASELINE, IN_SERVICE))
+# Which have a key in the JSON form also where they are not there.
+_ALWAYS_TOLD = (BASELINE, CANDIDATE, IN_SERVICE)
 _MOST_MODELS = 100  # as many artifacts as a task of Vertex AI takes
 LABEL = "label"  # feature of the slices of one class
 
 E = TypeVar("E", bound=Record)
+
+
+def pairs_of(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Who is compared with whom: the first's error rate minus the second's.
+
+    Each other contender with the baseline, then each contender with the model in service.
+
+    Args:
+        names: Of the models that are there, in any order.
+    """
+    ordered = in_order([*set(names)])
+    others = [name for name in ordered if name not in (BASELINE, IN_SERVICE)]
+    pairs = [(name, BASELINE) for name in others if BASELINE in ordered]
+    if IN_SERVICE in ordered:
+        contenders = [*others, *(name for name in ordered if name == BASELINE)]
+        pairs += [(name, IN_SERVICE) for name in contenders]
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class Bin(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Measures(ErrorRate):
-    """What one contender did on all images of a split."""
+    """What one model did on all images of a split."""
 
     top5: ErrorRate | None  # None: too few classes for that to say anything
     cross_entropy: float
@@ -99,8 +114,8 @@ class Measures(ErrorRate):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender(Record):
-    """One model in a comparison."""
+class ComparedModel(Record):
+    """One model in a comparison: a contender's, or the one in service."""
 
     network: str
     problem: str | None  # why nothing can be concluded from it, as a sentence
@@ -151,10 +166,28 @@ class Difference(Record):
     examples: Count
     method: str
     slices: Mapping[Slice, SliceDifference]
+    # Corrected for as many comparisons as there are with the baseline. None: there is one,
+    # and nothing to correct.
+    holm_p_value: Share | None = None  # of those with the baseline alone
+    joint_ci95: Interval | None = None  # holds for all of them together
+
+    @property
+    def deciding_p_value(self) -> float:
+        """Corrected if there is anything to correct."""
+        return self.p_value if self.holm_p_value is None else self.holm_p_value
+
+    @property
+    def deciding_ci95(self) -> tuple[float, float]:
+        """Corrected if there is anything to correct."""
+        return self.joint_ci95 or self.ci95
 
     def plain(self) -> dict[str, Any]:
-        """Slices by their keys."""
-        return super().plain() | {"slices": _plain_slices(self.slices)}
+        """Slices by their keys; without corrections where there are none."""
+        found = super().plain() | {"slices": _plain_slices(self.slices)}
+        for name in ("holm_p_value", "joint_ci95"):
+            if found[name] is None:
+                del found[name]
+        return found
 
     @classmethod
     def adapted(cls, values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -164,28 +197,29 @@ class Difference(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Record):
-    """All contenders on one split: comparison.json."""
+    """All models on one split: comparison.json."""
 
     split: str
     examples: Count
     class_names: tuple[str, ...]  # in label order
     constant_error: Share  # of whoever always answers the most frequent class
-    models: Mapping[str, Contender]  # by role; nothing in service: not there
-    # By roles, the first's minus the second's; there if both were measured.
+    # By contender's name, and "in_service"; nothing in service: not there.
+    models: Mapping[str, ComparedModel]
+    # As of `pairs_of`, the first's minus the second's; there if both were measured.
     pairs: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = range(len(self.class_names))
         measured = {
-            role: model.measured
-            for role, model in self.models.items()
+            name: model.measured
+            for name, model in self.models.items()
             if model.measured
         }
-        for role, found in measured.items():
+        for name, found in measured.items():
             sizes = {len(found.confusion), *map(len, found.confusion)}
             if sizes != {len(names)}:
                 raise ValueError(
-                    f"the confusion of {shown(role)} must have {len(names)} rows and columns"
+                    f"the confusion of {shown(name)} must have {len(names)} rows and columns"
                 )
         for found in (*measured.values(), *self.pairs.values()):
             for part in found.slices:
@@ -193,34 +227,41 @@ class Comparison(Record):
                     raise ValueError(
                         f"the slice {shown(part.key)} must be of one of {len(names)} classes"
                     )
-        for pair in PAIRS:
+        for pair in pairs_of(self.models):
             if (pair in self.pairs) != (set(pair) <= measured.keys()):
                 raise ValueError(
-                    f"{_pair_key(*pair)} must be there if both were measured, and only then"
+                    f"{shown(pair_key(*pair))} must be there if both were measured, "
+                    "and only then"
                 )
 
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Who took part in the run: the baseline first, then by name."""
+        return tuple(name for name in in_order([*self.models]) if name != IN_SERVICE)
+
     def plain(self) -> dict[str, Any]:
-        """Pairs by their keys; null for a role that is not there."""
+        """Pairs by their keys; null for what is not there."""
+        names = in_order([*{*_ALWAYS_TOLD, *self.models}])
         return {
             "split": self.split,
             "examples": self.examples,
             "class_names": list(self.class_names),
             "constant_error": self.constant_error,
-            "models": dict.fromkeys(ROLES)
-            | {role: model.plain() for role, model in self.models.items()},
-            "pairs": {_pair_key(*pair): None for pair in PAIRS}
-            | {_pair_key(*pair): found.plain() for pair, found in self.pairs.items()},
+            "models": dict.fromkeys(names)
+            | {name: model.plain() for name, model in self.models.items()},
+            "pairs": {pair_key(*pair): None for pair in pairs_of(names)}
+            | {pair_key(*pair): found.plain() for pair, found in self.pairs.items()},
         }
 
     @classmethod
     def adapted(cls, values: dict[str, Any], where: str) -> dict[str, Any]:
-        """Pairs by their roles; without what is null."""
+        """Pairs by their names; without what is null."""
         found = dict(values)
         for name in ("models", "pairs"):
             if not isinstance(found.get(name), dict):
                 raise refused(inside(where, name), found.get(name), "must be an object")
         found["models"] = {
-            role: model for role, model in found["models"].items() if model is not None
+            name: model for name, model in found["models"].items() if model is not None
         }
         if len(found["models"]) > _MOST_MODELS:
             rule = f"must have {_MOST_MODELS} entries at most"
@@ -229,9 +270,8 @@ class Comparison(Record):
             (first, second): Difference.from_plain(
                 pair, inside(inside(where, "pairs"), key)
             )
-            for first in found["models"]
-            for second in found["models"]
-            if (pair := found["pairs"].get(key := _pair_key(first, second))) is not None
+            for first, second in pairs_of(found["models"])
+            if (pair := found["pairs"].get(key := pair_key(first, second))) is not None
         }
         return found
 
@@ -241,11 +281,11 @@ class Decision(Record):
     """Who won, and why: decision.json."""
 
     policy: str
-    # A contender that is pushed; "in_service": nothing is pushed, what serves stays; None:
-    # nothing is pushed and nothing is in service.
+    # Name of the contender that is pushed; "in_service": nothing is pushed, what serves
+    # stays; None: nothing is pushed and nothing is in service.
     winner: str | None
     reason: str
-    # "candidate: it ..." for each rule that a contender broke.
+    # "<name>: it ..." for each rule that a contender broke.
     blocked_by: tuple[str, ...]
     comparison: Comparison  # on the eval split
 
@@ -254,7 +294,8 @@ class Decision(Record):
             raise ValueError(f"the winner {shown(self.winner)} was not compared")
 
 
-def _pair_key(first: str, second: str) -> str:
+def pair_key(first: str, second: str) -> str:
+    """Under which a pair stands in JSON: "candidate_minus_baseline"."""
     return f"{first}_minus_{second}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contract import features
-from contract.comparison import CONTENDERS
+from contract.contenders import BASELINE, CANDIDATE
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ KINDS: Mapping[str, Kind] = {
             name="Trainer",
             title="trains a network",
             level=5,
-            members=CONTENDERS,
+            members=(BASELINE, CANDIDATE),
             work="training",
             outputs=(
                 Output("model", "Model", ""),

@@ -7,6 +7,7 @@ TensorFlow here: the tests compute it again in other ways.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,15 +16,16 @@ import numpy as np
 from components.evaluator import calibration, paired
 from contract.comparison import (
     LABEL,
-    PAIRS,
+    ComparedModel,
     Comparison,
-    Contender,
     Difference,
     ErrorRate,
     Measures,
     Slice,
     SliceDifference,
+    pairs_of,
 )
+from contract.contenders import BASELINE, IN_SERVICE
 
 TOP, TOP_CLASSES = 5, 20  # the top-5 error is reported from 20 classes on
 _SMALLEST = np.finfo(np.float32).tiny  # a probability of 0 has a cross-entropy of 87
@@ -142,7 +144,7 @@ def compare(
         class_names=tuple(class_names),
         constant_error=1 - float(counts.max()) / len(images),
         models={
-            role: Contender(
+            role: ComparedModel(
                 network=given.network,
                 problem=given.problem,
                 latency_ms=given.latency_ms,
@@ -155,11 +157,7 @@ def compare(
             )
             for role, given in answers.items()
         },
-        pairs={
-            (first, second): _difference(wrong[first], wrong[second], parts)
-            for first, second in PAIRS
-            if first in wrong and second in wrong
-        },
+        pairs=_pairs(wrong, parts),
     )
 
 
@@ -232,10 +230,40 @@ def _measured(
     )
 
 
+def _pairs(
+    wrong: Mapping[str, np.ndarray], parts: Mapping[Slice, np.ndarray]
+) -> dict[tuple[str, str], Difference]:
+    """All pairs, corrected for there being several.
+
+    Each contender that is not the baseline is a chance to find one better by luck.
+    """
+    chances = len(wrong.keys() - {BASELINE, IN_SERVICE})
+    found = {
+        (first, second): _difference(wrong[first], wrong[second], parts, chances)
+        for first, second in pairs_of(wrong)
+    }
+    if chances > 1:
+        tests = {pair: each for pair, each in found.items() if pair[1] == BASELINE}
+        corrected = paired.holm([each.p_value for each in tests.values()])
+        for (pair, each), value in zip(tests.items(), corrected, strict=True):
+            found[pair] = dataclasses.replace(each, holm_p_value=value)
+    return found
+
+
 def _difference(
-    first: np.ndarray, second: np.ndarray, parts: Mapping[Slice, np.ndarray]
+    first: np.ndarray,
+    second: np.ndarray,
+    parts: Mapping[Slice, np.ndarray],
+    chances: int = 1,
 ) -> Difference:
-    """One pair; `first` and `second` say of each image whether that network is wrong."""
+    """One pair.
+
+    Args:
+        first: Of each image, whether that network is wrong, bool [n].
+        second: The same of the other one.
+        parts: Slice -> bool [n].
+        chances: How many contenders are compared with the baseline.
+    """
 
     def count(part: np.ndarray) -> tuple[int, int, int]:
         return (
@@ -267,4 +295,9 @@ def _difference(
         examples=examples,
         method=paired.METHOD,
         slices=found,
+        joint_ci95=None
+        if chances < 2
+        else paired.tango(
+            only_first, only_second, examples, 1 - (1 - paired.CONFIDENCE) / chances
+        ),
     )

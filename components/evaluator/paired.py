@@ -5,12 +5,14 @@ on which exactly one of two networks is wrong, say who is better: the interval o
 difference and the test use nothing else.
 
 Sources: Wilson 1927 (one rate); McNemar 1947, exact form; Tango 1998, Statistics in
-Medicine 17, 891-908 (score interval of a paired difference); Efron 1979 (bootstrap).
+Medicine 17, 891-908 (score interval of a paired difference); Efron 1979 (bootstrap); Holm
+1979, Scandinavian Journal of Statistics 6, 65-70 (several tests).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,20 @@ def mcnemar(only_first: int, only_second: int) -> float:
     if discordant == 0:
         return 1.0
     return float(stats.binomtest(only_first, discordant, 0.5).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value corrected for all of them, in the same order.
+
+    Below 0.05 may be called significant, and the chance of one false call among all is
+    5 % at most, however the tests depend on each other. One p-value stays as it is.
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    found, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        found[index] = largest
+    return found
 
 
 def tango(

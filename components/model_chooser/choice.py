@@ -11,19 +11,11 @@ among those that are, and says whether the choice may replace the model in servi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from contract.comparison import (
-    BASELINE,
-    CANDIDATE,
-    CONTENDERS,
-    IN_SERVICE,
-    Comparison,
-    Decision,
-    Difference,
-    Measures,
-)
+from contract.comparison import Comparison, Decision, Difference, Measures
 from contract.config.evaluation import EvaluationConfig
+from contract.contenders import BASELINE, IN_SERVICE, in_order
 
 BEST, SUPERIOR, NON_INFERIOR = "best", "superior", "non_inferior"
 
@@ -33,13 +25,15 @@ def choose(comparison: Comparison, rule: EvaluationConfig) -> Decision:
 
     Policies:
         best: the lowest error rate; at a tie the model in service stays, or else the
-            baseline, because a change would gain nothing.
-        superior: the candidate, if the 95 % interval of its difference to the baseline
-            lies below zero; else the baseline. Whichever it is replaces the model in
-            service on the same condition only.
-        non_inferior: the candidate, if the interval of its difference lies below
-            `rule.margin`; else the baseline. The same condition towards the model in
-            service.
+            baseline, because a change would gain nothing; then the first by name.
+        superior: of those whose 95 % interval of the difference to the baseline lies
+            below zero, the one with the lowest error rate; if there is none, the
+            baseline. Whichever it is replaces the model in service on the same condition
+            only.
+        non_inferior: the same with intervals that lie below `rule.margin`.
+
+    Where several contenders are compared with the baseline, the intervals hold for all of
+    them together (Bonferroni), so that one of many does not win by luck.
 
     Raises:
         ValueError: The comparison is not of the eval split, or the policy is unknown.
@@ -54,20 +48,17 @@ def choose(comparison: Comparison, rule: EvaluationConfig) -> Decision:
             f"evaluation.policy={rule.policy!r}: must be one of {', '.join(_POLICIES)}"
         )
     serving = _serving(comparison)
-    obstacles = {
-        role: obstacles_of(role, comparison, rule, serving) for role in CONTENDERS
-    }
+    names = in_order([*{BASELINE, *comparison.contenders}])
+    obstacles = {name: obstacles_of(name, comparison, rule, serving) for name in names}
     blocked_by = tuple(
-        f"{role}: {sentence}" for role in CONTENDERS for sentence in obstacles[role]
+        f"{name}: {sentence}" for name in names for sentence in obstacles[name]
     )
-    able = [role for role in CONTENDERS if not obstacles[role]]
+    able = [name for name in names if not obstacles[name]]
     if not able:
         winner = IN_SERVICE if serving else None
-        text = "; ".join(
-            f"{_name(comparison, role)} cannot be pushed: {obstacles[role][0]}"
-            for role in CONTENDERS
+        reason = (
+            f"{_blocked(comparison, names, obstacles)}; {_stays(comparison, serving)}"
         )
-        reason = f"{text}; {_stays(comparison, serving)}"
     else:
         winner, reason = _POLICIES[rule.policy](comparison, rule, able, obstacles)
         if serving:
@@ -82,17 +73,17 @@ def choose(comparison: Comparison, rule: EvaluationConfig) -> Decision:
 
 
 def obstacles_of(
-    role: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
+    name: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
 ) -> list[str]:
     """Why a contender may not be pushed, whatever the policy; empty if it may.
 
     Args:
-        role: "baseline" or "candidate".
+        name: Of the contender.
         comparison: On the eval split.
         rule: The limits.
         serving: Whether there is a model in service to be compared with.
     """
-    model = comparison.models.get(role)
+    model = comparison.models.get(name)
     if model is None:
         return ["it was not evaluated"]
     if model.problem or model.measured is None:
@@ -116,9 +107,9 @@ def obstacles_of(
             f"its expected calibration error is {measured.ece:.3f}; evaluation.max_ece "
             f"allows {rule.max_ece:g}"
         )
-    found += _too_slow(role, comparison, rule, serving)
+    found += _too_slow(name, comparison, rule, serving)
     if serving:
-        found += _worse_than_service(role, comparison, rule)
+        found += _worse_than_service(name, comparison, rule)
     return found
 
 
@@ -132,13 +123,29 @@ def _serving(comparison: Comparison) -> bool:
     return model is not None and not model.problem
 
 
-def _name(comparison: Comparison, role: str) -> str:
-    networks = {role: model.network for role, model in comparison.models.items()}
-    name = networks.get(role, role)
-    if role == IN_SERVICE:
-        return f"the model in service ({name})"
-    twins = [each for each in CONTENDERS if networks.get(each) == name]
-    return f"{name} ({role})" if len(twins) > 1 else name
+def _name(comparison: Comparison, name: str) -> str:
+    """The network; and whose it is, if it is not the only one of that name."""
+    networks = {each: model.network for each, model in comparison.models.items()}
+    network = networks.get(name, name)
+    if name == IN_SERVICE:
+        return f"the model in service ({network})"
+    twins = [each for each in comparison.contenders if networks[each] == network]
+    return f"{network} ({name})" if len(twins) > 1 else network
+
+
+def _list(parts: Sequence[str]) -> str:
+    """Like "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def _blocked(
+    comparison: Comparison, names: Sequence[str], obstacles: Mapping[str, list[str]]
+) -> str:
+    """Why none of `names` can be pushed."""
+    return "; ".join(
+        f"{_name(comparison, name)} cannot be pushed: {obstacles[name][0]}"
+        for name in names
+    )
 
 
 def _stays(comparison: Comparison, serving: bool) -> str:
@@ -147,11 +154,17 @@ def _stays(comparison: Comparison, serving: bool) -> str:
     return "nothing is pushed"
 
 
-def _measures(comparison: Comparison, role: str) -> Measures:
+def _measures(comparison: Comparison, name: str) -> Measures:
     """Of a contender without obstacles, or of the model in service."""
-    found = comparison.models[role].measured
-    assert found is not None, role
+    found = comparison.models[name].measured
+    assert found is not None, name
     return found
+
+
+def _rates(comparison: Comparison, names: Sequence[str]) -> dict[str, float]:
+    """The error rates of contenders without obstacles, lowest first, then as given."""
+    rates = {name: _measures(comparison, name).error for name in names}
+    return dict(sorted(rates.items(), key=lambda item: item[1]))
 
 
 def _pair(comparison: Comparison, first: str, second: str) -> Difference:
@@ -160,9 +173,9 @@ def _pair(comparison: Comparison, first: str, second: str) -> Difference:
 
 
 def _too_slow(
-    role: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
+    name: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
 ) -> list[str]:
-    own = comparison.models[role].latency_ms
+    own = comparison.models[name].latency_ms
     if own is None:
         return []
     found = []
@@ -171,9 +184,14 @@ def _too_slow(
             f"it takes {own:.1f} ms for one image; evaluation.max_latency_ms allows "
             f"{rule.max_latency_ms:g}"
         )
-    # The model that users are used to, or else the other contender.
-    other = IN_SERVICE if serving else (BASELINE if role == CANDIDATE else CANDIDATE)
-    reference = (model := comparison.models.get(other)) and model.latency_ms
+    # The model that users are used to, or else the fastest of the other contenders.
+    times = {
+        each: milliseconds
+        for each in ([IN_SERVICE] if serving else comparison.contenders)
+        if each != name and (milliseconds := comparison.models[each].latency_ms)
+    }
+    other = min(times, key=lambda each: times[each], default=name)
+    reference = times.get(other)
     ratio = rule.max_latency_ratio
     if ratio is not None and reference and own > ratio * reference:
         found.append(
@@ -185,10 +203,10 @@ def _too_slow(
 
 
 def _worse_than_service(
-    role: str, comparison: Comparison, rule: EvaluationConfig
+    name: str, comparison: Comparison, rule: EvaluationConfig
 ) -> list[str]:
     """Worse beyond doubt: the whole interval of the difference lies above the margin."""
-    pair = _pair(comparison, role, IN_SERVICE)
+    pair = _pair(comparison, name, IN_SERVICE)
     found = []
     if pair.ci95[0] > rule.service_margin:
         found.append(
@@ -241,23 +259,38 @@ def _best(
     able: list[str],
     obstacles: Mapping[str, list[str]],
 ) -> tuple[str, str]:
+    blocked = [name for name in obstacles if name not in able]
     if len(able) == 1:
-        return _only(comparison, able[0], obstacles)
-    rates = {role: _measures(comparison, role).error for role in CONTENDERS}
-    names = {role: _name(comparison, role) for role in CONTENDERS}
-    examples = comparison.examples
-    if rates[BASELINE] == rates[CANDIDATE]:
-        return BASELINE, (
-            f"{names[CANDIDATE]} and {names[BASELINE]} both make "
-            f"{percent(rates[BASELINE])} errors on {examples:,} eval images; the baseline "
-            f"{names[BASELINE]} is kept, because nothing would be gained"
+        return _only(comparison, able[0], blocked, obstacles)
+    names = {name: _name(comparison, name) for name in able}
+    rates = _rates(comparison, able)
+    winner, second = [*rates][:2]
+    texts = dict(zip(rates, _percentages([*rates.values()]), strict=True))
+    images = f"errors on {comparison.examples:,} eval images"
+    equal = [name for name in able if rates[name] == rates[winner]]
+    if len(equal) > 1:
+        # As `able` has them: the baseline first, which a reader expects last.
+        told = _list([names[name] for name in (*equal[1:], equal[0])])
+        text = f"{told} {'both' if len(equal) == 2 else 'all'} make {texts[winner]} {images}"
+        if len(equal) < len(able):
+            others = [name for name in rates if name not in equal]
+            text += ", " + ", ".join(f"{names[name]} {texts[name]}" for name in others)
+        kept = f"the baseline {names[winner]} is kept"
+        if winner != BASELINE:
+            kept = f"{names[winner]} is taken, the first by name"
+        text += f"; {kept}, because nothing would be gained"
+        if winner != BASELINE:
+            text += " by another"
+    else:
+        others = ", ".join(f"{names[name]} {texts[name]}" for name in [*rates][1:])
+        text = (
+            f"{names[winner]} makes {texts[winner]} {images}, {others}; the "
+            f"{'lower' if len(able) == 2 else 'lowest'} error wins"
+            f"{_doubt(comparison, winner, second)}"
         )
-    winner, loser = sorted(CONTENDERS, key=lambda role: rates[role])
-    low, high = _distinct_percentages(rates[winner], rates[loser])
-    return winner, (
-        f"{names[winner]} makes {low} errors on {examples:,} eval images, {names[loser]} "
-        f"{high}; the lower error wins{_doubt(comparison)}"
-    )
+    if blocked:
+        text = f"{_blocked(comparison, blocked, obstacles)}; {text}"
+    return winner, text
 
 
 def _superior(
@@ -286,47 +319,78 @@ def _proven(
     margin: float,
     words: str,
 ) -> tuple[str | None, str]:
-    """The candidate if the interval of its difference lies below the margin."""
-    names = {role: _name(comparison, role) for role in CONTENDERS}
-    if CANDIDATE not in able:
-        return _only(comparison, BASELINE, obstacles)
-    pair = comparison.pairs.get((CANDIDATE, BASELINE))
-    if pair is None:
+    """The best of those whose interval of the difference lies below the margin."""
+    blocked = [name for name in obstacles if name not in able and name != BASELINE]
+    others = [name for name in able if name != BASELINE]
+    if not others:
+        return _only(comparison, BASELINE, blocked, obstacles)
+    names = {name: _name(comparison, name) for name in obstacles}
+    baseline = names[BASELINE]
+    start = f"{_blocked(comparison, blocked, obstacles)}; " if blocked else ""
+    pairs = {
+        name: pair
+        for name in _rates(comparison, others)
+        if (pair := comparison.pairs.get((name, BASELINE)))
+    }
+    if not pairs:
         return None, (
-            f"{names[CANDIDATE]} cannot be shown to be {words} {names[BASELINE]}, of "
-            f"which {obstacles[BASELINE][0]}; nothing is pushed"
+            f"{start}{_list([names[name] for name in others])} cannot be shown to be "
+            f"{words} {baseline}, of which {obstacles[BASELINE][0]}; nothing is pushed"
         )
-    evidence = (
-        f"its error minus that of {names[BASELINE]} is "
-        f"{signed_points(pair.difference)} points ({interval(pair.ci95)}) on "
-        f"{comparison.examples:,} eval images"
-    )
-    if pair.ci95[1] < margin:
-        return CANDIDATE, (
-            f"{names[CANDIDATE]} is shown to be {words} {names[BASELINE]}: {evidence}"
+
+    def evidence(name: str) -> str:
+        return (
+            f"its error minus that of {baseline} is {_measured_as(pairs[name])} on "
+            f"{comparison.examples:,} eval images"
         )
-    text = (
-        f"{names[CANDIDATE]} is not shown to be {words} {names[BASELINE]}: {evidence}"
-    )
+
+    shown = [name for name in pairs if pairs[name].deciding_ci95[1] < margin]
+    if shown:
+        text = (
+            f"{names[shown[0]]} is shown to be {words} {baseline}: {evidence(shown[0])}"
+        )
+        if more := [names[name] for name in shown[1:]]:
+            verb = "is" if len(more) == 1 else "are"
+            text += f"; so {verb} {_list(more)}, with no lower error"
+        return shown[0], start + text
+    nearest = min(pairs, key=lambda name: pairs[name].deciding_ci95[1])
+    if len(pairs) == 1:
+        text = f"{names[nearest]} is not shown to be {words} {baseline}"
+    else:
+        text = (
+            f"none of {_list([names[name] for name in pairs])} is shown to be {words} "
+            f"{baseline}; {names[nearest]} comes nearest"
+        )
+    text = f"{start}{text}: {evidence(nearest)}"
     if BASELINE in able:
-        return BASELINE, f"{text}; the baseline {names[BASELINE]} is kept"
-    return None, (
-        f"{text}; and {names[BASELINE]} cannot be pushed: {obstacles[BASELINE][0]}"
-    )
+        return BASELINE, f"{text}; the baseline {baseline} is kept"
+    return None, (f"{text}; and {baseline} cannot be pushed: {obstacles[BASELINE][0]}")
 
 
 _POLICIES = {BEST: _best, SUPERIOR: _superior, NON_INFERIOR: _non_inferior}
 
 
 def _only(
-    comparison: Comparison, role: str, obstacles: Mapping[str, list[str]]
+    comparison: Comparison,
+    name: str,
+    blocked: Sequence[str],
+    obstacles: Mapping[str, list[str]],
 ) -> tuple[str, str]:
-    other = BASELINE if role == CANDIDATE else CANDIDATE
-    return role, (
-        f"{_name(comparison, other)} cannot be pushed: {obstacles[other][0]}; "
-        f"{_name(comparison, role)} makes "
-        f"{percent(_measures(comparison, role).error)} errors on "
-        f"{comparison.examples:,} eval images"
+    text = (
+        f"{_name(comparison, name)} makes {percent(_measures(comparison, name).error)} "
+        f"errors on {comparison.examples:,} eval images"
+    )
+    if blocked:
+        text = f"{_blocked(comparison, blocked, obstacles)}; {text}"
+    return name, text
+
+
+def _measured_as(pair: Difference) -> str:
+    """A difference and its interval, in words."""
+    together = ", all comparisons together" if pair.joint_ci95 else ""
+    return (
+        f"{signed_points(pair.difference)} points ({interval(pair.deciding_ci95)}"
+        f"{together})"
     )
 
 
@@ -342,10 +406,7 @@ def _against_service(
         return IN_SERVICE, f"{reason}; {service} stays"
     pair = _pair(comparison, winner, IN_SERVICE)
     error = _measures(comparison, IN_SERVICE).error
-    evidence = (
-        f"its error minus that of {service} is "
-        f"{signed_points(pair.difference)} points ({interval(pair.ci95)})"
-    )
+    evidence = f"its error minus that of {service} is {_measured_as(pair)}"
     name = _name(comparison, winner)
     if rule.policy == BEST:
         good, words = pair.difference < 0, f"lower than {percent(error)}"
@@ -364,25 +425,39 @@ def _against_service(
         if rule.policy == SUPERIOR
         else f"at most {points(margin)} points worse than"
     )
-    if pair.ci95[1] < margin:
+    if pair.deciding_ci95[1] < margin:
         return winner, f"{reason}; it is also shown to be {words} {service}: {evidence}"
     return IN_SERVICE, (
         f"{reason}; but {name} is not shown to be {words} {service}, which stays: {evidence}"
     )
 
 
-def _doubt(comparison: Comparison) -> str:
-    """A warning where the lower error may be chance."""
-    pair = _pair(comparison, CANDIDATE, BASELINE)
-    if pair.p_value < 0.05:
+def _doubt(comparison: Comparison, winner: str, second: str) -> str:
+    """A warning where the lower error may be chance, as far as that was tested."""
+    other = second if winner == BASELINE else winner
+    pair = comparison.pairs.get((other, BASELINE))
+    if pair is None or pair.deciding_p_value < 0.05:
         return ""
-    return f", although the difference may be chance ({p_value(pair.p_value)}, paired)"
+    value = p_value(pair.deciding_p_value)
+    if pair.holm_p_value is None:
+        return f", although the difference may be chance ({value}, paired)"
+    whose = _name(comparison, second if winner == BASELINE else BASELINE)
+    return (
+        f", although its difference to {whose} may be chance ({value}, paired, Holm's for "
+        "all comparisons)"
+    )
 
 
-def _distinct_percentages(low: float, high: float) -> tuple[str, str]:
-    """One decimal, or as many as it takes to see which is lower."""
-    texts = [
-        (f"{100 * low:.{digits}f} %", f"{100 * high:.{digits}f} %")
-        for digits in range(1, 6)
-    ]
-    return next((pair for pair in texts if pair[0] != pair[1]), texts[-1])
+def _percentages(rates: Sequence[float]) -> list[str]:
+    """One decimal, or as many as it takes to see who has the lowest.
+
+    Args:
+        rates: Sorted.
+    """
+    lowest, next_one = rates[0], next((each for each in rates if each > rates[0]), None)
+    digits = 1
+    while next_one is not None and digits < 5:
+        if f"{100 * lowest:.{digits}f}" != f"{100 * next_one:.{digits}f}":
+            break
+        digits += 1
+    return [f"{100 * rate:.{digits}f} %" for rate in rates]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract import pushed_model, run_facts
-from contract.comparison import Contender, Decision
+from contract.comparison import ComparedModel, Decision
 from contract.pushed_model import (
     DESTINATION,
     MODEL_ID,
@@ -301,7 +301,7 @@ def _read_decision(path: str) -> Decision | _FirstDecision | None:
 
 def _contenders(
     decision: Decision | _FirstDecision | None,
-) -> Mapping[str, Contender] | Mapping[str, _FirstContender]:
+) -> Mapping[str, ComparedModel] | Mapping[str, _FirstContender]:
     """What was compared, by role."""
     if isinstance(decision, Decision):
         return decision.comparison.models

@@ -29,11 +29,9 @@ from contract.canary import CanaryResult
 from contract.comparison import (
     BASELINE,
     CANDIDATE,
-    CONTENDERS,
     IN_SERVICE,
-    ROLES,
+    ComparedModel,
     Comparison,
-    Contender,
     Decision,
 )
 from contract.datasets import DATASETS, class_names
@@ -54,6 +52,7 @@ from pipeline.nodes import PARTS
 from pipeline.report import published
 from trainer.examples import records
 
+CONTENDERS = (BASELINE, CANDIDATE)
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
 _MOST_DISAGREEMENTS = 24
@@ -161,7 +160,7 @@ def build(run: Run) -> Report:
             )
             if all(role in part.models for part in comparisons.values())
             else None
-            for role in ROLES
+            for role in (*CONTENDERS, IN_SERVICE)
         },
         "difference": _difference(comparisons[features.EVAL]),
         "decision": {
@@ -265,7 +264,7 @@ def _training_of(served: Artifact | None) -> ModelRun:
     return ModelRun()
 
 
-def _model(compared: Mapping[str, Contender], training: ModelRun) -> dict[str, Any]:
+def _model(compared: Mapping[str, ComparedModel], training: ModelRun) -> dict[str, Any]:
     """One contender; `compared`: of each split."""
     evaluated = compared[features.EVAL].plain()
     return {

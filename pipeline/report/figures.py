@@ -15,7 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contract.comparison import ROLES, Bin
+from contract.comparison import Bin
+from contract.contenders import in_order
 
 # CSS variable of the page -> colour in its light scheme, in which figures are drawn. Those
 # of the networks are colour-blind safe (Okabe and Ito).
@@ -104,7 +105,7 @@ def errors(models: Mapping[str, Any]) -> list[str]:
     measured = {
         split: [
             role
-            for role in ROLES
+            for role in in_order([*models])
             if models[role] and models[role][split]["error"] is not None
         ]
         for split in ("eval", "test")

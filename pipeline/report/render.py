@@ -24,13 +24,12 @@ from components.model_chooser.choice import p_value
 from contract.comparison import (
     BASELINE,
     CANDIDATE,
-    CONTENDERS,
     IN_SERVICE,
-    ROLES,
     Comparison,
     ErrorRate,
     Slice,
 )
+from contract.contenders import in_order
 from contract.records import PAGE_FILE, PICTURES_FOLDER, REPORT_FILE
 from pipeline.console import clock
 from pipeline.nodes import KINDS
@@ -103,11 +102,13 @@ def html(report: Mapping[str, Any]) -> str:
     page = report["page"]
     winner = report["decision"]["winner"]
     shown = winner or "candidate"
-    roles = [role for role in ROLES if report["models"][role]]
+    roles = [role for role in in_order([*report["models"]]) if report["models"][role]]
     networks = {role: report["models"][role]["network"] for role in roles}
     compared: Comparison = report["comparison"]["eval"]
     measured = {role: model.measured for role, model in compared.models.items()}
-    pairs = {role: compared.pairs.get((role, IN_SERVICE)) for role in CONTENDERS}
+    pairs = {
+        role: compared.pairs.get((role, IN_SERVICE)) for role in compared.contenders
+    }
     confusion = found.confusion if (found := measured.get(shown)) else None
     classes = page["classes"]
     drawings = {

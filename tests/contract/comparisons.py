@@ -9,21 +9,22 @@ from typing import Any
 from hypothesis import strategies as st
 
 from contract.comparison import (
-    PAIRS,
-    ROLES,
     Bin,
+    ComparedModel,
     Comparison,
-    Contender,
     Decision,
     Difference,
     ErrorRate,
     Measures,
     Slice,
     SliceDifference,
+    pairs_of,
 )
 
 # As the project wrote them before slices were pairs.
 EARLIER = Path(__file__).parent / "earlier"
+# The two of every run, two more, and the one in service.
+NAMES = ("baseline", "candidate", "alpha", "wide", "in_service")
 KINDS = {"comparison.json": Comparison, "decision.json": Decision}
 
 SHARES = st.floats(0, 1)
@@ -80,21 +81,20 @@ def comparisons(draw: Any, split: str | None = None) -> Comparison:
         "load_seconds": SIZES,
         "artifact_id": st.none() | COUNTS,
     }
-    sound = st.builds(Contender, problem=st.none(), measured=measured, **told)
+    sound = st.builds(ComparedModel, problem=st.none(), measured=measured, **told)
     broken = st.builds(
-        Contender, problem=st.text(min_size=1), measured=st.none(), **told
+        ComparedModel, problem=st.text(min_size=1), measured=st.none(), **told
     )
-    models = draw(st.dictionaries(st.sampled_from(ROLES), sound | broken))
+    models = draw(st.dictionaries(st.sampled_from(NAMES), sound | broken))
     there = [
-        pair
-        for pair in PAIRS
-        if all(role in models and models[role].measured for role in pair)
+        pair for pair in pairs_of(models) if all(models[name].measured for name in pair)
     ]
     differences = st.builds(
         Difference,
         difference=NUMBERS, ci95=INTERVALS, bootstrap_ci95=INTERVALS, p_value=SHARES,
         only_first_wrong=COUNTS, only_second_wrong=COUNTS, both_wrong=COUNTS,
-        examples=COUNTS, method=st.text(),
+        examples=COUNTS, method=st.text(), holm_p_value=st.none() | SHARES,
+        joint_ci95=st.none() | INTERVALS,
         slices=st.dictionaries(
             parts,
             st.builds(

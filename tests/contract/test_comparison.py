@@ -15,6 +15,7 @@ from contract.comparison import (
     IN_SERVICE,
     Comparison,
     Slice,
+    pairs_of,
 )
 from contract.typed_json import RecordError
 from tests.contract.comparisons import (
@@ -109,6 +110,32 @@ def test_a_role_that_is_not_there_is_null():
         "baseline_minus_in_service": None,
     }
     assert Comparison.from_plain(written, "x") == alone
+
+
+def test_everyone_is_compared_with_the_baseline_and_with_the_model_in_service():
+    assert pairs_of(["in_service", "candidate", "baseline"]) == [
+        ("candidate", "baseline"),
+        ("candidate", "in_service"),
+        ("baseline", "in_service"),
+    ]
+    assert pairs_of({"wide", "baseline", "candidate", "deep"}) == [
+        ("candidate", "baseline"),
+        ("deep", "baseline"),
+        ("wide", "baseline"),
+    ]
+    assert pairs_of(["wide", "in_service"]) == [("wide", "in_service")]
+    assert pairs_of([]) == []
+
+
+def test_a_correction_is_in_the_file_only_where_there_is_one():
+    found = earlier("comparison.json")
+    pair = found.pairs[CANDIDATE, BASELINE]
+    assert not {"holm_p_value", "joint_ci95"} & pair.plain().keys()
+    assert (pair.deciding_p_value, pair.deciding_ci95) == (pair.p_value, pair.ci95)
+    several = dataclasses.replace(pair, holm_p_value=0.5, joint_ci95=(-0.5, 0.5))
+    assert several.plain()["joint_ci95"] == [-0.5, 0.5]
+    assert several.plain()["ci95"] == list(pair.ci95)
+    assert (several.deciding_p_value, several.deciding_ci95) == (0.5, (-0.5, 0.5))
 
 
 def test_words_for_people():

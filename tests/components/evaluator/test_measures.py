@@ -1,5 +1,8 @@
 """comparison.json against scikit-learn, on predictions that are made up."""
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import (
@@ -11,7 +14,7 @@ from sklearn.metrics import (
 
 from components.evaluator import measures
 from components.evaluator.measures import Answers, Images
-from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, ROLES, Slice
+from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, Slice
 
 BANDS = ("lowest", "low", "high", "highest")
 
@@ -89,6 +92,57 @@ def test_every_number_is_scikit_learns(classes):
     assert (CANDIDATE, IN_SERVICE) not in found.pairs
 
 
+def test_several_comparisons_are_corrected_and_nothing_else_moves():
+    images = make_images(700, 4)
+    answers = {
+        name: make_answers(images, 4, skill, seed)
+        for seed, (name, skill) in enumerate(
+            {"baseline": 1.5, "candidate": 1.8, "deep": 2.0, "wide": 2.5}.items()
+        )
+    } | {"in_service": make_answers(images, 4, 1.0, 9)}
+    found = compare(images, answers, 4)
+    tests = {
+        name: found.pairs[name, BASELINE] for name in ("candidate", "deep", "wide")
+    }
+    # Closed testing: a hypothesis is rejected if all sets that hold it are.
+    for name, pair in tests.items():
+        sets = (
+            {name, *others}
+            for size in range(3)
+            for others in itertools.combinations(tests.keys() - {name}, size)
+        )
+        assert pair.holm_p_value == pytest.approx(
+            max(
+                min(1.0, len(each) * min(tests[one].p_value for one in each))
+                for each in sets
+            )
+        )
+    assert any(pair.holm_p_value > pair.p_value for pair in tests.values())
+    for (first, second), pair in found.pairs.items():
+        alone = compare(
+            images, {"candidate": answers[first], "baseline": answers[second]}, 4
+        ).pairs[CANDIDATE, BASELINE]
+        assert alone.joint_ci95 is None and alone.holm_p_value is None
+        assert dataclasses.replace(pair, holm_p_value=None, joint_ci95=None) == alone
+        low, high = pair.joint_ci95
+        assert low < pair.ci95[0] and pair.ci95[1] < high
+        assert (pair.holm_p_value is None) == (second == IN_SERVICE)
+
+
+def test_intervals_hold_for_all_contenders_together():
+    """Of five networks that are all as good as the baseline, hardly ever one looks better."""
+    draws, names = 300, ["candidate", "a", "b", "c"]
+    single = joint = 0
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        wrong = {name: rng.random(1000) < 0.2 for name in ("baseline", *names)}
+        pairs = measures._pairs(wrong, {})
+        single += any(pair.ci95[1] < 0 for pair in pairs.values())
+        joint += any(pair.joint_ci95[1] < 0 for pair in pairs.values())
+    assert joint <= draws * 0.025 + 3 * (draws * 0.025 * 0.975) ** 0.5
+    assert single > 1.5 * joint and single > draws * 0.05
+
+
 @pytest.mark.parametrize("n", [10, 1_000_000])
 def test_a_constant_answer_and_agreement_at_any_size(n):
     images = make_images(n, 4)
@@ -98,7 +152,7 @@ def test_a_constant_answer_and_agreement_at_any_size(n):
         images, {"baseline": same, "candidate": same, "in_service": same}, 4
     )
     share = float((images.labels == 1).mean())
-    for role in ROLES:
+    for role in found.models:
         assert found.models[role].measured.error == pytest.approx(1 - share)
     for pair in found.pairs.values():
         assert pair.difference == 0

@@ -120,6 +120,117 @@ def test_truth_table(policy):
                 assert f"{role}: it cannot be run" in decision.blocked_by, case
 
 
+@pytest.mark.parametrize("policy", ["best", "superior", "non_inferior"])
+def test_truth_table_of_four(policy):
+    """Levels are beyond doubt also at the joint level, so that the rules are exact."""
+    rank = {"better": 0, "equal": 1, "worse": 2}
+    states = (*rank, "missing")
+    for baseline, *others in itertools.product(("equal", "missing"), *[states] * 3):
+        found = dict(zip(("candidate", "deep", "wide"), others, strict=True))
+        comparison = compare(
+            baseline=level(baseline, "base"),
+            **{name: level(state, name) for name, state in found.items()},
+        )
+        decision = choice.choose(comparison, EvaluationConfig(policy=policy))
+        there = {
+            name: rank[state] for name, state in found.items() if state != "missing"
+        }
+        if policy == "best":
+            all_there = {"baseline": 1} if baseline != "missing" else {}
+            all_there |= there
+            order = sorted(
+                all_there, key=lambda name: (all_there[name], name != BASELINE, name)
+            )
+            expected = order[0] if order else None
+        elif baseline == "missing":
+            expected = None
+        else:
+            most = 0 if policy == "superior" else 1
+            proven = [name for name in there if there[name] <= most]
+            expected = min(proven, key=lambda n: (there[n], n), default=BASELINE)
+        case = (policy, baseline, found, decision.reason)
+        assert decision.winner == expected, case
+        blocked = {name for name, state in found.items() if state == "missing"}
+        blocked |= {BASELINE} if baseline == "missing" else set()
+        assert {line.split(":")[0] for line in decision.blocked_by} == blocked, case
+
+
+FIVE = {
+    "baseline": 0.15, "candidate": 0.10, "deep": 0.05, "slim": 0.145, "wide": 0.05,
+}  # fmt: skip
+
+
+def five(**changed: Answers) -> Comparison:
+    return compare(
+        **{
+            name: changed.get(name, answers(error, network=f"net_{name}"))
+            for name, error in FIVE.items()
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "changed", "winner", "reason"),
+    [
+        (
+            "best",
+            {"wide": 0.06},
+            "deep",
+            "net_deep makes 5.0 % errors on 2,000 eval images, net_wide 6.0 %, "
+            "net_candidate 10.0 %, net_slim 14.5 %, net_baseline 15.0 %; the lowest error "
+            "wins",
+        ),
+        (
+            "best",
+            {},
+            "deep",
+            "net_wide and net_deep both make 5.0 % errors on 2,000 eval images, "
+            "net_candidate 10.0 %, net_slim 14.5 %, net_baseline 15.0 %; net_deep is "
+            "taken, the first by name, because nothing would be gained by another",
+        ),
+        (
+            "best",
+            {"deep": 0.16, "wide": 0.16, "candidate": 0.16, "slim": 0.1495},
+            "slim",
+            "net_slim makes 14.9 % errors on 2,000 eval images, net_baseline 15.0 %, "
+            "net_candidate 16.0 %, net_deep 16.0 %, net_wide 16.0 %; the lowest error "
+            "wins, although its difference to net_baseline may be chance (p = 1.000, "
+            "paired, Holm's for all comparisons)",
+        ),
+        (
+            "superior",
+            {},
+            "deep",
+            "net_deep is shown to be better than net_baseline: its error minus that of "
+            "net_baseline is -10.00 points (95 % interval -11.80 to -8.45, all comparisons "
+            "together) on 2,000 eval images; so are net_wide, net_candidate and net_slim, "
+            "with no lower error",
+        ),
+        (
+            "superior",
+            {"candidate": 0.16, "deep": 0.16, "slim": 0.149, "wide": None},
+            "baseline",
+            "net_wide cannot be pushed: it cannot be run; none of net_slim, net_candidate "
+            "and net_deep is shown to be better than net_baseline; net_slim comes nearest: "
+            "its error minus that of net_baseline is -0.10 points (95 % interval -0.46 to "
+            "0.19, all comparisons together) on 2,000 eval images; the baseline "
+            "net_baseline is kept",
+        ),
+    ],
+)
+def test_reasons_of_five_can_be_read(policy, changed, winner, reason):
+    comparison = five(
+        **{
+            name: dataclasses.replace(BROKEN, network=f"net_{name}")
+            if error is None
+            else answers(error, network=f"net_{name}")
+            for name, error in changed.items()
+        }
+    )
+    decision = choice.choose(comparison, EvaluationConfig(policy=policy))
+    assert (decision.winner, decision.reason) == (winner, reason)
+
+
 def test_reasons_name_networks_numbers_and_the_rule():
     decision = choice.choose(
         compare(

@@ -14,8 +14,8 @@ from PIL import Image
 from contract.canary import CanaryResult
 from contract.comparison import (
     Bin,
+    ComparedModel,
     Comparison,
-    Contender,
     Difference,
     ErrorRate,
     Measures,
@@ -34,9 +34,9 @@ def part(rate: float, examples: int = 10) -> ErrorRate:
     )
 
 
-def evaluated(network: str, rate: float) -> Contender:
+def evaluated(network: str, rate: float) -> ComparedModel:
     whole = part(rate)
-    return Contender(
+    return ComparedModel(
         network=network,
         problem=None,
         latency_ms=1.5,

@@ -18,7 +18,6 @@ from components.example_validator import consistency
 from components.model_chooser import choice
 from contract import features
 from contract.canary import CanaryResult
-from contract.comparison import CONTENDERS
 from contract.config.run import RunConfig
 from contract.datasets import class_names
 from contract.fields import from_json, override
@@ -177,7 +176,7 @@ def record(
         "ModelChooser",
         ("decision", "components.Decision", root / "decision", said),
     )
-    chosen = decision.winner in CONTENDERS
+    chosen = decision.winner in decision.comparison.contenders
     canary = CANARY
     if refused or not chosen:
         reasons = (refused or "nothing to check",)

@@ -253,13 +253,25 @@ def _children_seconds() -> float:
 
 
 def cpu_seconds(*processes: Process | Server) -> float:
-    """Processor time that these processes have used."""
+    """Processor time that these processes and their children have used."""
     ticks = 0
-    for process in processes:
-        text = Path(f"/proc/{process.pid}/stat").read_text()
-        user, system = text.rpartition(")")[2].split()[11:13]
-        ticks += int(user) + int(system)
+    for pid in [
+        pid for process in processes for pid in (process.pid, *children(process.pid))
+    ]:
+        text = Path(f"/proc/{pid}/stat").read_text()
+        # Its own, user and system, and that of children that have ended.
+        ticks += sum(map(int, text.rpartition(")")[2].split()[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid: int) -> list[int]:
+    """Processes that this one has started and that run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def latency(work: Path, plan: Plan) -> dict[str, Any]:
@@ -629,8 +641,11 @@ class Server:
         return Path(self._errors.name).read_text()
 
     def megabytes(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        """Resident memory, with that of child processes."""
+        pages = 0
+        for pid in (self.pid, *children(self.pid)):
+            with contextlib.suppress(FileNotFoundError):  # it has ended
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def wait_for_version(self, number: int) -> None:

@@ -1,6 +1,6 @@
 """Measures what honest clients of the embedded server feel of hostile ones.
 
-    python -m benchmarks.serve_hostile [--quick] [--output FILE]
+    python -m benchmarks.serve_hostile [--quick | --each] [--output FILE]
 
 Of 64 clients a tenth is hostile: half-sent bodies, slow readers, gzip bombs, long names,
 wrong reloads, idle sockets, malformed heads and huge tensors in turn, by REST and gRPC.
@@ -8,7 +8,8 @@ Phases without them, with a second between two attacks of each, and with none ta
 the honest ones send the same in all, at a rate that the server can bear. Server and all clients
 share the machine. Takes ten minutes on 2 cores with nothing else running. Writes
 benchmarks/results/serve_hostile.json and prints the table of docs/security.md. `--quick`
-shows in half a minute that all of it works, and writes nothing unless `--output` is given.
+shows in half a minute that all of it works, `--each` in three minutes what each kind of
+attack does by itself; these write nothing unless `--output` is given.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import serve
+from benchmarks.serve_hostile_load import ATTACKS
 from benchmarks.train import machine
 
-KINDS = {"grpc": "gRPC", "rest": "REST"}
+PROTOCOLS = {"grpc": "gRPC", "rest": "REST"}
 ALONE = "alone"
 RESULT = Path(__file__).parent / "results" / "serve_hostile.json"
 
@@ -43,12 +45,12 @@ class Plan:
     honest: int = 58
     hostile: int = 6
     rate: float = 174.0  # requests per second of all honest clients: 3 of each
-    pauses: tuple[float | None, ...] = (
-        None,
-        1.0,
-        0.0,
-    )  # seconds; None: no hostile ones
-    rounds: int = 6  # of a phase with each pause
+    # Name: seconds between two attacks, which ones (all, if none is named).
+    attacks: tuple[tuple[str, float, tuple[str, ...]], ...] = (
+        ("attacks 1 s apart", 1.0, ()),
+        ("attacks 0 s apart", 0.0, ()),
+    )
+    rounds: int = 6  # of a phase of each kind
     seconds: float = 27.0  # of a phase
     rest_seconds: float = 3.0  # after one, until what was held has gone
 
@@ -57,16 +59,22 @@ QUICK = Plan(
     network="preact_resnet8", largest_batch=32, honest=12, hostile=9, rate=30.0, rounds=1,
     seconds=5.0, rest_seconds=1.0,
 )  # fmt: skip
+EACH = Plan(
+    attacks=tuple((attack.__name__, 0.0, (attack.__name__,)) for attack, _ in ATTACKS),
+    rounds=2, seconds=8.0,
+)  # fmt: skip
 
 
 def main() -> None:
     """Runs the benchmark, prints the table and writes the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a trial of half a minute")
+    short = parser.add_mutually_exclusive_group()
+    short.add_argument("--quick", action="store_true", help="a trial of half a minute")
+    short.add_argument("--each", action="store_true", help="attacks one by one")
     parser.add_argument("--output", type=Path, help=f"default: {RESULT}")
     arguments = parser.parse_args()
-    plan = QUICK if arguments.quick else Plan()
-    output = arguments.output or (None if arguments.quick else RESULT)
+    plan = QUICK if arguments.quick else EACH if arguments.each else Plan()
+    output = arguments.output or (RESULT if plan == Plan() else None)
     result = measure(plan)
     print(markdown(result))
     if output:
@@ -109,29 +117,37 @@ def measure(plan: Plan) -> dict[str, Any]:
             Clients("hostile", server) as hostile,
         ):
 
-            def phase(pause: float | None, seconds: float) -> dict[str, Any]:
-                cpu = serve.cpu_seconds(server)
+            def phase(
+                name: str, pause: float, kinds: tuple[str, ...], seconds: float
+            ) -> dict[str, Any]:
+                processes = {"server": server, "honest": honest, "hostile": hostile}
+                before = {who: serve.cpu_seconds(it) for who, it in processes.items()}
                 honest.begin(clients=plan.honest, rate=plan.rate, seconds=seconds)
-                if pause is not None:
-                    hostile.begin(clients=plan.hostile, seconds=seconds, pause=pause)
+                if name != ALONE:
+                    hostile.begin(
+                        clients=plan.hostile,
+                        seconds=seconds,
+                        pause=pause,
+                        attacks=kinds,
+                    )
                 found = honest.end()
-                found |= {} if pause is None else hostile.end()
-                found["cpu_share"] = (serve.cpu_seconds(server) - cpu) / seconds
+                found |= hostile.end() if name != ALONE else {}
+                for who, process in processes.items():
+                    used = serve.cpu_seconds(process) - before[who]
+                    found[f"{who}_cores"] = round(used / seconds, 3)
                 time.sleep(plan.rest_seconds)
-                return found | {
-                    "hostile": named(pause),
-                    "megabytes": server.megabytes(),
-                }
+                return found | {"phase": name, "megabytes": server.megabytes()}
 
-            for pause in plan.pauses:  # pools and buffers fill once
-                phase(pause, plan.seconds / 3)
+            kinds = ((ALONE, 0.0, ()), *plan.attacks)
+            for kind in kinds:  # pools and buffers fill once
+                phase(*kind, plan.seconds / 3)
             for number in range(plan.rounds):
-                for pause in plan.pauses[:: -1 if number % 2 else 1]:
-                    found = phase(pause, plan.seconds)
-                    for kind in KINDS:
-                        latencies[kind, found["hostile"]] += found[kind]
-                        found[f"{kind}_p99"] = p(99, found[kind])
-                        found[kind] = len(found[kind])
+                for kind in kinds[:: -1 if number % 2 else 1]:
+                    found = phase(*kind, plan.seconds)
+                    for protocol in PROTOCOLS:
+                        latencies[protocol, found["phase"]] += found[protocol]
+                        found[f"{protocol}_p99"] = p(99, found[protocol])
+                        found[protocol] = len(found[protocol])
                     for name, outcomes in found.pop("attacks", {}).items():
                         attacks[name].update(outcomes)
                     unexpected += found.pop("unexpected", [])
@@ -139,7 +155,7 @@ def measure(plan: Plan) -> dict[str, Any]:
                     print(json.dumps(found), flush=True)
             lines = (work / "server.log").read_text().splitlines()
     # After an attack some of it is still held; what stays shows without one.
-    sizes = [found["megabytes"] for found in phases if found["hostile"] == ALONE]
+    sizes = [found["megabytes"] for found in phases if found["phase"] == ALONE]
     result: dict[str, Any] = {
         "benchmark": "serve_hostile",
         "plan": dataclasses.asdict(plan),
@@ -153,20 +169,14 @@ def measure(plan: Plan) -> dict[str, Any]:
         "growth_second_half": sizes[-1] - sizes[(len(sizes) - 1) // 2],
         "load_average_after": os.getloadavg(),
     }
-    for kind in KINDS:
-        result[kind] = {
+    for protocol in PROTOCOLS:
+        result[protocol] = {
             f"p{percent}": {
-                named(pause): p(percent, latencies[kind, named(pause)])
-                for pause in plan.pauses
+                name: p(percent, latencies[protocol, name]) for name, *_ in kinds
             }
             for percent in (50, 99)
         }
     return result
-
-
-def named(pause: float | None) -> str:
-    """A kind of phase."""
-    return ALONE if pause is None else f"attacks {pause:g} s apart"
 
 
 def p(percent: float, seconds: list[float]) -> float:
@@ -187,18 +197,16 @@ def markdown(result: dict[str, Any]) -> str:
         ("attacks answered otherwise than they should be", wrong, "0"),
         ("tracebacks in the log", f"{result['tracebacks']}", "0"),
     ]
-    for kind, name in KINDS.items():
+    for protocol, title in PROTOCOLS.items():
         for percent, target in (("p50", ""), ("p99", "< 3 x")):
-            found = result[kind][percent]
-            alone = found[ALONE]
-            for pause in result["plan"]["pauses"]:
-                if pause is not None:
-                    took = found[named(pause)]
-                    rows.append((
-                        f"{name}, {percent}, {named(pause)}",
-                        f"{took / alone:.1f} x ({took:.1f} against {alone:.1f} ms)",
-                        target,
-                    ))  # fmt: skip
+            found = dict(result[protocol][percent])
+            alone = found.pop(ALONE)
+            for name, took in found.items():
+                rows.append((
+                    f"{title}, {percent}, {name}",
+                    f"{took / alone:.1f} x ({took:.1f} against {alone:.1f} ms)",
+                    target,
+                ))  # fmt: skip
     sizes = [phase["megabytes"] for phase in result["phases"]]
     rows.append((
         "memory, second half",

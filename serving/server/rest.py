@@ -1,13 +1,14 @@
 """The REST interface, metrics and page over HTTP: aiohttp in a thread of its own.
 
-The event loop only moves bytes. Decoding and encoding run in a bounded pool of threads;
-when as many requests are being answered as the options allow, the next one is refused at
-once. A request that takes longer than the timeout, or whose client hangs up, is given up:
-what has not been run by then never will be.
+The event loop only moves bytes. Decoding and encoding run in a bounded pool of threads,
+that of large bodies in a process (serving/server/large_bodies.py); when as many requests
+are being answered as the options allow, the next one is refused at once. A request that
+takes longer than the timeout, or whose client hangs up, is given up: what has not been run
+by then never will be.
 
 Connections are bounded too. Each must send a whole request head in time; past the limit
-the one that has waited longest for a request is closed. Of a body that nobody wants any
-more nothing is parsed or inflated: the connection ends with the answer.
+the one that has waited longest for a request is closed. What is packed is unpacked when it
+is here as a whole: a body that never ends, or that nobody wants any more, costs what was sent.
 
 So is memory. The bodies that have not been answered share a limit: past it the largest of
 those that are still being read is refused, so that half-sent ones do not keep small ones
@@ -45,6 +46,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    input_pb2,
     model_pb2,
     regression_pb2,
 )
@@ -52,6 +54,7 @@ from tensorflow_serving.apis import (
 from serving.server import json_arrays, metrics, page
 from serving.server.errors import INTERNAL, ServingError, invalid
 from serving.server.handlers import Call, Service
+from serving.server.large_bodies import Reader, TooLarge, unpack
 from serving.server.pending import Pending, Workers
 
 _log = logging.getLogger(__name__)
@@ -69,11 +72,9 @@ _MODEL = re.compile(
 # Parsed JSON takes up to twenty times the memory of its text.
 MOST_BODY_BYTES = 64 << 20
 
-MOST_BODIES_BYTES = 256 << 20  # of all, unpacked, until they are answered
-# Such bodies are read by turns, and parsed one at a time: parsing holds the interpreter's
-# lock anyway, and several would leave small requests a small share of it.
+MOST_BODIES_BYTES = 256 << 20  # of all as they came, until they are answered
+# Such bodies are parsed one at a time, by a process: a smaller one takes 5 ms at most.
 _LARGE_BODY_BYTES = 1 << 18
-_TURN_SECONDS = 0.001  # about what it takes to inflate the next part
 MOST_UNSENT_BYTES = 1 << 30  # of all answers that clients have not taken yet
 
 MOST_CONNECTIONS = 10_000  # or half of the files that the process may open, if fewer
@@ -155,22 +156,17 @@ class _Answer:
     http_status: int | None = None  # where it is not the one of `status`
 
 
-class _TooLarge(ServingError):
-    def __init__(self, most: int):
-        super().__init__(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, f"The body has more than {most} bytes"
-        )
-
-
 @dataclass(eq=False)
 class _Body:
     """Of a request; `limit` is that of reading it."""
 
     limit: asyncio.Timeout
+    packed: bool  # by gzip
     size: int = 0
     data: bytearray = field(default_factory=bytearray)
     read: bool = False  # as a whole
     refused: bool = False
+    large: bool = False
 
 
 class _Bodies:
@@ -178,7 +174,6 @@ class _Bodies:
 
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes
-        self._turn = asyncio.Lock()
         self._bytes = 0
         self._reading: set[_Body] = set()
 
@@ -197,15 +192,7 @@ class _Bodies:
             with contextlib.suppress(RuntimeError):  # it is about to time out anyway
                 largest.limit.reschedule(asyncio.get_running_loop().time())
 
-    async def pause(self, body: _Body) -> None:
-        """Others' turn: inflating takes time. All large bodies share one turn in two."""
-        if body.size < _LARGE_BODY_BYTES:
-            await asyncio.sleep(0)
-            return
-        async with self._turn:
-            await asyncio.sleep(_TURN_SECONDS)
-
-    def finish(self, body: _Body) -> bytes:
+    def finish(self, body: _Body) -> None:
         """It is here as a whole.
 
         Raises:
@@ -215,9 +202,11 @@ class _Bodies:
             raise TimeoutError
         self._reading.discard(body)
         body.read = True
-        data = bytes(body.data)
-        body.data.clear()
-        return data
+
+    def set_data(self, body: _Body, data: bytearray) -> None:
+        """What it is when it is unpacked."""
+        self._bytes += len(data) - body.size
+        body.data, body.size = data, len(data)
 
     def end(self, body: _Body) -> None:
         """It is answered, or nobody wants it any more."""
@@ -325,7 +314,8 @@ class _Connection(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=options.idle_seconds,
-            lingering_time=0,  # it would inflate what it throws away
+            lingering_time=0,  # `end_early` has its own
+            auto_decompress=False,
             **settings,
         )
         self._connections = connections
@@ -464,6 +454,7 @@ class _Rest:
         self._options = options
         self._workers = Workers(options.threads)
         self._large_bodies = Workers(1)
+        self._reader = Reader(options.most_body_bytes)
         self._bodies = _Bodies(options.most_bodies_bytes)
         self._pending = 0  # being answered; only the event loop's thread touches it
         self._listening: asyncio.Server | None = None
@@ -519,6 +510,7 @@ class _Rest:
         await runner.cleanup()
         self._workers.close()
         self._large_bodies.close()
+        self._reader.close()
 
     def _on_loop_error(
         self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]
@@ -560,7 +552,7 @@ class _Rest:
             answer = _Answer(
                 json_arrays.dump({"error": error.message}),
                 error.code,
-                http_status=_TOO_LARGE if isinstance(error, _TooLarge) else None,
+                http_status=_TOO_LARGE if isinstance(error, TooLarge) else None,
             )
         headers = dict(_CORS) if self._options.cors else {}
         if answer.version is not None:
@@ -615,8 +607,8 @@ class _Rest:
         if request.method == "POST" and (match := _PREDICTION.fullmatch(path)):
             status = grpc.StatusCode.CANCELLED  # stays so if the client hangs up
             try:
-                body, data = await self._read(request, started)
-                answer = await self._run(started, self._infer, match, data, body=body)
+                body = await self._read(request, started)
+                answer = await self._run(started, self._infer, match, body, body=body)
                 status = answer.status
                 return answer
             except ServingError as error:
@@ -650,20 +642,20 @@ class _Rest:
                 )
         return web.Response(status=404, text="Not Found")
 
-    async def _read(self, request: web.Request, started: float) -> tuple[_Body, bytes]:
+    async def _read(self, request: web.Request, started: float) -> _Body:
         most = self._options.most_body_bytes
         if (request.content_length or 0) > most:
-            raise _TooLarge(most)
-        body = _Body(asyncio.timeout(self._seconds_left(started)))
+            raise TooLarge(most)
+        packed = request.headers.get("Content-Encoding", "").strip().lower() == "gzip"
+        body = _Body(asyncio.timeout(self._seconds_left(started)), packed)
         try:
             async with body.limit:
                 self._bodies.begin(body)
                 while chunk := await request.content.readany():
                     self._bodies.grow(body, chunk)
                     if body.size > most:
-                        raise _TooLarge(most)
-                    await self._bodies.pause(body)
-                return body, self._bodies.finish(body)
+                        raise TooLarge(most)
+                self._bodies.finish(body)
         except TimeoutError:
             if not body.refused:
                 raise self._late() from None
@@ -677,6 +669,28 @@ class _Rest:
         finally:
             if not body.read:
                 self._bodies.end(body)
+        try:
+            self._unpack_small(body)
+        except ServingError:
+            self._bodies.end(body)
+            raise
+        return body
+
+    def _unpack_small(self, body: _Body) -> None:
+        """Here and now; it takes less than a millisecond."""
+        body.large = body.size >= _LARGE_BODY_BYTES
+        if body.large or not body.packed:
+            return
+        most = self._options.most_body_bytes
+        try:
+            data = unpack(body.data, min(_LARGE_BODY_BYTES, most))
+        except TooLarge:
+            if most <= _LARGE_BODY_BYTES:
+                raise
+            body.large = True
+        else:
+            self._bodies.set_data(body, data)
+            body.packed = False
 
     async def _run(
         self,
@@ -711,7 +725,7 @@ class _Rest:
                 loop.call_soon_threadsafe(self._done, answered, answer, error, body)
 
         self._pending += 1
-        large = body is not None and body.size >= _LARGE_BODY_BYTES
+        large = body is not None and body.large
         (self._large_bodies if large else self._workers).start(work())
         try:
             async with asyncio.timeout(self._seconds_left(started)):
@@ -747,16 +761,36 @@ class _Rest:
 
     # From here on the workers' threads.
 
-    async def _infer(self, match: re.Match[str], body: bytes, call: Call) -> _Answer:
+    async def _infer(self, match: re.Match[str], body: _Body, call: Call) -> _Answer:
+        data, body.data = body.data, bytearray()  # it is not held while the model runs
+        if not body.large:
+            document = json_arrays.parse(data)
+            del data
+            return await self._answer_document(match, json_arrays, document, call)
+        reader = self._reader
+        document = reader.parse(data, packed=body.packed)
+        del data
+        try:
+            call.check()
+            return await self._answer_document(match, reader, document, call)
+        finally:
+            reader.release(document)
+
+    async def _answer_document(
+        self, match: re.Match[str], source: Any, document: Any, call: Call
+    ) -> _Answer:
+        """With the functions of json_arrays, here or in the process."""
         spec = _model_spec(match)
-        document = json_arrays.parse(body)
-        spec.signature_name = json_arrays.signature_name(document)
+        spec.signature_name = source.signature_name(document)
         api = match[4].lower()
         if api == "predict":
-            return await self._predict(spec, document, call)
+            decode = functools.partial(source.decode, document)
+            return await self._predict(spec, decode, call)
+        examples = input_pb2.Input.FromString(source.examples(document))
         if api == "classify":
-            request = classification_pb2.ClassificationRequest(model_spec=spec)
-            json_arrays.fill_input(document, request.input)
+            request = classification_pb2.ClassificationRequest(
+                model_spec=spec, input=examples
+            )
             response = await self._service.classify(request, call)
             results = [
                 [
@@ -767,8 +801,7 @@ class _Rest:
             ]
             kind = "ClassificationResults"
         else:
-            request = regression_pb2.RegressionRequest(model_spec=spec)
-            json_arrays.fill_input(document, request.input)
+            request = regression_pb2.RegressionRequest(model_spec=spec, input=examples)
             response = await self._service.regress(request, call)
             results = [
                 json_arrays.decimal(np.float32(row.value))
@@ -783,7 +816,7 @@ class _Rest:
         )
 
     async def _predict(
-        self, spec: Any, document: dict[str, Any], call: Call
+        self, spec: Any, decode: Callable[..., Any], call: Call
     ) -> _Answer:
         rows = True
 
@@ -792,7 +825,7 @@ class _Rest:
             types = {
                 name: _type_name(info.dtype) for name, info in signature.inputs.items()
             }
-            feeds, rows = json_arrays.decode(document, types)
+            feeds, rows = decode(types)
             return feeds
 
         result = await self._service.run(spec, make_feeds, call)

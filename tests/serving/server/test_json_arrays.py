@@ -37,33 +37,40 @@ def refused(function, *arguments, **named):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"", "JSON Parse error: The document is empty"),
-        (b"nonsense", "JSON Parse error: Invalid value. at offset: 0"),
-        (b'{"a": tru}', "JSON Parse error: Invalid value. at offset: 6"),
-        (b"[1, 2", "Missing a comma or ] after an array element. at offset: 5"),
-        (b'{"a": 1', "Missing a comma or } after an object member. at offset: 7"),
-        (b'{"a": "[{", "b": [1 2]}', "Missing a comma or ] after an array element."),
-        (b'{"a" 1}', "Missing a colon after a name of object member."),
-        (b"{1: 2}", "Missing a name for object member."),
-        (b'{} {"a": 1}', "The document root must not be followed by other values."),
-        (b'{"a": "b', "Missing a closing quotation mark in string."),
-        (b'{"a": "\\q"}', "Invalid escape character in string."),
-        (b'{"a": "\xff"}', "Invalid encoding in string. at offset: 7"),
-        (b'{"a": \xff}', "Invalid value. at offset: 6"),
-        ('{"instances": [1]}'.encode("utf-16"), "Invalid value. at offset: 0"),
-        (b'{"a": "\\ud83d"}', "The surrogate pair in string is invalid. at offset: 7"),
-        (b'{"a": "\\ude00"}', "The surrogate pair in string is invalid. at offset: 7"),
-        (b'{"\\\\\\ud83d\\ude00": "\\uD83Dx"}', "is invalid. at offset: 20"),
-        (b'{"a": NaN, "\\ud83d\\ud83d\\ude00": 1}', "is invalid. at offset: 12"),
+        (b"", "The document is empty"),
+        (b" \n", "The document is empty"),
+        (b"nonsense", "char 0"),
+        (b'{"a": tru}', "char 6"),
+        (b"[1, 2", "char 5"),
+        (b'{"a": 1', "char 7"),
+        (b'{"a": "[{", "b": [1 2]}', "char 20"),
+        (b'{"a" 1}', "char 5"),
+        (b"{1: 2}", "char 1"),
+        (b'{} {"a": 1}', "char 3"),
+        (b'{"a": "b', "char 6"),
+        (b'{"a": "\\q"}', "char 7"),
+        (b'{"a": "\xff"}', "position 7"),
+        (b'{"a": \xff}', "position 6"),
+        ('{"instances": [1]}'.encode("utf-16"), "position 0"),
+        (b'{"a": "\\ud83d"}', "surrogate"),
+        (b'{"a": "\\ude00"}', "surrogate"),
+        (b'{"\\\\\\ud83d\\ude00": "\\uD83Dx"}', "surrogate"),
+        (b'{"a": NaN, "\\ud83d\\ud83d\\ude00": 1}', "surrogate"),
         (b'{"a": 1e999}', "Number too big"),
         (b'{"a": ' + b"1" * 5000 + b"}", "Number too big"),
-        (b"[" * 100_000, "JSON Parse error: "),
-        (b"[1]", "JSON Value: [1] Is not object"),
-        (b"NaN", "JSON Value: NaN Is not object"),
+        (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_bad_json_is_answered_with_tensorflow_servings_text(body, text):
-    assert text in refused(json_arrays.parse, body)
+def test_what_is_no_json_is_refused_with_the_place(body, text):
+    message = refused(json_arrays.parse, body)
+    assert message.startswith("JSON Parse error: ")  # as tensorflow_model_server's
+    assert text in message
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"NaN"])
+def test_what_is_no_object_is_refused(body):
+    message = f"JSON Value: {body.decode()} Is not object"
+    assert refused(json_arrays.parse, body) == message
 
 
 def test_byte_order_mark_and_special_numbers_are_read():
@@ -406,7 +413,7 @@ CONVERSIONS = {
 def converted(token: str, dtype: str):
     """One number of JSON as that type, or None if it is refused."""
     taken, kind = CONVERSIONS[dtype]
-    words = {"NaN": "nan", "-NaN": "nan", "Inf": "inf", "-Inf": "-inf"}
+    words = {"NaN": "nan"}
     whole = token.lstrip("-").isdecimal() and -(2**63) <= int(token) < 2**64
     if taken is None:
         return kind(
@@ -426,8 +433,8 @@ tokens = st.one_of(
     st.tuples(st.sampled_from([1, -1]), borders).map(lambda t: str(t[0] * t[1])),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.sampled_from(
-        ["-0", "-0.0", "1.0", "1e2", "1E-400", "3.4028236e38", "1e300", "NaN", "-NaN",
-         "Infinity", "-Infinity", "Inf", "-Inf"]
+        ["-0", "-0.0", "1.0", "1e2", "1E-400", "3.4028236e38", "1e300", "NaN",
+         "Infinity", "-Infinity"]
     ),
 )  # fmt: skip
 
@@ -461,7 +468,7 @@ def test_of_two_members_of_a_name_the_last_counts():
 
 
 def test_words_in_strings_are_no_numbers():
-    body = b'{"instances": ["Inf -NaN", "\\"Inf", "Infinity"], "more": [Inf]}'
+    body = b'{"instances": ["Inf -NaN", "\\"Inf", "Infinity"], "more": [Infinity]}'
     strings = decode(body, x="string")[0]["x"].tolist()
     assert strings == [b"Inf -NaN", b'"Inf', b"Infinity"]
     assert "JSON Parse error: " in refused(json_arrays.parse, b'{"a": Infinit}')

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import json
 import os
 import platform
 import re
 import subprocess
+import urllib.parse
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,23 +32,55 @@ _DOTTED = re.compile(r"[a-z_]\w*(?:\.\w+)+")
 
 
 def source_digest(*scripts: str, project: Path = _PROJECT) -> str:
-    """Digest of the code that a node runs: edited code is never answered from the cache.
+    """Digests of the code that a node runs: edited code is never answered from the cache.
 
     What counts is `closure`, as syntax trees without docstrings, so that a comment or a
-    line break runs nothing again, and the versions of the main libraries.
+    line break runs nothing again, and the versions of the main libraries. Each file has a
+    digest of its own, so that `code_changes` can name what was edited.
 
     Args:
         *scripts: Files that the node runs, below `project`, e.g. "trainer/run.py".
         project: Folder that holds the packages.
 
     Returns:
-        16 hexadecimal digits.
+        "keras==3.15.1 ... trainer/run.py:0123456789ab ...": words without quotes, since
+        it travels as JSON within JSON; 12 hexadecimal digits a file.
     """
-    digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
+    words = [f"{name}=={version}" for name, version in sorted(versions().items())]
     for path in closure(*scripts, project=project):
-        digest.update(path.relative_to(project).as_posix().encode())
-        digest.update(_read(path, path.stat().st_mtime_ns).content)
-    return digest.hexdigest()[:16]
+        name = urllib.parse.quote(path.relative_to(project).as_posix())
+        content = _read(path, path.stat().st_mtime_ns).content
+        words.append(f"{name}:{hashlib.sha256(content).hexdigest()[:12]}")
+    return " ".join(words)
+
+
+def code_changes(before: str, after: str) -> list[str] | None:
+    """What differs between two texts of `source_digest`, in words, a file or library each.
+
+    None: one of them is of an earlier version, which kept a single digest.
+    """
+    old, new = _parts(before), _parts(after)
+    if old is None or new is None:
+        return None
+    told = []
+    for name in sorted(old.keys() | new.keys()):
+        one, other = old.get(name), new.get(name)
+        if one == other:
+            continue
+        if not name.endswith("=="):
+            verb = "edited" if one and other else "new" if other else "gone"
+            told.append(f"{urllib.parse.unquote(name[:-1])} {verb}")
+        else:
+            told.append(f"{name[:-2]} {one or 'none'} -> {other or 'none'}")
+    return told
+
+
+def _parts(digests: str) -> dict[str, str] | None:
+    """Name with what ends it (":" or "==") -> digest or version."""
+    found = [re.fullmatch(r"([^:=]+(?::|==))(.+)", word) for word in digests.split(" ")]
+    if not all(found):
+        return None
+    return {match[1]: match[2] for match in found if match}
 
 
 def closure(*scripts: str, project: Path = _PROJECT) -> list[Path]:

@@ -169,6 +169,11 @@ def _parser() -> argparse.ArgumentParser:
         default="local",
         help="this machine (the default), or Vertex AI: the same as submit",
     )
+    run.add_argument(
+        "--dry",
+        action="store_true",
+        help="only say which nodes would run, and why; changes nothing",
+    )
     for_vertex = run.add_argument_group("with --engine vertex")
     vertex.add_place(for_vertex)
     vertex.add_submission(for_vertex)
@@ -202,10 +207,15 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     if options.engine == "vertex":
+        if options.dry:
+            raise ConfigError(
+                "--dry: asks the cache of a local run; `pipeline.py compile` shows what a "
+                "run on Vertex AI would do and cost"
+            )
         return vertex.submit(options, environment)
     for name in ("project", "region", "run_id", "wait"):
         if getattr(options, name):
             raise ConfigError(
                 f"--{name}: goes with --engine vertex; add that, or leave it out"
             )
-    return local.run(options, environment)
+    return (local.dry_run if options.dry else local.run)(options, environment)

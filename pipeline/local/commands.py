@@ -74,6 +74,34 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
                 )
 
 
+def dry_run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Prints what a run would do and why; changes nothing."""
+    from rich.text import Text
+
+    from pipeline import console
+    from pipeline.local import dry_run
+
+    resolved = resolve(options.runtime_parameter, environment, os.getcwd(), rules)
+    fingerprint = resolved.fingerprint
+    _check_serving(resolved.config)
+    with (
+        signals.handled(signals.stop),
+        temporary.own_folder(),
+        console.captured_output(os.devnull) as screen,
+    ):
+        out = console.console_on(screen)
+        _print_heading(out, resolved)
+        try:
+            dry_run.show(out, resolved, fingerprint)
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as a run, in one line
+            message = f"error: {root_message(error)}"
+            out.print(Text(message, style="red"), soft_wrap=True)
+            return RUN_FAILED
+    return 0
+
+
 def for_tfx(environment: Mapping[str, str]) -> None:
     """Hands the pipeline to TFX's own command line, which has patched the runner."""
     from components.example_gen import sources
@@ -222,7 +250,7 @@ def _moved(places: Sequence[str]) -> str:
     )
 
 
-def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
+def _print_heading(out: Any, resolved: Resolved, log: str | None = None) -> None:
     from pipeline.console import print_lines
 
     config = resolved.config
@@ -232,8 +260,9 @@ def _print_heading(out: Any, resolved: Resolved, log: str) -> None:
         "networks": f"baseline {config.baseline.network}, candidate "
         f"{config.candidate.network}; preset {config.preset}",
         "output": config.output_root,
-        "log": log,
     }
+    if log is not None:
+        lines["log"] = log
     print_lines(out, lines, prose=("data",))
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import urllib.parse
 from pathlib import Path
+from typing import Literal
 
 from contract import paths
 from contract.fields import ConfigError
@@ -22,28 +24,59 @@ def path(output_root: str) -> str:
     return os.path.join(output_root, "metadata.sqlite")
 
 
-def check(output_root: str) -> None:
+def copy(output_root: str, target: str) -> None:
+    """Copies the metadata as they are now, also while a run writes them; changes nothing.
+
+    Args:
+        output_root: May have none, or not be there: then there is no copy either.
+        target: A new file.
+
+    Raises:
+        ConfigError: They cannot be read.
+    """
+    database = path(output_root)
+    if not os.path.lexists(database):
+        return
+    try:
+        with (
+            contextlib.closing(_connected(database, "ro")) as source,
+            contextlib.closing(sqlite3.connect(target)) as copied,
+        ):
+            source.backup(copied)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise _unreadable(output_root, error) from None
+        # What a killed process left unfinished must be undone first: in the copy.
+        try:
+            for suffix in ("", "-journal", "-wal"):
+                if suffix == "" or os.path.exists(database + suffix):
+                    shutil.copyfile(database + suffix, target + suffix)
+        except OSError as error:
+            raise _unreadable(output_root, error) from None
+
+
+def check(output_root: str, copied: str | None = None) -> None:
     """Refuses metadata that are damaged, or that are not those of the artifacts.
 
     ML Metadata numbers what it is told of, and TFX names folders of artifacts so: metadata
     that do not know a folder would give its number again, to a component that would write
     between the old files.
 
+    Args:
+        output_root: The folder.
+        copied: A copy of its metadata, to look at instead.
+
     Raises:
         ConfigError: One sentence.
     """
     database = path(output_root)
-    if not os.path.lexists(database):
+    if not os.path.lexists(copied or database):
         newest = 0
     else:
         try:
-            newest = _newest_execution(database)
+            newest = _newest_execution(copied or database)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(
-                f"output_root={output_root}: {database} cannot be read ({error}); if no "
-                "other program holds it, put a copy of it back, or move the whole folder "
-                "away"
-            ) from None
+            raise _unreadable(output_root, error) from None
     for folder in Path(output_root, "artifacts").glob("*/*/*"):
         if folder.name.isdecimal() and int(folder.name) > newest:
             raise ConfigError(
@@ -53,13 +86,22 @@ def check(output_root: str) -> None:
             )
 
 
+def _unreadable(output_root: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"output_root={output_root}: {path(output_root)} cannot be read ({error}); if no "
+        "other program holds it, put a copy of it back, or move the whole folder away"
+    )
+
+
+def _connected(database: str, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    uri = f"file:{urllib.parse.quote(database)}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS)
+
+
 def _newest_execution(database: str) -> int:
     """The number of the execution recorded last; 0 if there is none."""
     # Not read-only: what a killed process left unfinished must be undone first.
-    uri = f"file:{urllib.parse.quote(database)}?mode=rw"
-    with contextlib.closing(
-        sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS)
-    ) as connection:
+    with contextlib.closing(_connected(database, "rw")) as connection:
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             raise sqlite3.DatabaseError(" ".join(answer.split()))

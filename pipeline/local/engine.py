@@ -14,6 +14,7 @@ from components.beam import IN_PROCESS
 from components.model_in_service.strategy import InServiceStrategy
 from components.previous_statistics.strategy import PreviousStatistics
 from contract.config.run import RunConfig
+from pipeline.local import database
 
 
 class Local:
@@ -21,8 +22,10 @@ class Local:
 
     trainer = Trainer
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, metadata: str | None = None) -> None:
+        """Args: metadata: SQLite file to use in place of the output folder's."""
         self._config = config
+        self._metadata = metadata or database.path(config.output_root)
 
     def training_settings(self, role: str) -> dict[str, Any]:  # noqa: ARG002
         """None: it trains here."""
@@ -70,5 +73,5 @@ class Local:
     def metadata(self) -> Any:
         """The run's own SQLite file."""
         return tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            f"{self._config.output_root}/metadata.sqlite"
+            self._metadata
         )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from typing import IO
 
 from contract.fields import ConfigError
+
+_LOOK_SECONDS = 0.1
 
 
 class FolderInUse(Exception):
@@ -35,6 +38,30 @@ def exclusive(output_root: str) -> Iterator[None]:
         yield
 
 
+def holder(output_root: str) -> str | None:
+    """Who runs in a folder now, in words; None: nobody. Makes nothing."""
+    try:
+        lock = open(  # noqa: SIM115
+            os.path.join(output_root, ".lock"), errors="replace", opener=_own
+        )
+    except OSError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named(lock)
+        except OSError:  # a file system without locks
+            pass
+    return None
+
+
+def _named(lock: IO[str]) -> str:
+    lock.seek(0)
+    number = lock.read(20).strip()
+    return f"another run{f' (process {number})' if number else ''}"
+
+
 def _own(path: str, flags: int) -> int:
     """Opens no link: what it leads to, in a folder from elsewhere, would be emptied."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
@@ -43,16 +70,17 @@ def _own(path: str, flags: int) -> int:
 def _acquire(lock: IO[str], output_root: str) -> None:
     try:
         # The kernel drops the lock when the process dies, however it dies.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOK_SECONDS)  # maybe somebody only looks, see `holder`
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
     except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read(20).strip()
         raise FolderInUse(
-            f"output_root={output_root}: another run"
-            f"{f' (process {holder})' if holder else ''} is writing there; wait for it, "
+            f"output_root={output_root}: {_named(lock)} is writing there; wait for it, "
             "or give this run another output_root"
         ) from None
     except OSError as error:  # no space, or a file system without locks

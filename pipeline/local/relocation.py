@@ -26,24 +26,29 @@ def settle(output_root: str) -> None:
         pipeline.local.exclusive.FolderInUse: A run is going on.
     """
     if os.path.isfile(database.path(output_root)) and _earlier(
-        output_root, _open(output_root)
+        output_root, _open(output_root, database.path(output_root))
     ):
         with exclusive(output_root):
             follow(output_root)
 
 
-def follow(output_root: str) -> list[str]:
+def follow(output_root: str, metadata: str | None = None) -> list[str]:
     """Lets the metadata name this place where they name the one that they come from.
 
     What a component's parameters were stays as it was: it is history. The caller holds
     the folder's lock.
 
+    Args:
+        output_root: The folder.
+        metadata: A copy of its metadata, to change instead.
+
     Returns:
         The earlier places; none if the folder was neither moved nor copied.
     """
-    if not os.path.isfile(database.path(output_root)):
+    metadata = metadata or database.path(output_root)
+    if not os.path.isfile(metadata):
         return []
-    store = _open(output_root)
+    store = _open(output_root, metadata)
     earlier = _earlier(output_root, store)
     if earlier:
         changed = [
@@ -55,13 +60,13 @@ def follow(output_root: str) -> list[str]:
     return earlier
 
 
-def _open(output_root: str) -> Any:
+def _open(output_root: str, metadata: str) -> Any:
     from ml_metadata import errors
     from ml_metadata.metadata_store import metadata_store
     from ml_metadata.proto import metadata_store_pb2
 
     config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = database.path(output_root)
+    config.sqlite.filename_uri = metadata
     try:
         return metadata_store.MetadataStore(config)
     except (errors.StatusError, RuntimeError) as error:  # of a newer ML Metadata

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ml_metadata.proto import metadata_store_pb2
@@ -74,34 +75,19 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             raise ValueError(
                 "partial runs are not offered: the cache skips what is done"
             )
-        self.run_id = datetime.datetime.now().isoformat(timespec="microseconds")
-        runtime_parameter_utils.substitute_runtime_parameter(
-            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self.run_id}
-        )
-        deployment = runner_utils.extract_local_deployment_config(pipeline)
-        which = deployment.metadata_connection_config.WhichOneof("connection_config")
-        connection = getattr(deployment.metadata_connection_config, which)
+        self.run_id = begin(pipeline)
+        connection = connection_of(pipeline)
         root = pipeline.runtime_spec.pipeline_root.field_value.string_value
         with metadata.Metadata(connection) as handle:
             _sweep_interrupted(handle.store, root)
-            _forget_missing_pushes(handle.store)
-            _forget_refusals(handle.store)
-            _forget_incomplete_examples(handle.store)
+            for artifact, _ in no_longer_valid(handle.store):
+                # TFX reuses an execution only while its outputs exist on disk.
+                shutil.rmtree(artifact.uri, ignore_errors=True)
         for entry in pipeline.nodes:
-            node = entry.pipeline_node
-            name = node.node_info.id
+            name = entry.pipeline_node.node_info.id
             self._display.start(name)
             try:
-                info = launcher.Launcher(
-                    pipeline_node=node,
-                    mlmd_connection=metadata.Metadata(connection),
-                    pipeline_info=pipeline.pipeline_info,
-                    pipeline_runtime_spec=pipeline.runtime_spec,
-                    executor_spec=runner_utils.extract_executor_spec(deployment, name),
-                    custom_driver_spec=runner_utils.extract_custom_driver_spec(
-                        deployment, name
-                    ),
-                ).launch()
+                info = launch(pipeline, entry.pipeline_node, connection)
             except Exception as error:
                 self._display.end("failed")
                 raise ComponentFailed(name, error) from error
@@ -120,11 +106,56 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             self._display.end("cached" if cached else "done")
 
 
+def begin(pipeline: pipeline_pb2.Pipeline) -> str:
+    """Gives a compiled pipeline the id of a new run, and returns it."""
+    run_id = datetime.datetime.now().isoformat(timespec="microseconds")
+    runtime_parameter_utils.substitute_runtime_parameter(
+        pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+    )
+    return run_id
+
+
+def connection_of(pipeline: pipeline_pb2.Pipeline) -> Any:
+    """A compiled pipeline's connection to ML Metadata."""
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    which = deployment.metadata_connection_config.WhichOneof("connection_config")
+    return getattr(deployment.metadata_connection_config, which)
+
+
+def launch(
+    pipeline: pipeline_pb2.Pipeline,
+    node: pipeline_pb2.PipelineNode,
+    connection: Any,
+    operators: Mapping[Any, Any] | None = None,
+) -> Any:
+    """Lets TFX's launcher resolve a node's inputs, ask the cache, and run it if needed.
+
+    Args:
+        pipeline: Compiled, with the id of its run.
+        node: Of it.
+        connection: To ML Metadata.
+        operators: What carries out executors, by kind of their specification; TFX's own
+            by default.
+
+    Returns:
+        TFX's ExecutionInfo, or None.
+    """
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    name = node.node_info.id
+    return launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=metadata.Metadata(connection),
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, name),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+        custom_executor_operators=dict(operators or {}),
+    ).launch()
+
+
 def _sweep_interrupted(store: Any, pipeline_root: str) -> None:
     """Ends executions that a killed process left running, and removes what they wrote."""
-    running = [
-        e for e in store.get_executions() if e.last_known_state == _States.RUNNING
-    ]
+    running = interrupted(store)
     for execution in running:
         # <root>/<node>/<output key>/<execution id> is where TFX lets a component write.
         for node in _folders(pipeline_root):
@@ -132,54 +163,69 @@ def _sweep_interrupted(store: Any, pipeline_root: str) -> None:
                 shutil.rmtree(os.path.join(key, str(execution.id)), ignore_errors=True)
             system = os.path.join(node, ".system", "executor_execution")
             shutil.rmtree(os.path.join(system, str(execution.id)), ignore_errors=True)
+    end(store, running)
+
+
+def interrupted(store: Any) -> list[Any]:
+    """The executions that a killed process left running."""
+    return [e for e in store.get_executions() if e.last_known_state == _States.RUNNING]
+
+
+def end(store: Any, executions: Sequence[Any]) -> None:
+    """Records that executions came to no end."""
+    for execution in executions:
         execution.last_known_state = _States.CANCELED
-    if running:
-        store.put_executions(running)
+    if executions:
+        store.put_executions(executions)
 
 
-def _forget_missing_pushes(store: Any) -> None:
-    """Lets the cache forget pushes whose version folder is no longer there."""
+def no_longer_valid(store: Any) -> list[tuple[Any, str]]:
+    """The recorded artifacts that the cache must forget, each with the reason."""
+    return [
+        *_missing_pushes(store),
+        *_refusals(store),
+        *_incomplete_examples(store),
+    ]
+
+
+def _of_type(store: Any, name: str) -> list[Any]:
     try:
-        pushes = store.get_artifacts_by_type(pushed_model.TYPE_NAME)
-    except Exception:  # noqa: BLE001 - the type is unknown until the first push
-        return
-    for artifact in pushes:
+        return store.get_artifacts_by_type(name)
+    except Exception:  # noqa: BLE001 - the type is unknown until the first one is made
+        return []
+
+
+def _missing_pushes(store: Any) -> Iterator[tuple[Any, str]]:
+    """Pushes whose version folder is no longer there."""
+    for artifact in _of_type(store, pushed_model.TYPE_NAME):
         pushed = artifact.custom_properties[pushed_model.DESTINATION].string_value
         if pushed and "://" not in pushed and not os.path.isdir(pushed):
-            # TFX reuses an execution only while its outputs exist on disk.
-            shutil.rmtree(artifact.uri, ignore_errors=True)
+            yield artifact, f"{pushed} is gone"
 
 
-def _forget_refusals(store: Any) -> None:
-    """Lets the cache forget what the canary refused: a busy machine is a passing reason.
+def _refusals(store: Any) -> Iterator[tuple[Any, str]]:
+    """What the canary refused: a busy machine is a passing reason.
 
     The sentences stay in the metadata. Where nobody won there was nothing to refuse.
     """
-    try:
-        blessings = store.get_artifacts_by_type("InfraBlessing")
-    except Exception:  # noqa: BLE001 - the type is unknown until the first canary
-        return
-    for artifact in blessings:
+    for artifact in _of_type(store, "InfraBlessing"):
         reasons = artifact.custom_properties["reasons"].string_value
         if reasons and not reasons.startswith("no contender was blessed"):
-            shutil.rmtree(artifact.uri, ignore_errors=True)
+            yield artifact, "what it refused is tried again"
 
 
-def _forget_incomplete_examples(store: Any) -> None:
-    """Lets the cache forget examples of which files are gone, else a part would train.
+def _incomplete_examples(store: Any) -> Iterator[tuple[Any, str]]:
+    """Examples of which files are gone, else a part would train.
 
     TFX asks whether the folder exists; programs that clean up leave folders.
     """
-    try:
-        found = store.get_artifacts_by_type("Examples")
-    except Exception:  # noqa: BLE001 - the type is unknown until the first ingestion
-        return
-    for artifact in found:
+    for artifact in _of_type(store, "Examples"):
         splits = json.loads(artifact.properties["split_names"].string_value or "[]")
-        if not all(
-            _is_whole(os.path.join(artifact.uri, f"Split-{split}")) for split in splits
-        ):
-            shutil.rmtree(artifact.uri, ignore_errors=True)
+        for split in splits:
+            folder = os.path.join(artifact.uri, f"Split-{split}")
+            if not _is_whole(folder):
+                yield artifact, f"files are gone from {folder}"
+                break
 
 
 def _is_whole(split: str) -> bool:

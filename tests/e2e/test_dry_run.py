@@ -1,0 +1,187 @@
+"""What `run --dry` says, against what the next run then does: real runs, real metadata.
+
+All on a copy of the project, so that its files can be edited, and on a small CIFAR-10 of
+random images, so that its files can be changed.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.timeout(3600)]
+
+PROJECT = Path(__file__).parents[2]
+ROOMS = ("components", "contract", "monitoring", "pipeline", "serving", "trainer")
+RESOLVERS = {"PreviousStatistics", "ModelInService"}
+INGESTION = {"CifarExampleGen", "StatisticsGen", "ExampleValidator", "Transform"}
+SCHEMAS = {"DatasetSchema", "DataInvariants"}
+TRAINERS = {"BaselineTrainer", "CandidateTrainer"}
+# Of equal outputs, too, what follows runs again: TFX's cache knows artifacts by their ids.
+JUDGEMENT = {"ModelChooser", "ServingCanary", "AtomicPusher"}
+EVALUATORS = {"Evaluator", "TestEvaluator"}
+FOLLOWING = TRAINERS | EVALUATORS | JUDGEMENT
+
+
+@pytest.fixture(scope="module")
+def place():
+    # Sockets are made in $TMPDIR, and pytest's folders have too long names for them.
+    with tempfile.TemporaryDirectory(prefix="dry-") as folder:
+        project = Path(folder, "project")
+        for room in ROOMS:
+            shutil.copytree(
+                PROJECT / room,
+                project / room,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+        shutil.copy(PROJECT / "pipeline.py", project)
+        Path(folder, "data").mkdir()
+        Path(folder, "tmp").mkdir()
+        generator = np.random.default_rng(1)
+        names = [f"data_batch_{index}.bin" for index in range(1, 6)] + [
+            "test_batch.bin"
+        ]
+        for name in names:
+            records = generator.integers(0, 256, (60, 3073), np.uint8)
+            records[:, 0] = np.arange(60) % 10
+            Path(folder, "data", name).write_bytes(records.tobytes())
+        yield Path(folder)
+
+
+def command(place: Path, *words: str) -> str:
+    done = subprocess.run(
+        [
+            sys.executable,
+            place / "project/pipeline.py",
+            "run",
+            "preset=smoke",
+            "data.name=cifar10",
+            f"data.path={place}/data",
+            "data.allow_unverified=true",
+            "data.shards=1",
+            "train.steps=2",
+            "train.global_batch_size=32",
+            *(f"drift.{name}=none" for name in ("labels", "images")),
+            *(f"drift.skew_{name}=none" for name in ("labels", "images")),
+            f"output_root={place}/output",
+            *words,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
+        env=os.environ | {"TMPDIR": str(place / "tmp")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def said(text: str) -> dict[str, tuple[str, str]]:
+    """Node -> (what is said to happen, the rest of its line)."""
+    lines = re.findall(r"^  (run|cached|looks) +(\w+) *(.*)$", text, re.M)
+    return {node: (state, rest) for state, node, rest in lines}
+
+
+def done_by_the_newest_run(place: Path) -> dict[str, str]:
+    """Node -> "run" or "cached", as ML Metadata has it."""
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(place / "output/metadata.sqlite")
+    store = metadata_store.MetadataStore(config)
+    newest = max(store.get_contexts_by_type("pipeline_run"), key=lambda run: run.id)
+    words = {mlmd.Execution.COMPLETE: "run", mlmd.Execution.CACHED: "cached"}
+    found = {}
+    for execution in store.get_executions_by_context(newest.id):
+        (node,) = (
+            context.name.rpartition(".")[2]
+            for context in store.get_contexts_by_execution(execution.id)
+            if context.type == "node"
+        )
+        found[node] = words[execution.last_known_state]
+    return found
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_ctime_ns, path.stat().st_size)
+        for path in [folder, *folder.rglob("*")]
+        if "__pycache__" not in path.parts
+    }
+
+
+def edit_source(place: Path) -> None:
+    with open(place / "project/components/model_chooser/choice.py", "a") as file:
+        file.write("\nEDITED = True\n")
+
+
+def change_data(place: Path) -> None:
+    with open(place / "data/data_batch_2.bin", "r+b") as file:
+        file.seek(100)
+        (before,) = file.read(1)
+        file.seek(100)
+        file.write(bytes([before ^ 1]))
+
+
+def nothing(place: Path) -> None:
+    pass
+
+
+# In this order, each on what the ones before left: name, edit, words, nodes that run, and
+# what is said of some of them.
+CASES = (
+    ("first", nothing, [], INGESTION | SCHEMAS | FOLLOWING, {
+        "Transform": "never ran here"}),
+    ("unchanged", nothing, [], set(), {}),
+    ("evaluation.policy", nothing, ["evaluation.policy=superior"], JUDGEMENT, {
+        "ModelChooser": "evaluation.policy best -> superior",
+        "ServingCanary": "new inputs: model, model_blessing"}),
+    ("edited source", edit_source, ["evaluation.policy=superior"], JUDGEMENT, {
+        "ModelChooser": "components/model_chooser/choice.py edited"}),
+    ("candidate.network", nothing,
+     ["evaluation.policy=superior", "candidate.network=preact_resnet14"],
+     FOLLOWING - {"BaselineTrainer"}, {
+        "CandidateTrainer": "candidate.network preact_resnet8 -> preact_resnet14",
+        "ModelChooser": "new inputs: candidate, evaluation"}),
+    ("train.seed", nothing, ["train.seed=2"], FOLLOWING, {
+        "BaselineTrainer": "train.seed 1 -> 2",
+        "CandidateTrainer": "train.seed 1 -> 2"}),
+    ("data", change_data, ["train.seed=2"], INGESTION | FOLLOWING, {
+        "CifarExampleGen": "data_batch_2.bin changed",
+        "Transform": "new input: examples"}),
+    ("enable_cache=false", nothing, ["train.seed=2", "enable_cache=false"],
+     INGESTION | SCHEMAS | FOLLOWING, {"StatisticsGen": "enable_cache=false"}),
+)  # fmt: skip
+
+
+def test_what_is_said_is_what_then_happens(place):
+    for name, edit, words, expected, reasons in CASES:
+        edit(place)
+        before = stamps(place)
+        text = command(place, "--dry", *words)
+        assert stamps(place) == before, name
+        told = said(text)
+        states = {node: state for node, (state, _) in told.items()}
+        assert {n for n, state in states.items() if state == "looks"} == RESOLVERS
+        assert {n for n, state in states.items() if state == "run"} == expected, (
+            name,
+            text,
+        )
+        for node, reason in reasons.items():
+            assert reason in told[node][1], (name, text)
+        command(place, *words)
+        happened = done_by_the_newest_run(place)
+        for node in RESOLVERS:
+            assert happened.pop(node) == "run"
+            del states[node]
+        assert happened == states, name
+        if name == "first":
+            assert "nothing was run there yet" in text
+        else:
+            # Seconds of the run before.
+            timed = [rest for state, rest in told.values() if state == "run"]
+            assert all(re.match(r"[\d:.]+ (s|min)  ", rest) for rest in timed), text

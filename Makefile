@@ -1,6 +1,7 @@
 # Every target first makes sure that .venv is complete (milliseconds when it is).
 # Options travel in ARGS, and configuration also by itself:
 #   make run data.name=digits train.epochs=3
+#   make run ARGS=--dry data.name=digits
 #   make run ARGS="--engine vertex --runtime_parameter data.name=digits"
 PYTHON ?= python3
 PROJECT_PYTHON = .venv/bin/python
@@ -12,16 +13,16 @@ WORDS := $(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word))))
 GIVEN := $(foreach name,$(sort $(filter $(LETTERS),$(WORDS))),$(if $(filter command,$(origin $(name))),$(name)))
 OVERRIDES = $(foreach name,$(GIVEN),'$(subst ','\'',$(name)=$($(name)))')
 ifneq ($(GIVEN),)
-OTHERS := $(filter-out setup run report models,$(or $(MAKECMDGOALS),help))
+OTHERS := $(filter-out setup run config report models,$(or $(MAKECMDGOALS),help))
 ifneq ($(OTHERS),)
 $(error make $(firstword $(OTHERS)) takes no $(firstword $(GIVEN))=...: configuration \
-goes to make run, report and models; options of other programs go into ARGS, as in \
+goes to make run, config, report and models; options of other programs go into ARGS, as in \
 make serve ARGS=--web_page)
 endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
+.PHONY: help setup run config report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
@@ -31,6 +32,9 @@ setup: ## build .venv, or do nothing if it is current
 
 run: setup ## train, compare and publish (preset quick, data auto; `make run preset=smoke` is quickest)
 	@$(PROJECT_PYTHON) pipeline.py run $(ARGS) $(OVERRIDES)
+
+config: setup ## every setting, where its value comes from, and what it means
+	@$(PROJECT_PYTHON) pipeline.py config $(ARGS) $(OVERRIDES)
 
 report: setup ## write the last run's report again
 	@$(PROJECT_PYTHON) pipeline.py report $(ARGS) $(OVERRIDES)

@@ -22,6 +22,8 @@ from typing import Any, Literal, TypeVar
 
 from contract import paths
 
+_LISTED = 20  # names in a message
+
 T = TypeVar("T")
 Problem = Callable[[str], str | None]
 
@@ -85,6 +87,11 @@ class FieldInfo:
 
 def leaves(cls: type, prefix: str = "") -> dict[str, FieldInfo]:
     """All leaf fields of a section by dotted name, in declaration order."""
+    return dict(_leaves(cls, prefix))
+
+
+@functools.cache
+def _leaves(cls: type, prefix: str) -> dict[str, FieldInfo]:
     found: dict[str, FieldInfo] = {}
     hints = typing.get_type_hints(cls)
     defaults = cls()
@@ -210,6 +217,55 @@ def parse_assignment(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
+def parse_assignments(texts: typing.Iterable[str]) -> dict[str, str]:
+    """Dotted name -> text; of a name given twice the last one, and in its place.
+
+    Raises:
+        ConfigError: As `parse_assignment`.
+    """
+    found: dict[str, str] = {}
+    for name, value in map(parse_assignment, texts):
+        found.pop(name, None)
+        found[name] = value
+    return found
+
+
+def assignment(name: str, value: Any) -> str:
+    """A field's value as text for a command line: `name=value`."""
+    if value is None:
+        return f"{name}=none"
+    if isinstance(value, bool):
+        return f"{name}={str(value).lower()}"
+    if isinstance(value, Mapping):
+        return f"{name}={json.dumps(value, sort_keys=True, separators=(',', ':'))}"
+    return f"{name}={value}"
+
+
+def has_type(field: FieldInfo, value: Any) -> bool:
+    """Whether a value that is no text for a command line has the field's type.
+
+    Its range is checked elsewhere.
+    """
+    options = (
+        typing.get_args(field.annotation)
+        if isinstance(field.annotation, types.UnionType)
+        else (field.annotation,)
+    )
+    return any(_is_a(option, value) for option in options)
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    if kind is type(None):
+        return value is None
+    if typing.get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if typing.get_origin(kind) is collections.abc.Mapping:
+        return isinstance(value, Mapping)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind
+
+
 def _replaced(section: Any, path: list[str], value: Any) -> Any:
     head, *rest = path
     if rest:
@@ -228,8 +284,14 @@ def of_section(name: str, known: typing.Iterable[str]) -> str:
 
 def _unknown(name: str, known: typing.Iterable[str]) -> str:
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    meant = [each for each in known if each.endswith(f".{name}")]
+    meant = meant or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if meant:
+        hint = f"did you mean {' or '.join(meant)}?"
+    elif len(known) > _LISTED:
+        hint = "`pipeline.py config` lists them all"
+    else:
+        hint = f"known: {', '.join(known)}"
     hint = of_section(name, known) or hint
     return f"{paths.shown(name)}: there is no such configuration field; {hint}"
 

@@ -20,14 +20,19 @@ from contract.fields import (
     ConfigError,
     leaves,
     of_section,
+    parse_assignments,
 )
 from contract.typed_json import RecordError
+from pipeline import configuration
 from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
 from pipeline.history import commands as history
 from pipeline.history.published import HistoryError
 from pipeline.local import commands as local
+from pipeline.local import rules as local_rules
 from pipeline.local.exclusive import FolderInUse
+from pipeline.resolve import Rules
 from pipeline.vertex import commands as vertex
+from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.place import VertexError
 
 # Their messages are one line for a person.
@@ -49,9 +54,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         143 terminated.
     """
     _prepare_streams()
+    options = argparse.Namespace(given_in={})
     try:
         try:
             options = _parse(arguments)
+            _read_files(options)
             return options.command(options, environment)
         finally:
             sys.stdout.flush()
@@ -59,7 +66,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         _silence()
         return NOBODY_READS
     except KNOWN as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        # Of a value that a file gave: which one.
+        origin = options.given_in.get(str(error).partition("=")[0], "")
+        file = f"{origin.removeprefix('file ')}: " if origin else ""
+        print(f"error: {file}{error}", file=sys.stderr)  # noqa: T201
         return USAGE_ERROR
     except OSError as error:
         _silence()
@@ -108,9 +118,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     words: list[str] = []
     for word in arguments:
         name = re.match(r"[a-z][a-z0-9_.]*(?==)", word)
+        # What follows an option may be its value, as in --cron x=1; a field's name is one.
+        option = words[-1] if words and re.match("-[^=]*$", words[-1]) else None
         known = name and ("." in name[0] or name[0] in leaves(RunConfig))
-        # What follows --runtime_parameter, however abbreviated, is its value.
-        if known and not (words and words[-1].startswith("--runtime")):
+        takes = option and option.startswith(("--runtime", "--conf", "--output"))
+        if name and not takes and (known or not option):
             words.append("--runtime_parameter")
         words.append(word)
     if not words or _is_option(words[0]):
@@ -122,7 +134,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         shown = paths.shown(" ".join(unknown))
         parser.error(f"unrecognized arguments: {shown}; {_remedy(unknown)}")
+    options.given_in = {}
     return options
+
+
+def _read_files(options: argparse.Namespace) -> None:
+    """Puts the fields of --config's files before those of the command line."""
+    typed = parse_assignments(options.runtime_parameter)
+    texts: list[str] = []
+    for path in options.config:
+        found = configuration.read(path, os.getcwd())
+        texts += [f"{name}={value}" for name, value in found.items()]
+        options.given_in |= dict.fromkeys(found, f"file {path}")
+    for name in typed:
+        options.given_in.pop(name, None)
+    options.runtime_parameter = [*texts, *options.runtime_parameter]
 
 
 def _is_option(word: str) -> bool:
@@ -170,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         help="this machine (the default), or Vertex AI: the same as submit",
     )
     run.add_argument(
-        "--dry",
+        *("--dry", "--dry-run"),
         action="store_true",
         help="only say which nodes would run, and why; changes nothing",
     )
@@ -184,9 +210,13 @@ def _parser() -> argparse.ArgumentParser:
 
     show = add(
         "config",
-        "list all configuration fields: meaning, present value, allowed values",
+        "list all configuration fields: value, where it comes from, meaning, rule",
     )
-    show.set_defaults(command=local.config)
+    show.add_argument(
+        "--engine", choices=["local", "vertex"], default="local", help="default: local"
+    )
+    configuration.add_options(show)
+    show.set_defaults(command=_config)
 
     history.add_parser(commands, _add_overrides)
     vertex.add_parsers(commands, _add_overrides)
@@ -203,6 +233,19 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
         help="override a configuration field, e.g. train.epochs=3 (repeatable); "
         "NAME=VALUE alone does the same",
     )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="fields from a .json or .toml file (repeatable); the command line wins, and "
+        "relative paths in it start at its folder",
+    )
+
+
+def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    rules: Rules = vertex_rules if options.engine == "vertex" else local_rules
+    return configuration.show(options, environment, rules)
 
 
 def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:

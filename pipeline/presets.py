@@ -92,8 +92,10 @@ RECIPES: dict[str, dict[str | int, Row]] = {
 }
 
 
-def layers(preset: str, recipe: str | None, dataset: str, depth: int) -> list[Row]:
-    """The rows to apply to the defaults, in order.
+def layers(
+    preset: str, recipe: str | None, dataset: str, depth: int
+) -> list[tuple[str, Row]]:
+    """The rows to apply to the defaults, in order, each with what a person calls it.
 
     Args:
         preset: Key of `PRESETS`.
@@ -101,9 +103,15 @@ def layers(preset: str, recipe: str | None, dataset: str, depth: int) -> list[Ro
         dataset: Key of `contract.datasets.DATASETS`.
         depth: Of the candidate's network.
     """
-    own = PRESETS[preset][ANY] | PRESETS[preset].get(dataset, {})
+    own = [
+        (f"preset {preset}", PRESETS[preset][ANY]),
+        (f"data set {dataset}", PRESETS[preset].get(dataset, {})),
+    ]
+    asked = {name: value for _, row in own for name, value in row.items()}
     # A recipe that a person asks for is meant whole; a preset may shorten its own.
-    chosen = recipe or own.get("train.recipe", "quick")
-    rows = [RECIPES[chosen][ANY], RECIPES[chosen].get(depth, {})]
-    names = {"preset": preset, "train.recipe": chosen}
-    return [own, *rows, names] if recipe else [*rows, own, names]
+    chosen = recipe or asked.get("train.recipe", "quick")
+    rows = [
+        (f"recipe {chosen}", RECIPES[chosen][ANY]),
+        (f"recipe {chosen}", RECIPES[chosen].get(depth, {})),
+    ]
+    return [*own, *rows] if recipe else [*rows, *own]

@@ -1,6 +1,7 @@
 """From what a person typed to one complete, checked RunConfig, in milliseconds.
 
-Order: defaults, preset, the engine's row, overrides. `data.name=auto` is decided here,
+Order: defaults, preset, recipe, the engine's row, a person's files, command line; a recipe
+that a person did not ask for comes before the preset. `data.name=auto` is decided here,
 before the preset's rows for a data set are taken. What only one engine asks for is in
 pipeline/local/rules.py and pipeline/vertex/rules.py. Loads neither TensorFlow nor TFX.
 """
@@ -12,16 +13,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
 from contract.contenders import MOST_CONTENDERS
 from contract.datasets import DATASETS, class_names
-from contract.fields import ConfigError, override, parse_assignment
+from contract.fields import ConfigError, override, parse_assignments, value_of
 from pipeline.presets import ANY, PRESETS, Row, layers
 from trainer import recipe as schedule
 from trainer import units
+
+# Where a value can come from, besides presets, recipes, data sets and files.
+DEFAULT, ENGINE, COMMAND_LINE = "default", "engine", "command line"
+AUTO, ENVIRONMENT = "auto", "environment"
 
 _PROJECT = Path(__file__).parents[1]
 # As serving/deploy takes it: a published name is hard to change.
@@ -34,9 +39,8 @@ class Resolved:
 
     config: RunConfig
     data_reason: str  # why this data set, one sentence
-    # Of the data source, part of the cache key of ExampleGen; empty for Vertex AI, where
-    # the run's first step takes it.
-    fingerprint: str
+    # Dotted name -> where the value comes from, in words; all others are defaults.
+    origins: Mapping[str, str]
 
 
 class Rules(Protocol):
@@ -64,16 +68,13 @@ class Rules(Protocol):
         """Raises a ConfigError for what this engine cannot run."""
         ...
 
-    def fingerprint(self, config: RunConfig) -> str:
-        """Of the data source, as `Resolved.fingerprint`."""
-        ...
-
 
 def resolve(
     assignments: Sequence[str],
     environment: Mapping[str, str],
     directory: str,
     rules: Rules,
+    given_in: Mapping[str, str] | None = None,
 ) -> Resolved:
     """Applies preset and overrides to the defaults and checks the whole.
 
@@ -82,12 +83,13 @@ def resolve(
         environment: For TFDS_DATA_DIR; of a local run only.
         directory: Where relative paths start.
         rules: Of what will run it: pipeline.local.rules or pipeline.vertex.rules.
+        given_in: Where the fields were given that were not on the command line.
 
     Raises:
         ConfigError: Any field that cannot be used; the message says why.
         components.example_gen.errors.DataError: data.path cannot be used.
     """
-    overrides = dict(map(parse_assignment, assignments))
+    overrides = parse_assignments(assignments)
     # Everything is checked once before `auto` may ask the network.
     asked = override(RunConfig(), overrides)
     if asked.preset not in PRESETS:
@@ -96,17 +98,28 @@ def resolve(
     name, reason = asked.data.name, "as configured"
     if name == "auto":
         name, reason = rules.data_set(found["data.path"], found["data.tfds_dir"])
-    config = RunConfig()
     recipe = overrides.get("train.recipe")
-    rows = layers(asked.preset, recipe, name, _depth(asked, overrides))
-    for row in [*rows, rules.row(asked)]:
+    layered: list[tuple[str, Mapping[str, Any]]] = [
+        *layers(asked.preset, recipe, name, _depth(asked, overrides)),
+        (ENGINE, rules.row(asked)),
+        (COMMAND_LINE, overrides),
+    ]
+    config, origins = RunConfig(), dict[str, str]()
+    for origin, row in layered:
         config = override(config, row)
-    config = override(config, overrides)
+        origins |= dict.fromkeys(row, origin)
+    origins |= {k: v for k, v in (given_in or {}).items() if k in overrides}
+    if asked.data.name == "auto":
+        origins["data.name"] = AUTO
+    for field, value in found.items():
+        # What nobody gave can only have been found there.
+        if value is not None and value_of(config, field) is None:
+            origins[field] = ENVIRONMENT
     config = override(config, found | {"data.name": name})
     _check(config)
     rules.check(config)
     _check_length(config)
-    return Resolved(config, reason, rules.fingerprint(config))
+    return Resolved(config, reason, origins)
 
 
 def output_root(config: RunConfig, overrides: Mapping[str, str], directory: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import urllib.parse
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,8 @@ from components.example_gen.errors import DataError
 from components.example_gen.prepared import Prepared
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
+
+_NAMED_FILES = 64  # in a fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,8 @@ def local_fingerprint(data: DataConfig) -> str:
         data: With `name` resolved (not "auto").
 
     Returns:
-        32 hexadecimal digits.
+        32 hexadecimal digits; behind these, so that a file that has changed can be named,
+        " NAME:DIGEST" of each if they are few.
 
     Raises:
         DataError: As `find`; also if a file cannot be read.
@@ -164,7 +168,11 @@ def _of_files(source: Source) -> str:
         (os.path.basename(file), storage.sha256(file, remedy=remedy))
         for file in source.files
     ]
-    return _digest([*source.key, *contents])
+    digest = _digest([*source.key, *contents])
+    if len(contents) > _NAMED_FILES:
+        return digest
+    named = (f"{urllib.parse.quote(name)}:{sha[:12]}" for name, sha in contents)
+    return " ".join([digest, *named])
 
 
 def _digest(value: list[object]) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.config.run import RunConfig
-from contract.fields import override, parse_assignment
+from contract.fields import override, parse_assignments
 from pipeline.resolve import absolute, output_root
 
 
@@ -86,7 +86,7 @@ def places(assignments: Sequence[str], directory: str) -> Places:
     Raises:
         contract.fields.ConfigError: A field that cannot be used.
     """
-    overrides = dict(map(parse_assignment, assignments))
+    overrides = parse_assignments(assignments)
     config = override(RunConfig(), overrides)
     config = override(
         config, {"output_root": output_root(config, overrides, directory)}

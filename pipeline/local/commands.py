@@ -13,10 +13,8 @@ from contract import paths, signals
 from contract.config.run import RunConfig
 from contract.fields import (
     ConfigError,
-    leaves,
-    parse_assignment,
+    parse_assignments,
     to_dict,
-    value_of,
 )
 from contract.records import REPORT_FOLDER
 from pipeline.failures import INTERRUPTED, NOBODY_READS, RUN_FAILED, root_message
@@ -36,6 +34,7 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     began = time.time()
     resolved = resolve(options.runtime_parameter, environment, os.getcwd(), rules)
     config = resolved.config
+    fingerprint = rules.fingerprint(config)
     log = os.path.join(
         config.output_root,
         "logs",
@@ -51,13 +50,14 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         with temporary.own_folder(), console.captured_output(log) as screen:
             out = console.console_on(screen)
             try:
-                _print_heading(out, resolved, log)
+                lines = _heading(resolved) | {"log": log}
+                console.print_lines(out, lines, prose=("data",))
                 if moved_from:
                     console.print_lines(out, {"moved": _moved(moved_from)})
                 if warning:
                     message = f"warning: {warning}"
                     out.print(Text(message, style="yellow"), soft_wrap=True)
-                _run_pipeline(out, resolved, began)
+                _run_pipeline(out, resolved, fingerprint, began)
                 return 0
             except Exception as error:  # noqa: BLE001 - the whole chain is in the log
                 traceback.print_exc()
@@ -82,7 +82,7 @@ def dry_run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     from pipeline.local import dry_run
 
     resolved = resolve(options.runtime_parameter, environment, os.getcwd(), rules)
-    fingerprint = resolved.fingerprint
+    fingerprint = rules.fingerprint(resolved.config)
     _check_serving(resolved.config)
     with (
         signals.handled(signals.stop),
@@ -90,9 +90,8 @@ def dry_run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         console.captured_output(os.devnull) as screen,
     ):
         out = console.console_on(screen)
-        _print_heading(out, resolved)
         try:
-            dry_run.show(out, resolved, fingerprint)
+            dry_run.show(out, resolved, fingerprint, _heading(resolved))
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - as a run, in one line
@@ -111,7 +110,7 @@ def for_tfx(environment: Mapping[str, str]) -> None:
 
     resolved = resolve([], environment, os.getcwd(), rules)
     config = resolved.config
-    fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
+    fingerprint = sources.fingerprint(config.data)
     LocalRunner(_Silent()).run(create_pipeline(config, fingerprint, Local(config)))
 
 
@@ -130,7 +129,7 @@ def _check_serving(config: RunConfig) -> None:
         raise ConfigError(f"serving.base_directory={base}: {problem}")
 
 
-def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
+def _run_pipeline(out: Any, resolved: Resolved, fingerprint: str, began: float) -> None:
     from pipeline import console
 
     config = resolved.config
@@ -144,7 +143,7 @@ def _run_pipeline(out: Any, resolved: Resolved, began: float) -> None:
 
         prepare_devices(config.train)
         # Of data in an object store, more than the address can be asked for now.
-        fingerprint = sources.fingerprint(config.data, resolved.fingerprint)
+        fingerprint = sources.fingerprint(config.data, fingerprint)
         pipeline = create_pipeline(config, fingerprint, Local(config))
         display.end("done")
         runner = LocalRunner(display)
@@ -250,25 +249,20 @@ def _moved(places: Sequence[str]) -> str:
     )
 
 
-def _print_heading(out: Any, resolved: Resolved, log: str | None = None) -> None:
-    from pipeline.console import print_lines
-
+def _heading(resolved: Resolved) -> dict[str, str]:
     config = resolved.config
     classes = ", coarse classes" if config.data.label == "coarse" else ""
-    lines = {
+    return {
         "data": f"{config.data.name}{classes} ({resolved.data_reason})",
         "networks": f"baseline {config.baseline.network}, candidate "
         f"{config.candidate.network}; preset {config.preset}",
         "output": config.output_root,
     }
-    if log is not None:
-        lines["log"] = log
-    print_lines(out, lines, prose=("data",))
 
 
 def report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Writes the last run's report again."""
-    given = dict(map(parse_assignment, options.runtime_parameter))
+    given = parse_assignments(options.runtime_parameter)
     root = given.get("output_root", "").rstrip("/")
     if "://" in root:
         raise ConfigError(
@@ -288,13 +282,4 @@ def report(options: argparse.Namespace, _: Mapping[str, str]) -> int:
             f"output_root={root}: no finished run is recorded there; run the pipeline first"
         )
     print(page)  # noqa: T201
-    return 0
-
-
-def config(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    """Lists all fields of the configuration."""
-    resolved = resolve(options.runtime_parameter, environment, os.getcwd(), rules)
-    for name, leaf in leaves(RunConfig).items():
-        value = value_of(resolved.config, name)
-        print(f"{name}={value}\n    {leaf.help}; {leaf.rule}")  # noqa: T201
     return 0

@@ -37,6 +37,8 @@ def copy(output_root: str, target: str) -> None:
     database = path(output_root)
     if not os.path.lexists(database):
         return
+    if not os.path.isfile(database):
+        raise _unreadable(output_root, OSError("unable to open what is no file"))
     try:
         with (
             contextlib.closing(_connected(database, "ro")) as source,
@@ -51,7 +53,7 @@ def copy(output_root: str, target: str) -> None:
             for suffix in ("", "-journal", "-wal"):
                 if suffix == "" or os.path.exists(database + suffix):
                     shutil.copyfile(database + suffix, target + suffix)
-        except OSError as error:
+        except OSError:
             raise _unreadable(output_root, error) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -35,13 +35,16 @@ _STATE = max(len(word) for word, _ in _WORDS.values())
 _TIME = 9  # columns: "1:05:00 h"
 
 
-def show(out: Console, resolved: Resolved, fingerprint: str) -> None:
+def show(
+    out: Console, resolved: Resolved, fingerprint: str, heading: Mapping[str, str]
+) -> None:
     """Prints a line for each node, with the reasons, and what they took last time.
 
     Args:
         out: Where to.
         resolved: The configuration that would be run.
         fingerprint: Of its data on this machine.
+        heading: What stands above.
 
     Raises:
         contract.fields.ConfigError: The metadata in the output folder cannot be used.
@@ -53,6 +56,7 @@ def show(out: Console, resolved: Resolved, fingerprint: str) -> None:
         database.check(root, copied)
         known = os.path.exists(copied)
         running = holder(root)
+        print_lines(out, heading, prose=("data",))
         with RunDisplay(out, width=0) as display:
             display.start("loading TensorFlow and TFX, asking the cache")
             moved_from = relocation.follow(root, copied)

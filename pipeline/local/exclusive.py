@@ -11,7 +11,8 @@ from typing import IO
 
 from contract.fields import ConfigError
 
-_LOOK_SECONDS = 0.1
+# Who only asks (`holder`) has the lock for microseconds.
+_TRIES, _PAUSE_SECONDS = 5, 0.02
 
 
 class FolderInUse(Exception):
@@ -70,10 +71,12 @@ def _own(path: str, flags: int) -> int:
 def _acquire(lock: IO[str], output_root: str) -> None:
     try:
         # The kernel drops the lock when the process dies, however it dies.
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOOK_SECONDS)  # maybe somebody only looks, see `holder`
+        for _ in range(_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(_PAUSE_SECONDS)
+        else:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import urllib.parse
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -148,7 +149,7 @@ def _contrasted(one: str, other: str) -> tuple[str, str]:
 def _of_code(before: str, after: str) -> list[str]:
     changes = code_changes(before, after)
     if changes is None:
-        return ["its code (an earlier version, which did not record files)"]
+        return ["its code"]
     return _shortened(changes, "files")
 
 
@@ -161,7 +162,7 @@ def _of_data(before: str, after: str) -> list[str]:
     if not old or not new:
         return ["other data"]
     changes = [
-        f"data: {name} "
+        f"data: {urllib.parse.unquote(name)} "
         + (
             "changed"
             if name in old and name in new

@@ -23,7 +23,9 @@ def places(
     directory: str,
 ) -> dict[str, str | None]:
     """Absolute paths; data may also be in object storage."""
-    tfds_dir = asked.data.tfds_dir or environment.get("TFDS_DATA_DIR") or None
+    tfds_dir = asked.data.tfds_dir
+    if "data.tfds_dir" not in overrides:  # "none" is a choice, too
+        tfds_dir = environment.get("TFDS_DATA_DIR")
     path, base = asked.data.path, asked.serving.base_directory
     return {
         "data.tfds_dir": absolute(tfds_dir, directory) if tfds_dir else None,

@@ -9,13 +9,18 @@ imports the configuration only.
 from __future__ import annotations
 
 import json
-import types
-import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from contract.config.run import RunConfig
-from contract.fields import ConfigError, FieldInfo, leaves, override, value_of
+from contract.fields import (
+    ConfigError,
+    FieldInfo,
+    has_type,
+    leaves,
+    override,
+    value_of,
+)
 
 PARAMETER = "overrides"  # name of the pipeline parameter
 
@@ -93,7 +98,7 @@ def decode(text: str) -> dict[str, Value]:
     known = leaves(RunConfig)
     for name, value in values.items():
         _refuse_compiled(name)
-        if name in known and not _has_type(known[name], value):
+        if name in known and not has_type(known[name], value):
             raise ConfigError(
                 f"{PARAMETER}: {name}={json.dumps(value)}: must be {_kinds(known[name])}"
             )
@@ -102,17 +107,6 @@ def decode(text: str) -> dict[str, Value]:
     except ConfigError as error:
         raise ConfigError(f"{PARAMETER}: {error}") from None
     return {name: value_of(config, name) for name in values}
-
-
-def assignment(name: str, value: Value) -> str:
-    """The same override as text for a command line: `name=value`."""
-    if value is None:
-        return f"{name}=none"
-    if isinstance(value, bool):
-        return f"{name}={str(value).lower()}"
-    if isinstance(value, Mapping):
-        return f"{name}={dumps(value)}"
-    return f"{name}={value}"
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -148,26 +142,6 @@ def _refuse_compiled(name: str) -> None:
             f"{PARAMETER}: {name} is fixed when the pipeline is compiled; compile again "
             f"with --runtime_parameter {name}=..."
         )
-
-
-def _has_type(field: FieldInfo, value: Any) -> bool:
-    """Whether a JSON value has the field's type; its range is checked elsewhere."""
-    options = (
-        typing.get_args(field.annotation)
-        if isinstance(field.annotation, types.UnionType)
-        else (field.annotation,)
-    )
-    return any(_is_a(option, value) for option in options)
-
-
-def _is_a(kind: Any, value: Any) -> bool:
-    if kind is type(None):
-        return value is None
-    if typing.get_origin(kind) is Literal:
-        return isinstance(value, str)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is kind
 
 
 def _kinds(field: FieldInfo) -> str:

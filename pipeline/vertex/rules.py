@@ -62,11 +62,6 @@ def row(asked: RunConfig) -> Row:
     return dict(hardware.of(asked.vertex).row)
 
 
-def fingerprint(config: RunConfig) -> str:  # noqa: ARG001
-    """Empty: what the data look like is the run's to find out, not every machine sees them."""
-    return ""
-
-
 def check(config: RunConfig) -> None:
     """Refuses what Vertex AI could not run, as far as that can be known offline.
 

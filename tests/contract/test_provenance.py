@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract import provenance
-from contract.provenance import source_digest
+from contract.provenance import code_changes, source_digest
 
 PROJECT = Path(__file__).parents[2]
 # What the nodes of a local run start with.
@@ -222,3 +222,31 @@ def test_a_new_module_counts_once_it_is_imported(copy):
 
 def test_the_digest_is_that_of_the_files_wherever_they_lie(copy):
     assert digests(copy) == digests(PROJECT)
+
+
+def test_what_was_edited_is_named(copy):
+    before = digests(copy)
+    with open(copy / "trainer/units.py", "a", encoding="utf-8") as file:
+        file.write("\nEDITED = True\n")
+    with open(copy / "trainer/run.py", "a", encoding="utf-8") as file:
+        file.write("\nimport trainer.brand_new\n")
+    (copy / "trainer/brand_new.py").write_text("")
+    after = digests(copy)
+    assert code_changes(before["Trainer"], after["Trainer"]) == [
+        "trainer/brand_new.py new", "trainer/run.py edited", "trainer/units.py edited",
+    ]  # fmt: skip
+    assert "trainer/brand_new.py gone" in (
+        code_changes(after["Trainer"], before["Trainer"]) or []
+    )
+    assert code_changes(before["Transform"], after["Transform"]) == []
+
+
+def test_another_library_is_named():
+    now = source_digest("trainer/units.py")
+    version = provenance.versions()["keras"]
+    older = now.replace(f"keras=={version}", "keras==3.0.0")
+    assert code_changes(older, now) == [f"keras 3.0.0 -> {version}"]
+
+
+def test_an_earlier_version_kept_one_digest_of_all():
+    assert code_changes("0123456789abcdef", source_digest("trainer/units.py")) is None

@@ -90,10 +90,9 @@ def parent(folder: Path, assignments: list[str]) -> None:
         in_process[operator] = operator.run_executor
         operator.run_executor = run_executor
     assignments = [*assignments, f"output_root={folder / 'output'}"]
-    resolved = resolve(assignments, {}, "/", rules)
-    config = resolved.config
+    config = resolve(assignments, {}, "/", rules).config
     LocalRunner(Silent()).run(
-        create_pipeline(config, resolved.fingerprint, Local(config))
+        create_pipeline(config, rules.fingerprint(config), Local(config))
     )
     (folder / "executors.json").write_text(json.dumps(executors))
 

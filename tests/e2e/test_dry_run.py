@@ -106,11 +106,14 @@ def done_by_the_newest_run(place: Path) -> dict[str, str]:
     return found
 
 
-def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+def stamps(place: Path) -> dict[str, tuple[int, int]]:
+    """Of everything but the project, into which Python writes what it compiles."""
+    folders = [each for each in place.iterdir() if each.name != "project"]
+    found = [path for folder in folders for path in [folder, *folder.rglob("*")]]
+    found.remove(place / "tmp")  # nothing stays in it
     return {
         str(path): (path.stat().st_ctime_ns, path.stat().st_size)
-        for path in [folder, *folder.rglob("*")]
-        if "__pycache__" not in path.parts
+        for path in [place, *found]
     }
 
 

@@ -5,6 +5,7 @@ Each command is a process of its own, on real files.
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -21,7 +22,7 @@ from pipeline.resolve import resolve
 from tests.pipeline.local import tmpfs
 
 PROJECT = Path(__file__).parents[2]
-COMMANDS = (["run"], ["report"], ["models", "list"])
+COMMANDS = (["run"], ["run", "--dry"], ["report"], ["models", "list"])
 
 
 def pipeline(*command: str, root: object, **settings) -> subprocess.CompletedProcess:
@@ -66,6 +67,21 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path, root, why):
     line = refusal(pipeline("run", root=root))
     assert line.startswith(f"error: output_root={root}: must be a folder that can be")
     assert why.format(tmp_path) in line
+
+
+def test_a_dry_run_in_a_folder_that_is_not_there_makes_none(tmp_path):
+    result = pipeline("run", "--dry", "preset=smoke", root=tmp_path / "output")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "nothing was run there yet" in result.stdout
+    assert re.search(r"^  run +BaselineTrainer +never ran here$", result.stdout, re.M)
+    assert re.search(r"^  looks +ModelInService +in every run$", result.stdout, re.M)
+    assert "13 of 15 nodes run. Nothing was changed" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_is_of_a_local_run():
+    result = pipeline("run", "--dry", "--engine", "vertex", root="gs://bucket/x")
+    assert "--dry: asks the cache of a local run" in refusal(result)
 
 
 def test_a_report_is_written_again_wherever_the_data_are_now(tmp_path):
@@ -218,7 +234,7 @@ def test_closed_streams_and_old_encodings(tmp_path):
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = pipeline("config", root=tmp_path / "é", env=ascii_only)
     assert result.returncode == 0
-    assert f"output_root={tmp_path}/\\xe9\n" in result.stdout
+    assert f"output_root={tmp_path}/\\xe9  # command line\n" in result.stdout
 
 
 @pytest.mark.parametrize("word", ["--\x1b[2J\nx", "--train-epochs=\x1b[2J\nx"])

@@ -42,6 +42,10 @@ def parsed(*words: str) -> list[str]:
         (["models", "output_root=/x"], ["output_root=/x"]),
         (["models", "rollback", "7", "output_root=/x"], ["output_root=/x"]),
         (["status", "output_root=gs://b/x"], ["output_root=gs://b/x"]),
+        (["run", "--dry", "train.epochs=3"], ["train.epochs=3"]),
+        (["--runtime_parameter=a=1", "train.epochs=3"], ["a=1", "train.epochs=3"]),
+        (["run", "--config", "a=b.toml", "x=1"], ["x=1"]),
+        (["compile", "--output", "a=b.json"], []),
     ],
 )
 def test_assignments_may_stand_alone(words, assignments):
@@ -67,9 +71,8 @@ def test_other_values_with_an_equals_sign_stay_what_they_are():
         (["--global-batch-size=3"], "write train.global_batch_size=3"),
         (["--network", "x"], "write baseline.network=x or candidate.network=x"),
         (["--preset", "smoke"], "write preset=smoke"),
-        (["preste=smoke"], "write preset=smoke"),
         (["--flip"], "write train.flip=..."),
-        (["data=digits"], "data is a section, and its fields are given one by one, "),
+        (["--data", "digits"], "data is a section, and its fields are given one by "),
         (["--train", "3"], "such as train.recipe=...; `pipeline.py config` lists them"),
         (["--nonsense"], "name=value, such as train.epochs=3; `pipeline.py config`"),
         (["smoke"], "name=value, such as train.epochs=3; `pipeline.py config`"),
@@ -82,6 +85,26 @@ def test_what_is_not_understood_has_a_remedy(words, remedy, capsys):
     assert stop.value.code == 2
     assert f"unrecognized arguments: {' '.join(words)}; " in told
     assert remedy in told
+
+
+@pytest.mark.parametrize("command", ["run", "report", "config", "models", "status"])
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("preste=smoke", "preste: there is no such configuration field; did you mean preset"),
+        ("seed=3", "seed: there is no such configuration field; did you mean train.seed?"),
+        ("network=x", "did you mean baseline.network or candidate.network or vertex.network?"),
+        ("x=1", "x: there is no such configuration field; `pipeline.py config` lists"),
+        ("data=digits", "data is a section, and its fields are given one by one, such as"),
+    ],
+)  # fmt: skip
+def test_what_is_no_field_has_a_remedy(command, word, remedy, capsys):
+    for words in ([command, word], [command, "--runtime_parameter", word]):
+        assert cli.main(words, {}) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith("error: ") and told.err.count("\n") == 1
+        assert remedy in told.err
 
 
 def test_options_alone_are_those_of_a_run():
@@ -147,6 +170,10 @@ def handed_on(*words: str) -> list[str]:
         (["setup", "report", "output_root=/x"], ["report", "output_root=/x"]),
         (["models"], ["models"]),
         (["models", "output_root=/x"], ["models", "output_root=/x"]),
+        (
+            ["config", "ARGS=--toml", "contenders.wide=resnet20"],
+            ["config", "--toml", "contenders.wide=resnet20"],
+        ),
         (["models", "ARGS=rollback 3"], ["models", "rollback", "3"]),
         (
             ["run", "data.path=/a b/it's;$$(c) #", "ARGS=--engine local"],
@@ -164,7 +191,7 @@ def test_make_hands_configuration_on(words, expected):
 def test_make_refuses_what_it_would_ignore(words):
     done = make(*words)
     assert done.returncode == 2
-    assert "configuration goes to make run, report and models" in done.stderr
+    assert "configuration goes to make run, config, report and models" in done.stderr
     assert "Makefile" in done.stderr and done.stdout == ""
 
 
@@ -224,7 +251,7 @@ def bare(tmp_path_factory) -> str:
     ("command", "remedy"),
     [
         (["pipeline.py", "run", "data.name=digits"], "make run"),
-        (["pipeline.py", "config"], "make run"),
+        (["pipeline.py", "run", "--dry", "data.name=digits"], "make run"),
         (["-m", "serving.server", "--model_base_path=/x"], "make serve"),
         (["-m", "serving.client", "status"], "pip install ./serving/client"),
     ],

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from components.example_gen.errors import DataError
 from contract.config.run import RunConfig
-from contract.fields import ConfigError, leaves, override, value_of
+from contract.fields import ConfigError, assignment, leaves, override, value_of
 from pipeline.history import published
 from pipeline.local import rules as local_rules
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex import rules as vertex_rules
-from pipeline.vertex.overrides import assignment
 from serving.deploy.outputs import DeployError, read_outputs
 
 PROJECT = Path(__file__).parents[2]

@@ -57,9 +57,9 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else(store, tmp_path):
 def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    from pipeline.local.runner import _forget_missing_pushes
+    from pipeline.local.runner import no_longer_valid
 
-    _forget_missing_pushes(store)  # before the first push there is no such type
+    assert no_longer_valid(store) == []  # before the first push there is no such type
     kind = store.put_artifact_type(mlmd.ArtifactType(name="PushedModel"))
     for name in ("there", "gone"):
         artifact = mlmd.Artifact(type_id=kind, uri=str(tmp_path / f"{name}-artifact"))
@@ -68,17 +68,17 @@ def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
         artifact.custom_properties["pushed_destination"].string_value = str(pushed)
         store.put_artifacts([artifact])
     os.mkdir(tmp_path / "there-version")
-    _forget_missing_pushes(store)
-    assert (tmp_path / "there-artifact").exists()
-    assert not (tmp_path / "gone-artifact").exists()
+    ((artifact, reason),) = no_longer_valid(store)
+    assert artifact.uri == str(tmp_path / "gone-artifact")
+    assert reason == f"{tmp_path}/gone-version is gone"
 
 
 def test_examples_of_which_a_file_is_gone_are_forgotten(store, tmp_path):
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-    from pipeline.local.runner import _forget_incomplete_examples
+    from pipeline.local.runner import no_longer_valid
 
-    _forget_incomplete_examples(store)  # before the first ingestion
+    assert no_longer_valid(store) == []  # before the first ingestion
     kind = mlmd.ArtifactType(name="Examples")
     kind.properties["split_names"] = mlmd.STRING
     kind = store.put_artifact_type(kind)
@@ -100,5 +100,7 @@ def test_examples_of_which_a_file_is_gone_are_forgotten(store, tmp_path):
         artifact.properties["split_names"].string_value = '["train", "eval", "test"]'
         store.put_artifacts([artifact])
         damage(tmp_path / name)
-    _forget_incomplete_examples(store)
-    assert [name for name in damages if (tmp_path / name).exists()] == ["whole"]
+    assert {artifact.uri: reason for artifact, reason in no_longer_valid(store)} == {
+        str(tmp_path / name): f"files are gone from {tmp_path / name}/Split-{split}"
+        for name, split in {"shard": "eval", "split": "test"}.items()
+    }

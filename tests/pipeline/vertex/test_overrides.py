@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contract.config.run import RunConfig
-from contract.fields import ConfigError, leaves, override
+from contract.fields import ConfigError, assignment, leaves, override
 from pipeline.vertex import overrides
 from pipeline.vertex.overrides import decode, encode
 
@@ -56,9 +56,7 @@ chosen = st.lists(st.sampled_from(FREE), unique=True, max_size=8).flatmap(
 
 @given(chosen)
 def test_what_is_encoded_is_decoded(values):
-    text = encode(
-        {k: overrides.assignment(k, v).split("=", 1)[1] for k, v in values.items()}
-    )
+    text = encode({k: assignment(k, v).split("=", 1)[1] for k, v in values.items()})
     assert decode(text) == values
     assert {k: type(v) for k, v in decode(text).items()} == {
         k: float if FIELDS[k].annotation in (float, float | None) and v is not None
@@ -69,7 +67,7 @@ def test_what_is_encoded_is_decoded(values):
 
 @given(chosen)
 def test_the_text_is_canonical(values):
-    given = {k: overrides.assignment(k, v).split("=", 1)[1] for k, v in values.items()}
+    given = {k: assignment(k, v).split("=", 1)[1] for k, v in values.items()}
     text = encode(given)
     assert text == encode(dict(reversed(given.items())))
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
@@ -77,7 +75,7 @@ def test_the_text_is_canonical(values):
 
 @given(chosen)
 def test_decoded_overrides_are_those_of_a_command_line(values):
-    texts = [overrides.assignment(k, v) for k, v in values.items()]
+    texts = [assignment(k, v) for k, v in values.items()]
     by_command_line = override(RunConfig(), dict(t.split("=", 1) for t in texts))
     assert override(RunConfig(), decode(json.dumps(values))) == by_command_line
 
@@ -179,7 +177,7 @@ def test_what_is_compiled_is_fixed(name):
 def test_the_fixed_fields_are_all_of_vertex_and_six_more():
     fixed = overrides.fixed(RunConfig())
     assert {name for name in fixed if not name.startswith("vertex.")} == {
-        "pipeline_name", "output_root", "enable_cache", "serving.push",
+        "contenders", "pipeline_name", "output_root", "enable_cache", "serving.push",
         "serving.base_directory",
     }  # fmt: skip
     assert {name for name in leaves(RunConfig) if name.startswith("vertex.")} <= set(

@@ -19,7 +19,7 @@ from components.artifacts import RunConfiguration
 from components.declaration import Output, executor_of
 from components.example_gen import sources
 from contract.config.vertex import VertexConfig
-from contract.fields import ConfigError, to_dict
+from contract.fields import ConfigError, assignment, to_dict
 from contract.records import RUN_CONFIGURATION_FILE, run_of
 from contract.run_facts import RunRecord
 from pipeline.dag import create_pipeline
@@ -28,7 +28,7 @@ from pipeline.resolve import resolve
 from pipeline.vertex import hardware, parameters, rules
 from pipeline.vertex.engine import Vertex
 from pipeline.vertex.estimate import cost
-from pipeline.vertex.overrides import assignment, decode
+from pipeline.vertex.overrides import decode
 
 
 def settle(

@@ -100,10 +100,9 @@ def local_parameters() -> dict[str, object]:
         "train.strategy=mirrored", "train.replicas=8", "train.last_batch=drop",
         "train.checkpoint_seconds=120",
     ]  # fmt: skip
-    resolved = resolve(texts, {}, "/", local_rules)
-    nodes = create_pipeline(
-        resolved.config, resolved.fingerprint, Local(resolved.config)
-    ).components
+    config = resolve(texts, {}, "/", local_rules).config
+    fingerprint = local_rules.fingerprint(config)
+    nodes = create_pipeline(config, fingerprint, Local(config)).components
     return {
         f"{node.id}_{name}": value
         for node in nodes

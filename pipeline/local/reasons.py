@@ -150,7 +150,7 @@ def _of_code(before: str, after: str) -> list[str]:
     changes = code_changes(before, after)
     if changes is None:
         return ["its code"]
-    return _shortened(changes, "files")
+    return _shortened(changes, "file")
 
 
 def _of_data(before: str, after: str) -> list[str]:
@@ -173,11 +173,11 @@ def _of_data(before: str, after: str) -> list[str]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-    return _shortened(changes, "data files") or ["data from another source"]
+    return _shortened(changes, "data file") or ["data from another source"]
 
 
 def _shortened(changes: list[str], what: str) -> list[str]:
     more = len(changes) - _NAMED_FILES
     if more <= 0:
         return changes
-    return [*changes[:_NAMED_FILES], f"{more} more {what}"]
+    return [*changes[:_NAMED_FILES], f"{more} more {what}{'s' if more > 1 else ''}"]

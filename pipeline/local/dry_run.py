@@ -123,8 +123,11 @@ def _print_steps(out: Console, steps: Sequence[Step]) -> None:
         timed = step.state == "runs" and step.seconds is not None
         took = clock(step.seconds) if timed and step.seconds is not None else ""
         why = "; ".join(step.reasons)
-        if out.is_interactive:
-            why = _wrapped(why, out.width, indent)
+        if out.is_interactive:  # a file keeps one line, so that it can be searched
+            rows = [
+                row for each in step.reasons for row in _rows(each, out.width - indent)
+            ]
+            why = ("\n" + " " * indent).join(rows)
         line = Text.assemble(
             (f"  {word:{_STATE}} ", style),
             (f"{step.node:{width}}", "bold" if step.state == "runs" else "dim"),
@@ -135,15 +138,15 @@ def _print_steps(out: Console, steps: Sequence[Step]) -> None:
         out.print(line, soft_wrap=True)
 
 
-def _wrapped(text: str, width: int, indent: int) -> str:
-    """Rows of words; "1 -> 2" stays on one row."""
+def _rows(text: str, width: int) -> list[str]:
+    """A reason in rows of words; "1 -> 2" stays on one."""
     rows = textwrap.wrap(
         text.replace(" -> ", "\u00a0->\u00a0"),
-        width=max(width - indent, 20),
+        width=max(width, 20),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return ("\n" + " " * indent).join(rows).replace("\u00a0", " ")
+    return [row.replace("\u00a0", " ") for row in rows]
 
 
 def _sum(steps: Sequence[Step]) -> str:

@@ -26,7 +26,7 @@ import tensorflow as tf
 from contract import signals
 from contract.config.train import TrainConfig
 from contract.progress import PROGRESS_LOGGER
-from trainer import recipe
+from trainer import attempts, recipe
 from trainer.average import Average
 from trainer.input import TrainingData, evaluation_batches, training_batches
 
@@ -35,7 +35,7 @@ _PROGRESS = logging.getLogger(PROGRESS_LOGGER)
 _SECONDS_BETWEEN_REPORTS = 0.25
 _CURVE_POINTS = 100  # of the training loss, over the whole run
 _EVALUATION_BATCH = 500
-_CHECKPOINTS = 2  # kept: a damaged one falls back to the one before
+_CHECKPOINTS = 2  # kept per attempt: a damaged one falls back to the one before
 # A loss of so many times that of guessing among all classes will not come back.
 _DIVERGED = 1000.0
 
@@ -74,7 +74,9 @@ def fit(
         model: float32 images [batch, 32, 32, 3] -> logits [batch, classes].
         data: Splits in memory and their normalisation.
         config: The recipe.
-        checkpoint_directory: Own folder of this training; a checkpoint in it is resumed.
+        checkpoint_directory: Own folder of this training; each attempt writes into one
+            of its own below (trainer/attempts.py), and the newest checkpoint of any is
+            resumed.
         summary_directory: TensorBoard scalars go here.
         title: What a person is shown beside the progress bar.
 
@@ -309,16 +311,18 @@ class _State:
             seconds=self._seconds,
             history=self._history,
         )
+        self._directory = directory
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, directory, max_to_keep=_CHECKPOINTS
+            self._checkpoint,
+            f"{directory}/{attempts.new()}",
+            max_to_keep=_CHECKPOINTS,
         )
+        self._earlier: set[str] = set()  # folders of attempts that were here before
         self._restore()
         self.step = int(self._step.numpy())
         self.seconds = float(self._seconds.numpy())
         self.history: list[dict[str, float]] = json.loads(self._history.numpy())
         self._saved = time.monotonic()
-        if self.step:
-            _PROGRESS.info("resuming at step %d from %s", self.step, directory)
 
     def advance(self, steps: int, seconds: float) -> None:
         self.step += steps
@@ -343,21 +347,31 @@ class _State:
         self._step.assign(self.step)
         self._seconds.assign(self.seconds)
         self._history.assign(json.dumps(self.history))
-        self._manager.save()
+        self._manager.save(checkpoint_number=self.step)
         self._saved = time.monotonic()
+        if len(self._manager.checkpoints) == _CHECKPOINTS:
+            self._forget_earlier()
+
+    def _forget_earlier(self) -> None:
+        """Removes what earlier attempts left, once this one could replace all of it."""
+        for folder in self._earlier:
+            with contextlib.suppress(tf.errors.OpError):  # one that is gone is no loss
+                tf.io.gfile.rmtree(folder)
+        self._earlier.clear()
 
     def save_if_older_than(self, seconds: float) -> None:
         if time.monotonic() - self._saved >= seconds:
             self.save()
 
     def _restore(self) -> None:
-        # The manager's own list may be damaged as well: the files count.
-        pattern = f"{self._manager.directory}/ckpt-*.index"
-        found = [name.removesuffix(".index") for name in tf.io.gfile.glob(pattern)]
+        # The managers' own lists may be damaged as well: the files count.
+        found = tf.io.gfile.glob(f"{self._directory}/{attempts.PATTERN}")
         if not found:
             return
         start = [variable.numpy() for variable in self._variables]
-        for path in sorted(found, key=_checkpoint_number, reverse=True):
+        for path in attempts.newest_first(found):
+            self._earlier.add(attempts.folder_of(path))
+        for path in attempts.newest_first(found):
             try:
                 self._checkpoint.restore(path).assert_consumed()
             except Exception as error:  # noqa: BLE001 - damage has many types
@@ -368,16 +382,11 @@ class _State:
                 for variable, value in zip(self._variables, start, strict=True):
                     variable.assign(value)
                 continue
-            newest = _checkpoint_number(path)
-            self._checkpoint.save_counter.assign(newest)
+            _PROGRESS.info("resuming at step %d from %s", attempts.step_of(path), path)
             return
         self._step.assign(0)
         self._seconds.assign(0.0)
         self._history.assign("[]")
-
-
-def _checkpoint_number(path: str) -> int:
-    return int(path.rsplit("-", 1)[1])
 
 
 class _Profile:

@@ -48,6 +48,10 @@ locals {
     },
     var.ci_submits ? {
       ci = [
+        # `cancel` stops a run's training jobs, too.
+        "aiplatform.customJobs.cancel",
+        "aiplatform.customJobs.get",
+        "aiplatform.customJobs.list",
         "aiplatform.pipelineJobs.cancel",
         "aiplatform.pipelineJobs.create",
         "aiplatform.pipelineJobs.get",

@@ -1,4 +1,4 @@
-"""The only module that talks to Vertex AI: runs and schedules, through Google's client.
+"""Talks to Vertex AI about runs and schedules, through Google's client.
 
 It uses google-cloud-aiplatform's service clients (PipelineServiceClient,
 ScheduleServiceClient), not its `aiplatform.PipelineJob`: that one first looks for the
@@ -81,16 +81,27 @@ def connect(
         VertexError: There are no application default credentials.
     """
     clients: list[Any] = [
-        _client(kind, place) for kind in (PipelineServiceClient, ScheduleServiceClient)
+        google_client(kind, place)
+        for kind in (PipelineServiceClient, ScheduleServiceClient)
     ]
     try:
-        yield Service(clients[0], clients[1], place, say, waits)
+        yield Service(clients[0], clients[1], place, Caller(place, say, waits))
     finally:
         for client in clients:
             client.transport.close()
 
 
-def _client(kind: Any, place: Place) -> Any:
+def google_client(kind: Any, place: Place, address: str | None = None) -> Any:
+    """Google's client of a service, with credentials, or without on this machine.
+
+    Args:
+        kind: Its class.
+        place: Where it is.
+        address: Of another service than Vertex AI.
+
+    Raises:
+        VertexError: There are no application default credentials.
+    """
     if not place.secure:
         return place.open_insecure(kind)
     try:
@@ -110,9 +121,61 @@ def _client(kind: Any, place: Place) -> Any:
         ) from None
     return kind(
         credentials=credentials,
-        client_options=ClientOptions(api_endpoint=place.target),
+        client_options=ClientOptions(api_endpoint=address or place.target),
         client_info=ClientInfo(user_agent="cifar-resnet-pipeline"),
     )
+
+
+class Caller:
+    """Sends requests, again while the service does not answer."""
+
+    def __init__(self, place: Place, say: Say, waits: Sequence[float] = WAITS) -> None:
+        """See `connect`."""
+        self._place = place
+        self.say = say
+        self.waits = waits
+
+    def send(
+        self,
+        doing: str,
+        method: Callable[..., Any],
+        request: Any,
+        *,
+        waits: Sequence[float] | None = None,
+        say: Say | None = None,
+    ) -> Any:
+        """Sends one request.
+
+        Args:
+            doing: What is going on, for a person.
+            method: Of a service client.
+            request: Its request.
+            waits: Seconds before each repetition; None: the service's own.
+            say: Told before each repetition; None: the service's own.
+
+        Raises:
+            RequestFailed: The error of the last attempt in one line.
+        """
+        waits = self.waits if waits is None else waits
+        for attempt, wait in enumerate((*waits, None), 1):
+            try:
+                return method(request=request, retry=None, timeout=DEADLINE_SECONDS)
+            except exceptions.GoogleAPICallError as error:
+                code = error.grpc_status_code
+                if wait is None or code not in _PASSING or _about_credentials(error):
+                    raise explained(error, doing, self._place, attempt) from error
+                (say or self.say)(
+                    f"{doing}: {_PLAIN[code]} ({_words(error, 120)}); attempt "
+                    f"{attempt + 1} of {len(waits) + 1} in {wait:g} s"
+                )
+                time.sleep(wait)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise RequestFailed(
+                    f"{doing}: the credentials cannot be used "
+                    f"({_one_line(str(error))}); {_LOGIN}",
+                    None,
+                ) from error
+        raise AssertionError("unreachable")
 
 
 class Service:
@@ -123,15 +186,15 @@ class Service:
         pipelines: PipelineServiceClient,
         schedules: ScheduleServiceClient,
         place: Place,
-        say: Say,
-        waits: Sequence[float],
+        caller: Caller,
     ) -> None:
         """See `connect`."""
         self._pipelines = pipelines
         self._schedules = schedules
         self._place = place
-        self._say = say
-        self._waits = waits
+        self._send = caller.send
+        self._say = caller.say
+        self._waits = caller.waits
 
     # ---- runs -----------------------------------------------------------------------
 
@@ -330,50 +393,6 @@ class Service:
                 f"{doing}: Vertex AI took the request, but has not said that it is done "
                 f"({_one_line(str(error))}); look with `schedule list`"
             ) from error
-
-    # ---- requests -------------------------------------------------------------------
-
-    def _send(
-        self,
-        doing: str,
-        method: Callable[..., Any],
-        request: Any,
-        *,
-        waits: Sequence[float] | None = None,
-        say: Say | None = None,
-    ) -> Any:
-        """Sends one request, again while the service does not answer.
-
-        Args:
-            doing: What is going on, for a person.
-            method: Of a service client.
-            request: Its request.
-            waits: Seconds before each repetition; None: the service's own.
-            say: Told before each repetition; None: the service's own.
-
-        Raises:
-            RequestFailed: The error of the last attempt in one line.
-        """
-        waits = self._waits if waits is None else waits
-        for attempt, wait in enumerate((*waits, None), 1):
-            try:
-                return method(request=request, retry=None, timeout=DEADLINE_SECONDS)
-            except exceptions.GoogleAPICallError as error:
-                code = error.grpc_status_code
-                if wait is None or code not in _PASSING or _about_credentials(error):
-                    raise explained(error, doing, self._place, attempt) from error
-                (say or self._say)(
-                    f"{doing}: {_PLAIN[code]} ({_words(error, 120)}); attempt "
-                    f"{attempt + 1} of {len(waits) + 1} in {wait:g} s"
-                )
-                time.sleep(wait)
-            except google.auth.exceptions.GoogleAuthError as error:
-                raise RequestFailed(
-                    f"{doing}: the credentials cannot be used "
-                    f"({_one_line(str(error))}); {_LOGIN}",
-                    None,
-                ) from error
-        raise AssertionError("unreachable")
 
 
 # ---- messages ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import math
 import os
 import re
 import secrets
@@ -83,7 +84,13 @@ def add_parsers(
     )
     status.add_argument("--wait", action="store_true", help="follow RUN to its end")
 
-    cancel = add(commands, "cancel", _cancel, "stop a run on Vertex AI")
+    cancel = add(
+        commands,
+        "cancel",
+        _cancel,
+        "stop a run on Vertex AI and all jobs that it has started; returns when they have "
+        "ended",
+    )
     cancel.add_argument("run", metavar="RUN", help="its id")
 
     meaning = "start runs on Vertex AI regularly"
@@ -323,15 +330,64 @@ def _status(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 def _cancel(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     _, place = _place(options, environment, options.run)
     run_id = _run_id(place, options.run)
-    with _screen() as out:
-        with _service(out, place, quiet=True) as service:
-            service.cancel_run(run_id)
+    with _screen() as out, signals.handled(signals.stop):
+        try:
+            with _service(out, place, quiet=True) as service:
+                job = service.run(run_id)
+                stopped = _stop_run(out, service, place, job)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            words = (
+                "stopped; the run, or jobs that it has started, may go on: python "
+                f"pipeline.py cancel {run_id} {place.options}"
+            )
+            return _interrupted(out, stop, words)
         out.print(
-            f"run {run_id} is being stopped; what has ended stays in the cache. See: "
-            f"python pipeline.py status {run_id} {place.options}",
+            f"run {run_id} has ended, and so have all {len(stopped)} jobs that it had "
+            "started; what was done stays in the cache. See: python pipeline.py status "
+            f"{run_id} {place.options}",
             soft_wrap=True,
         )
     return 0
+
+
+def _stop_run(out: Console, service: Service, place: Place, job: Any) -> list[str]:
+    """Cancels a run and the jobs it has started elsewhere, until all have ended."""
+    from pipeline.vertex import remote
+
+    run_id = job.name.rsplit("/", 1)[-1]
+    clock = remote.WallClock()
+
+    def say(line: str) -> None:
+        out.print(line, soft_wrap=True, highlight=False)
+
+    with contextlib.ExitStack() as stack:
+        services: list[remote.Jobs] = [stack.enter_context(remote.connect(place, say))]
+        if "--runner=DataflowRunner" in str(type(job).pb(job).pipeline_spec):
+            services.append(stack.enter_context(remote.connect_dataflow(place, say)))
+        over = run_stopper(service, run_id, clock, say)
+        return remote.stop_all(services, remote.of_run(run_id), over, clock, say)
+
+
+def run_stopper(
+    service: Service, run_id: str, clock: Any, say: Callable[[str], None]
+) -> Callable[[], bool]:
+    """Asks for a run's end at each call, now and then; tells whether it has ended."""
+    from pipeline.vertex import remote, screen
+
+    asked = -math.inf
+
+    def over() -> bool:
+        nonlocal asked
+        if screen.run_state(service.run(run_id)) in screen.ENDED:
+            return True
+        if clock.now() - asked >= remote.REPEAT_SECONDS:
+            # Cancelling is a best effort; what changed nothing is asked for again.
+            asked = clock.now()
+            remote.unless_ended(lambda: service.cancel_run(run_id))
+            say(f"run {run_id} is being cancelled")
+        return False
+
+    return over
 
 
 def _follow(out: Console, service: Service, place: Place, run_id: str) -> int:

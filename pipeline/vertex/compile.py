@@ -35,6 +35,8 @@ _ResourceSpec = (
 # goes on from its checkpoint. Other steps fail for a reason.
 _SPOT_RETRY = {"maxRetryCount": 2, "backoffDuration": "300s", "backoffFactor": 2.0}
 
+_ON_DATAFLOW = ("python", "-m", "pipeline.vertex.steps.on_dataflow")
+
 _VALUE_TYPES = {
     str: (tfx.types.standard_artifacts.String, "STRING"),
     int: (tfx.types.standard_artifacts.Integer, "NUMBER_INTEGER"),
@@ -84,13 +86,16 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     root[overrides.PARAMETER] |= {"defaultValue": default, "isOptional": True}
     _leave_open(specification, parameters.open_parameters(pipeline))
     _drop_beam_arguments(specification, pipeline)
+    if config.vertex.beam == "dataflow":
+        _take_jobs_along(specification)
     for name, task in specification["root"]["dag"]["tasks"].items():
         kind = kind_of(name)
         cached = config.enable_cache and kind.cached
         task["cachingOptions"] = {"enableCache": True} if cached else {}
         if config.vertex.spot and kind.work == "training":
             task["retryPolicy"] = dict(_SPOT_RETRY)
-    # What fails stops the run at once; the other Trainer's job would only cost money.
+    # After a failure no task is started any more. Those that run go on to their end, the
+    # other Trainer with its job as well: `cancel` stops them.
     job["runtimeConfig"]["failurePolicy"] = "PIPELINE_FAILURE_POLICY_FAIL_FAST"
     return job
 
@@ -162,6 +167,13 @@ def _drop_beam_arguments(specification: Json, pipeline: tfx.dsl.Pipeline) -> Non
         if not isinstance(node.executor_spec, executor_spec.BeamExecutorSpec):
             arguments = executors[f"{node.id}_executor"]["container"]["args"]
             del arguments[len(arguments) - count :]
+
+
+def _take_jobs_along(specification: Json) -> None:
+    """Has the steps whose Beam is on Dataflow started by pipeline/vertex/steps/on_dataflow."""
+    for name, executor in specification["deploymentSpec"]["executors"].items():
+        if kind_of(name.removesuffix("_executor")).work == "beam":
+            executor["container"]["command"] = [*_ON_DATAFLOW]
 
 
 def _text(schema: str | bytes) -> str:

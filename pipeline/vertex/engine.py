@@ -7,8 +7,6 @@ from typing import Any
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.extensions.google_cloud_ai_platform import constants
-from tfx.extensions.google_cloud_ai_platform.trainer import executor
 from tfx.types import BaseChannel
 
 from components.artifacts import RunConfiguration
@@ -20,12 +18,14 @@ from pipeline.vertex import jobs
 from pipeline.vertex.steps.push import settings
 from pipeline.vertex.steps.push.component import VertexPush
 from pipeline.vertex.steps.report.component import Report
+from pipeline.vertex.steps.train.component import Trainer
+from pipeline.vertex.steps.train.executor import TRAINING_JOB
 
 
 class Vertex:
     """Trainers are CustomJobs; a first step settles what the run does."""
 
-    trainer = tfx.extensions.google_cloud_ai_platform.Trainer
+    trainer = Trainer
 
     def __init__(
         self,
@@ -46,13 +46,14 @@ class Vertex:
         self._first = first
 
     def training_settings(self, role: str) -> dict[str, Any]:
-        """Where TFX's Trainer for Vertex AI starts run_fn, and in what."""
+        """The job in which run_fn runs, for pipeline/vertex/steps/train/."""
         vertex = self._config.vertex
-        return {
-            constants.ENABLE_VERTEX_KEY: True,
-            constants.VERTEX_REGION_KEY: vertex.region,
-            executor.TRAINING_ARGS_KEY: {"project": vertex.project, **self._jobs[role]},
+        job = {
+            "project": vertex.project,
+            "region": vertex.region,
+            "job": self._jobs[role],
         }
+        return {TRAINING_JOB: job}
 
     def run_configuration(self) -> BaseNode | None:
         """The first step: reads the pipeline's parameter `overrides`."""

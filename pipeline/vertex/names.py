@@ -8,6 +8,7 @@ endpoint names), read in November 2026.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,6 +118,19 @@ def _match(field: str, value: str | None, name: Name) -> None:
         raise ConfigError(f"{field}={value}: must be {name.rule}")
 
 
+def label(text: str) -> str:
+    """The value of a label that stands for a text: what is too long keeps its digest.
+
+    A label takes 63 characters, a run's id up to 127.
+    """
+    value = re.sub(r"[^a-z0-9_-]", "-", text.lower())
+    if len(value) <= _LONGEST_LABEL:
+        return value
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{value[: _LONGEST_LABEL - 17]}-{digest}"
+
+
+_LONGEST_LABEL = 63
 _LABEL = r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
 # Longer folders leave too little of the 1,024 bytes of an object's name.
 _LONGEST_FOLDER = 400

@@ -3,7 +3,7 @@
 The stand-ins are at the network's edge only. tests/pipeline/vertex/orchestrator.py does
 what the Pipelines service does with the compiled JSON, and starts TFX's own container
 entry point; tests/pipeline/vertex/stand_in.py answers the genuine JobService client with
-which TFX starts training, and the command of the CustomJob is carried out; gs:// is an
+which the step starts training, and the command of the CustomJob is carried out; gs:// is an
 emulator that TensorFlow, Beam and google-cloud-storage reach as they reach the real one.
 All containers run in this process, which has loaded TensorFlow once; one, that shall fail,
 in its own.
@@ -95,22 +95,16 @@ def execute(command: list[str], args: list[str]) -> None:
 @pytest.fixture(scope="module")
 def cloud(object_storage_server, tmp_path_factory) -> Iterator[Cloud]:  # noqa: F811
     from apache_beam.internal.gcp import auth
-    from google.cloud.aiplatform_v1 import JobServiceClient
     from google.cloud.aiplatform_v1.types import JobState
-    from tfx.extensions.google_cloud_ai_platform import runner, training_clients
 
     from pipeline.vertex import compile as compiler
+    from pipeline.vertex import place
+    from pipeline.vertex.steps.train import follow
 
     def train(job) -> JobState:
         (pool,) = job.job_spec.worker_pool_specs
         execute(list(pool.container_spec.command), list(pool.container_spec.args))
         return JobState.JOB_STATE_SUCCEEDED
-
-    def client(client_options: dict) -> JobServiceClient:
-        assert client_options == {
-            "api_endpoint": f"{stand_in.REGION}-aiplatform.googleapis.com"
-        }
-        return vertex.client(JobServiceClient)
 
     with (
         bucket(object_storage_server) as storage,
@@ -120,8 +114,8 @@ def cloud(object_storage_server, tmp_path_factory) -> Iterator[Cloud]:  # noqa: 
         patch.setenv("no_proxy", "127.0.0.1,localhost")  # gRPC heeds https_proxy too
         # Beam would look for credentials for half a minute; the emulator wants none.
         patch.setattr(auth._Credentials, "_credentials_init", True)
-        patch.setattr(training_clients.gapic, "JobServiceClient", client)
-        patch.setattr(runner, "_POLLING_INTERVAL_IN_SECONDS", 0.2)
+        patch.setenv(place.ENDPOINT_VARIABLE, vertex.endpoint)
+        patch.setattr(follow, "POLL_SECONDS", 0.2)
         vertex.run_custom_job = train
         texts = [
             f"vertex.project={stand_in.PROJECT}",
@@ -212,6 +206,21 @@ def test_training_runs_in_custom_jobs_of_the_compiled_form(first, cloud):
         (pool,) = job.custom_job.job_spec.worker_pool_specs
         assert pool.machine_spec.machine_type == "n2-standard-16"
         assert pool.container_spec.image_uri.endswith("/cifar-resnet/pipeline:0.1.0")
+        labels = job.custom_job.labels
+        assert labels["run"] == first.id
+        assert f"{labels['role']}trainer" == labels["node"]
+
+
+def test_a_training_jobs_folders_are_its_own_and_become_the_steps(first, cloud):
+    for task in TRAINERS:
+        planned = first.executor_inputs[task]["outputs"]["artifacts"]
+        record = cloud.storage.url(f"cifar/checkpoints/{first.id}-{task.lower()}.json")
+        (attempt,) = cloud.read_json(record)["attempts"]
+        assert attempt["job"] in {job.name for job in cloud.vertex.custom_jobs.values()}
+        for key, entry in planned.items():
+            (artifact,) = entry["artifacts"]
+            own = first.uri(task, key)
+            assert own == f"{artifact['uri']}/{attempt['token']}"
 
 
 def test_the_published_model_makes_the_errors_that_the_report_tells(first, cloud):

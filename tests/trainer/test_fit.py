@@ -1,6 +1,7 @@
 """The training loop against plain NumPy updates, and what it survives."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_a_diverged_loss_stops_with_the_remedy_and_keeps_the_checkpoint(tmp_path
     ) as caught:
         train(model(), tmp_path, dataclasses.replace(config, epochs=200))
     assert "\n" not in str(caught.value)
-    assert any((tmp_path / "checkpoints").glob("ckpt-*.index"))
+    assert any((tmp_path / "checkpoints").glob("*/ckpt-*.index"))
 
 
 def test_sigterm_saves_and_exits(tmp_path, monkeypatch):
@@ -209,7 +210,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, monkeypatch
         train_until(6, model(), directory, monkeypatch)
         folder = directory / "checkpoints"
         newest = max(
-            folder.glob("ckpt-*.data*"),
+            folder.glob("*/ckpt-*.data*"),
             key=lambda p: int(p.name.split("-")[1].split(".")[0]),
         )
         content = newest.read_bytes()
@@ -218,15 +219,62 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, monkeypatch
         elif damage == "garbage":
             newest.write_bytes(bytes(len(content)))
         else:
-            (folder / "checkpoint").write_text("rubbish")
+            (newest.parent / "checkpoint").write_text("rubbish")
         resumed = model()
         outcome = train(resumed, directory)
         assert outcome.steps == 8
         np.testing.assert_array_equal(
             whole.weights[0].numpy(), resumed.weights[0].numpy()
         )
-        for file in folder.iterdir():
-            file.unlink()
+        shutil.rmtree(folder)
+
+
+def test_each_attempt_writes_a_folder_of_its_own_and_goes_on_from_the_newest_of_any(
+    tmp_path, monkeypatch
+):
+    """A paused writer that wakes up disturbs nobody, and its checkpoint counts too."""
+    whole = model()
+    train(whole, tmp_path / "whole")
+
+    train_until(3, model(), tmp_path, monkeypatch)
+    (first,) = (tmp_path / "checkpoints").iterdir()
+    paused = {path.name: path.read_bytes() for path in first.iterdir()}
+    # The second has one checkpoint: what the first left stays, untouched.
+    train_until(4, model(), tmp_path, monkeypatch)
+    (second,) = set((tmp_path / "checkpoints").iterdir()) - {first}
+    assert {path.name for path in second.glob("*.index")} == {"ckpt-4.index"}
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == paused
+    # The third has as many as are kept: those before it go, so that space is bounded.
+    train_until(6, model(), tmp_path, monkeypatch)
+    (third,) = (tmp_path / "checkpoints").iterdir()
+    assert third not in (first, second)
+    # The first wakes up and writes what it was about to write: older than the newest.
+    first.mkdir()
+    for name, content in paused.items():
+        (first / name).write_bytes(content)
+    resumed = model()
+    train(resumed, tmp_path)
+    np.testing.assert_array_equal(whole.weights[0].numpy(), resumed.weights[0].numpy())
+
+
+def test_the_highest_step_counts_whoever_wrote_it():
+    from trainer import attempts
+
+    assert attempts.newest_first(
+        [
+            "gs://b/t/20270101T000000-a/ckpt-9.index",
+            "gs://b/t/20270102T000000-b/ckpt-10.index",
+            "gs://b/t/20270101T000000-a/ckpt-100.index",
+            "gs://b/t/20270101T000000-a/ckpt-10.index",
+            "gs://b/t/20270101T000000-a/ckpt-.index",
+        ]
+    ) == [
+        "gs://b/t/20270101T000000-a/ckpt-100",
+        "gs://b/t/20270102T000000-b/ckpt-10",
+        "gs://b/t/20270101T000000-a/ckpt-10",
+        "gs://b/t/20270101T000000-a/ckpt-9",
+    ]
+    assert len({attempts.new() for _ in range(100)}) == 100
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):

@@ -20,6 +20,7 @@ returns a message (`vertex.operation(response)` for a long-running one) or raise
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import datetime
 import itertools
 import re
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.cloud import dataflow_v1beta3 as dataflow
 from google.cloud.aiplatform_v1.types import (
     custom_job,
     job_service,
@@ -59,6 +61,13 @@ _DONE = {
 }
 
 
+_ENDED_JOBS = {
+    job_state.JobState.JOB_STATE_SUCCEEDED,
+    job_state.JobState.JOB_STATE_FAILED,
+    job_state.JobState.JOB_STATE_CANCELLED,
+}
+
+
 class Refusal(Exception):
     """A handler's answer that is an error."""
 
@@ -74,6 +83,7 @@ class Fault:
     code: grpc.StatusCode
     message: str = "injected"
     applied: bool = False  # the request takes effect; only the answer is lost
+    late_seconds: float = 0.0  # after which it takes effect
     reason: str = ""  # google.rpc.ErrorInfo's, for example SERVICE_DISABLED
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,9 +119,17 @@ class StandIn:
         self.progress: list[Callable[[Any], None]] = []
         # Carries out a custom job in a thread of its own and returns its last state;
         # an exception means JOB_STATE_FAILED with its text.
-        self.run_custom_job: Callable[[Any], Any] = lambda _: (
+        # None: the test itself moves jobs, and runs that are being cancelled.
+        self.run_custom_job: Callable[[Any], Any] | None = lambda _: (
             job_state.JobState.JOB_STATE_SUCCEEDED
         )
+        self.dataflow_jobs: dict[str, Any] = {}
+        self.now: Callable[[], float] = time.time
+        # Seconds from a custom job's creation until it is listed.
+        self.listed_after: Callable[[Any], float] = lambda _: 0.0
+        # Cancellations (method -> how many) that are answered, and change nothing.
+        self.ignored: dict[str, int] = defaultdict(int)
+        self._late: list[tuple[float, Callable[[Any], Any], Any]] = []
         self._faults: dict[str, list[Fault | None]] = defaultdict(list)
         self._operations: dict[str, Any] = {}
         self._numbers = itertools.count(4_200_000_000_000_000_001)
@@ -182,8 +200,17 @@ class StandIn:
             fault = self._faults[method].pop(0) if self._faults[method] else None
             if fault is not None and not fault.applied:
                 _abort(context, fault)
+            self.settle()
+            handler = self._handlers[path][1]
+            if fault is not None and fault.late_seconds:
+                self._late.append((self.now() + fault.late_seconds, handler, request))
+                _abort(context, fault)
             try:
-                answer = self._handlers[path][1](request)
+                if self.ignored[method]:
+                    self.ignored[method] -= 1
+                    answer = empty_pb2.Empty()
+                else:
+                    answer = handler(request)
             except Refusal as refusal:
                 answer = Fault(refusal.code, str(refusal))
             if fault is not None:
@@ -191,6 +218,14 @@ class StandIn:
             if isinstance(answer, Fault):
                 _abort(context, answer)
         return answer
+
+    def settle(self) -> None:
+        """Carries out what was asked for some time ago, and is due."""
+        due = [entry for entry in self._late if entry[0] <= self.now()]
+        self._late = [entry for entry in self._late if entry[0] > self.now()]
+        for _, handler, request in due:
+            with contextlib.suppress(Refusal):
+                handler(request)
 
     def _create_pipeline_job(self, request: Any) -> Any:
         identifier = request.pipeline_job_id or f"unnamed-{next(self._numbers)}"
@@ -204,15 +239,16 @@ class StandIn:
         job = pipeline_job.PipelineJob(request.pipeline_job)
         job.name = f"{NAMES}/pipelineJobs/{identifier}"
         job.state = pipeline_state.PipelineState.PIPELINE_STATE_PENDING
-        job.create_time = job.update_time = _now()
+        job.create_time = job.update_time = self._moment()
         self.pipeline_jobs[identifier] = job
         return job
 
     def _get_pipeline_job(self, request: Any) -> Any:
         job = _find(self.pipeline_jobs, request.name, "pipelineJobs")
-        if job.state == pipeline_state.PipelineState.PIPELINE_STATE_CANCELLING:
+        cancelling = pipeline_state.PipelineState.PIPELINE_STATE_CANCELLING
+        if job.state == cancelling and self.run_custom_job:
             job.state = pipeline_state.PipelineState.PIPELINE_STATE_CANCELLED
-            job.end_time = _now()
+            job.end_time = self._moment()
         elif self.progress:
             self.progress.pop(0)(job)
         return job
@@ -244,13 +280,16 @@ class StandIn:
         del self.pipeline_jobs[job.name.rsplit("/", 1)[1]]
         return self.operation(empty_pb2.Empty())
 
+    def _moment(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.now(), datetime.UTC)
+
     def _create_schedule(self, request: Any) -> Any:
         _check_parent(request.parent)
         made = schedule.Schedule(request.schedule)
         identifier = str(next(self._numbers))
         made.name = f"{NAMES}/schedules/{identifier}"
         made.state = schedule.Schedule.State.ACTIVE
-        made.create_time = made.update_time = _now()
+        made.create_time = made.update_time = self._moment()
         made.next_run_time = datetime.datetime(2031, 5, 5, 3, tzinfo=datetime.UTC)
         self.schedules[identifier] = made
         return made
@@ -302,12 +341,14 @@ class StandIn:
         identifier = str(next(self._numbers))
         job.name = f"{NAMES}/customJobs/{identifier}"
         job.state = job_state.JobState.JOB_STATE_RUNNING
-        job.create_time = job.start_time = _now()
+        job.create_time = job.start_time = self._moment()
         self.custom_jobs[identifier] = job
-        threading.Thread(target=self._carry_out, args=[job], daemon=True).start()
+        if self.run_custom_job:
+            threading.Thread(target=self._carry_out, args=[job], daemon=True).start()
         return custom_job.CustomJob(job)
 
     def _carry_out(self, job: Any) -> None:
+        assert self.run_custom_job
         try:
             state, text = self.run_custom_job(custom_job.CustomJob(job)), ""
         except Exception as error:
@@ -317,20 +358,32 @@ class StandIn:
                 state = job_state.JobState.JOB_STATE_CANCELLED
             if text:
                 job.error = status_pb2.Status(code=9, message=text)
-            job.end_time = _now()
+            job.end_time = self._moment()
             job.state = state
 
     def _get_custom_job(self, request: Any) -> Any:
         return custom_job.CustomJob(_find(self.custom_jobs, request.name, "customJobs"))
 
     def _list_custom_jobs(self, request: Any) -> Any:
-        page, token = _page(list(reversed(self.custom_jobs.values())), request)
+        wanted = _wanted_labels(request.filter)
+        found = [
+            job
+            for job in reversed(self.custom_jobs.values())
+            if wanted.items() <= dict(job.labels).items()
+            and self.now() - job.create_time.timestamp() >= self.listed_after(job)
+        ]
+        page, token = _page(found, request)
         return job_service.ListCustomJobsResponse(
             custom_jobs=page, next_page_token=token
         )
 
     def _cancel_custom_job(self, request: Any) -> Any:
         job = _find(self.custom_jobs, request.name, "customJobs")
+        if job.state in _ENDED_JOBS:
+            raise Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"CustomJob is in state {job.state.name}",
+            )
         job.state = job_state.JobState.JOB_STATE_CANCELLING
         return empty_pb2.Empty()
 
@@ -338,6 +391,46 @@ class StandIn:
         job = _find(self.custom_jobs, request.name, "customJobs")
         del self.custom_jobs[job.name.rsplit("/", 1)[1]]
         return self.operation(empty_pb2.Empty())
+
+    # Dataflow. Its list has names and states, not all that a job is.
+
+    def add_dataflow_job(self, name: str) -> str:
+        """What Beam's own client would create; returns the job's id."""
+        identifier = f"2031-01-01_{next(self._numbers)}"
+        self.dataflow_jobs[identifier] = dataflow.Job(
+            id=identifier,
+            name=name,
+            current_state=dataflow.JobState.JOB_STATE_RUNNING,
+            labels={"hidden": "in-lists"},
+        )
+        return identifier
+
+    def _list_jobs(self, request: Any) -> Any:
+        assert (request.project_id, request.location) == (PROJECT, REGION)
+        active = [
+            dataflow.Job(id=job.id, name=job.name, current_state=job.current_state)
+            for job in self.dataflow_jobs.values()
+            if request.filter != dataflow.ListJobsRequest.Filter.ACTIVE
+            or job.current_state
+            in (
+                dataflow.JobState.JOB_STATE_RUNNING,
+                dataflow.JobState.JOB_STATE_CANCELLING,
+            )
+        ]
+        page, token = _page(active, request)
+        return dataflow.ListJobsResponse(jobs=page, next_page_token=token)
+
+    def _get_job(self, request: Any) -> Any:
+        job = self.dataflow_jobs[request.job_id]
+        if job.current_state == dataflow.JobState.JOB_STATE_CANCELLING:
+            job.current_state = dataflow.JobState.JOB_STATE_CANCELLED
+        return job
+
+    def _update_job(self, request: Any) -> Any:
+        job = self.dataflow_jobs[request.job_id]
+        assert request.job.requested_state == dataflow.JobState.JOB_STATE_CANCELLED
+        job.current_state = dataflow.JobState.JOB_STATE_CANCELLING
+        return job
 
     def _get_operation(self, request: Any) -> Any:
         if request.name not in self._operations:
@@ -355,6 +448,14 @@ def _methods(server: StandIn) -> Mapping[str, tuple[Any, Callable[[Any], Any]]]:
             server._get_operation,
         )
     }
+    for name, request_class in (
+        ("ListJobs", dataflow.ListJobsRequest),
+        ("GetJob", dataflow.GetJobRequest),
+        ("UpdateJob", dataflow.UpdateJobRequest),
+    ):
+        method = re.sub("([A-Z])", r"_\1", name).lower()
+        path = f"/google.dataflow.v1beta3.JobsV1Beta3/{name}"
+        found[path] = (request_class, getattr(server, method))
     for service, messages, names in (
         ("PipelineService", pipeline_service, "PipelineJob"),
         ("ScheduleService", schedule_service, "Schedule"),
@@ -403,10 +504,6 @@ def _abort(context: grpc.ServicerContext, fault: Fault) -> None:
     context.abort_with_status(rpc_status.to_status(status))
 
 
-def _now() -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(int(time.time()), datetime.UTC)
-
-
 def _check_parent(parent: str) -> None:
     if parent not in (PARENT, NAMES):
         raise Refusal(
@@ -432,6 +529,17 @@ def _wanted(filter: str, field_name: str) -> str | None:
     if match is None:
         raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"bad filter {filter}")
     return match[1]
+
+
+def _wanted_labels(filter: str) -> dict[str, str]:
+    """The labels that a filter asks for; only `labels.<key>="<value>" AND ...`."""
+    wanted = {}
+    for term in filter.split(" AND ") if filter else ():
+        match = re.fullmatch(r'labels\.([a-z]+)="([a-z0-9_-]*)"', term)
+        if match is None:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"bad filter {filter}")
+        wanted[match[1]] = match[2]
+    return wanted
 
 
 def _page(found: list[Any], request: Any) -> tuple[list[Any], str]:

@@ -14,6 +14,9 @@ import time
 import grpc
 import pytest
 from google.cloud.aiplatform_v1.types import (
+    custom_job,
+    job_service,
+    job_state,
     pipeline_job,
     pipeline_service,
     pipeline_state,
@@ -357,16 +360,98 @@ def test_a_command_that_follows_can_be_stopped(vertex, typed, number, exit_statu
     assert "CancelPipelineJob" not in vertex.methods
 
 
-def test_cancel_asks_the_service(vertex, typed):
+@pytest.fixture
+def no_delay(monkeypatch):
+    """Of what `cancel` waits for between two looks."""
+    from pipeline.vertex import remote
+
+    monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(remote, "LISTED_LATE_SECONDS", 0.1)
+
+
+def existing_job(vertex, run_id, node="BaselineTrainer"):
+    from pipeline.vertex import remote
+
+    request = job_service.CreateCustomJobRequest(
+        parent=PARENT,
+        custom_job=custom_job.CustomJob(labels=remote.of_node(run_id, node)),
+    )
+    return vertex._create_custom_job(request).name
+
+
+def test_cancel_returns_when_the_run_and_its_jobs_have_ended(vertex, typed, no_delay):
     existing_run(vertex)
+    forever = threading.Event()
+    vertex.run_custom_job = lambda job: until_cancelled(vertex, job, forever)
+    jobs = [
+        existing_job(vertex, "cifar-resnet-1", node)
+        for node in ("BaselineTrainer", "CandidateTrainer")
+    ]
+    other = existing_job(vertex, "cifar-resnet-10")
     status, out, _ = typed("cancel", "cifar-resnet-1", *WHERE)
+    forever.set()
     assert status == 0
-    assert out.startswith("run cifar-resnet-1 is being stopped")
+    assert "run cifar-resnet-1 has ended, and so have all 2 jobs that it had" in out
+    states = {job.name: job.state.name for job in vertex.custom_jobs.values()}
+    assert [states[job] for job in jobs] == ["JOB_STATE_CANCELLED"] * 2
+    assert other not in {r.name for r in vertex.requests("CancelCustomJob")}
     (request,) = vertex.requests("CancelPipelineJob")
     assert as_json(request) == {"name": f"{PARENT}/pipelineJobs/cifar-resnet-1"}
+    # Of a run that has ended, too: it may have left something.
+    vertex.run_custom_job = lambda job: until_cancelled(vertex, job, forever)
+    forever.clear()
+    existing_job(vertex, "cifar-resnet-1")
+    status, out, _ = typed("cancel", "cifar-resnet-1", *WHERE)
+    forever.set()
+    assert status == 0
+    assert "all 3 jobs" in out
+    assert len(vertex.requests("CancelPipelineJob")) == 1
+
+
+def until_cancelled(vertex, job, forever):
+    name = job.name.rsplit("/", 1)[1]
+    while not forever.wait(0.01):
+        if vertex.custom_jobs[name].state.name == "JOB_STATE_CANCELLING":
+            break
+    return job_state.JobState.JOB_STATE_CANCELLED
+
+
+def test_cancel_ends_jobs_on_dataflow(vertex, typed, no_delay):
+    from pipeline.vertex import remote
+
+    existing_run(vertex)
+    spec = {"args": ["--runner=DataflowRunner"], "pipelineInfo": {"name": "c"}}
+    vertex.pipeline_jobs["cifar-resnet-1"].pipeline_spec = spec
+    mine, other = (
+        vertex.add_dataflow_job(
+            remote.dataflow_name(remote.of_node(run, "StatisticsGen"))
+        )
+        for run in ("cifar-resnet-1", "other--cifar-resnet-1")
+    )
+    status, out, _ = typed("cancel", "cifar-resnet-1", *WHERE)
+    assert status == 0
+    assert "all 1 jobs" in out
+    states = {k: job.current_state.name for k, job in vertex.dataflow_jobs.items()}
+    assert states == {mine: "JOB_STATE_CANCELLED", other: "JOB_STATE_RUNNING"}
+
+
+def test_cancel_that_is_stopped_says_what_may_go_on(vertex, typed, monkeypatch):
+    from pipeline.vertex import remote
+
+    existing_run(vertex)
+    vertex.ignored["CancelPipelineJob"] = 100
+    monkeypatch.setattr(
+        remote.WallClock, "sleep", lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    )
+    status, out, _ = typed("cancel", "cifar-resnet-1", *WHERE)
+    assert status == 130
+    assert "may go on: python pipeline.py cancel cifar-resnet-1" in out
+
+
+def test_cancel_of_a_run_that_is_unknown_is_one_sentence(typed):
     status, _, err = typed("cancel", "cifar-resnet-9", *WHERE)
     assert status == 2
-    assert err.startswith("error: cancelling run cifar-resnet-9 in project ")
+    assert err.startswith("error: reading run cifar-resnet-9 in project ")
     assert err.count("\n") == 1
 
 

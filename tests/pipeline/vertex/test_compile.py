@@ -36,6 +36,7 @@ ENTRY = [
     "-m",
     "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor",
 ]
+ON_DATAFLOW = ["python", "-m", "pipeline.vertex.steps.on_dataflow"]
 cached = {}
 
 
@@ -152,7 +153,9 @@ def test_all_hardware_is_accepted_by_the_genuine_loaders(row, tmp_path):
 def test_every_task_says_what_it_runs_on(name):
     job = compiled(*golden.CASES[name])
     for task, container in containers(job).items():
-        assert container["command"] == ENTRY, task
+        dataflow = "vertex.beam=dataflow" in golden.CASES[name]
+        beam = dataflow and kind_of(task).work == "beam"
+        assert container["command"] == (ON_DATAFLOW if beam else ENTRY), task
         assert re.fullmatch(
             r"[a-z0-9-]+-docker\.pkg\.dev/my-project/cifar-resnet/pipeline:0\.1\.0",
             container["image"],

@@ -33,6 +33,7 @@ REGISTERED_ALIAS = "registered_alias"
 ENDPOINT = "endpoint"  # .../endpoints/<id>
 DEPLOYED_MODEL = "deployed_model"  # id within the endpoint
 TRAFFIC_PERCENT = "traffic_percent"  # share of the endpoint's traffic
+REGISTRATION_PROBLEM = "registration_problem"  # a sentence, where that failed
 
 
 def text(artifact: Any, name: str) -> str:

@@ -61,6 +61,7 @@ _REGISTERED = (
     pushed_model.REGISTERED_MODEL,
     pushed_model.REGISTERED_ALIAS,
     pushed_model.ENDPOINT,
+    pushed_model.REGISTRATION_PROBLEM,
 )
 _SHARES = (pushed_model.TRAFFIC_PERCENT,)
 

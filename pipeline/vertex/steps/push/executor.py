@@ -36,8 +36,9 @@ def register(
         registered: Gets the custom properties of contract/pushed_model.py, also those of
             Model Registry and Endpoint; `pushed` is 0 when nothing was pushed.
 
-    Raises:
-        PublishError: Vertex AI refused; what was pushed to the folder stays.
+    Where Vertex AI refuses, what was pushed to the folder stays, and the sentence is a
+    property: a step that failed would leave the run without a report. The Report fails
+    with it, once it is written.
     """
     if not pushed_model.get_int_custom_property(properties.PUSHED):
         logging.warning("Nothing was pushed, so nothing is registered")
@@ -46,9 +47,15 @@ def register(
     uri, _, version = pushed_model.get_string_custom_property(
         properties.DESTINATION
     ).rpartition("/")
-    outcome = follow(
-        decode(settings), ledger.open_folder(uri), int(version), Patience()
-    )
+    outcome: dict[str, str | int]
+    try:
+        outcome = follow(
+            decode(settings), ledger.open_folder(uri), int(version), Patience()
+        )
+    except Exception as error:
+        logging.exception("%s/%s was published, and is not registered", uri, version)
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        outcome = {properties.REGISTRATION_PROBLEM: sentence}
     for name in _COPIED:
         value = pushed_model.get_string_custom_property(name)
         if value:

@@ -24,6 +24,10 @@ from pipeline.report import build, render
 from pipeline.vertex.parameters import FIRST
 
 
+class NotRegistered(Exception):
+    """Something was published that Vertex AI did not take."""
+
+
 def _input(part: Part) -> Any:
     """The class of a part, ours or TFX's; with None if the report can do without."""
     name = part.output.type
@@ -54,6 +58,10 @@ def write_report(
             properties, see components/artifacts.py.
         **parts: By the names of pipeline/nodes.py; the needed ones, and what else
             the report is to show.
+
+    Raises:
+        NotRegistered: The report is written; but VertexPush, before it, could not do its
+            work, and the run is to be seen to have failed.
     """
     for key, value in _short(parts).items():
         report.set_string_custom_property(key, value)
@@ -70,6 +78,13 @@ def write_report(
         logging.exception("There is no report of this run")
         problem = f"{type(error).__name__}: {error}"
     report.set_string_custom_property("problem", problem)
+    registered = parts.get("registered")
+    if registered is not None and (
+        sentence := registered.get_string_custom_property(
+            pushed_model.REGISTRATION_PROBLEM
+        )
+    ):
+        raise NotRegistered(f"VertexPush: {sentence}")
 
 
 Executor = executor_of(write_report)

@@ -227,3 +227,21 @@ def test_a_registered_model_is_shown_under_its_name(make, vertex):
     report, page = read(folders["copy"])
     assert report["pushed"] == local["pushed"] | known
     assert "Answers 10 % of the requests to" in page
+
+
+def test_what_could_not_be_registered_is_told_and_fails_the_run(make, vertex, request):
+    from pipeline.report import build
+    from pipeline.vertex.steps.report.executor import NotRegistered
+
+    _, found = make()
+    registered = build.Artifact(
+        node="VertexPush", key="registered", id=1, type="PushedModel",
+        uri=found.artifacts[0].uri,
+        properties={"pushed": 1, "registration_problem": "models/cifar: permission denied"},
+    )  # fmt: skip
+    with pytest.raises(NotRegistered, match="VertexPush: models/cifar: permission"):
+        vertex(with_artifact(found, registered))
+    # It was written first, and says so.
+    report, page = read(f"ram://{request.node.name}/report")
+    assert report["pushed"]["registration_problem"] == "models/cifar: permission denied"
+    assert "not in Model Registry, or not on the Endpoint: models/cifar" in page

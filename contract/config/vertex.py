@@ -23,8 +23,21 @@ class VertexConfig:
     disk_gb: int = setting(
         100, "boot disk of the training jobs, in GB", low=100, high=64_000
     )
-    spot: bool = setting(
-        False, "train on spot capacity; a stopped job goes on from its checkpoint"
+    scheduling: Literal["on_demand", "spot", "flex_start", "reservation"] = setting(
+        "on_demand",
+        "how the training jobs get their machines: spot may be taken away (a stopped job "
+        "goes on from its checkpoint), flex_start waits until GPUs are free, reservation "
+        "takes those of vertex.reservation",
+    )
+    wait_hours: float = setting(
+        24.0,
+        "flex_start: how long a job waits for its machine; 0: for ever",
+        low=0.0,
+        high=8760.0,
+    )
+    reservation: str | None = setting(
+        None,
+        "reservation: projects/<project>/zones/<zone>/reservations/<name> of Compute Engine",
     )
     repository: str | None = setting(
         None,
@@ -44,6 +57,19 @@ class VertexConfig:
     network: str | None = setting(
         None, "VPC network, projects/<number>/global/networks/<name>"
     )
+    network_attachment: str | None = setting(
+        None,
+        "Private Service Connect in place of peering: "
+        "projects/<project>/regions/<region>/networkAttachments/<name>",
+    )
+    kms_key: str | None = setting(
+        None,
+        "key of your own (CMEK) for what the run makes on Google Cloud: "
+        "projects/<project>/locations/<region>/keyRings/<ring>/cryptoKeys/<key>",
+    )
+    endpoint_machine_type: str = setting(
+        "n1-standard-2", "endpoint: of each node that answers"
+    )
     beam: Literal["in_process", "dataflow", "flink", "spark"] = setting(
         "in_process",
         "what carries out Beam: the step's own machine (60,000 images need no more), "
@@ -53,6 +79,11 @@ class VertexConfig:
         None, "flink, spark: host:port of the cluster's job service"
     )
     beam_machine_type: str = setting("n2-standard-4", "dataflow: of the workers")
+    beam_subnetwork: str | None = setting(
+        None,
+        "dataflow: of the workers, regions/<region>/subnetworks/<name> or the whole "
+        "address (a shared network); they get no public addresses then",
+    )
     beam_max_workers: int = setting(
         4, "dataflow: most workers; flink, spark: parallelism", low=1, high=1000
     )

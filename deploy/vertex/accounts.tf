@@ -20,15 +20,19 @@ locals {
   # Rights that can only be given for the whole project.
   project_roles = merge(
     {
-      # Custom jobs, metadata, Model Registry, Endpoints.
+      # Custom jobs, metadata, Model Registry, Endpoints. Google names this role as the one that a
+      # run's account must have; which of its rights Pipelines itself uses is not documented,
+      # so that a role of fewer could not be told to be enough.
       "pipeline aiplatform.user"      = { account = "pipeline", role = "roles/aiplatform.user" }
       "pipeline logging.logWriter"    = { account = "pipeline", role = "roles/logging.logWriter" }
       "launcher starts runs"          = { account = "launcher", role = google_project_iam_custom_role.role["launcher"].id }
       "launcher logging.logWriter"    = { account = "launcher", role = "roles/logging.logWriter" }
       "events workflows.invoker"      = { account = "events", role = "roles/workflows.invoker" }
       "events eventarc.eventReceiver" = { account = "events", role = "roles/eventarc.eventReceiver" }
-      "ci cloudbuild.builds.editor"   = { account = "ci", role = "roles/cloudbuild.builds.editor" }
+      "ci starts builds"              = { account = "ci", role = google_project_iam_custom_role.role["builder"].id }
       "ci logging.logWriter"          = { account = "ci", role = "roles/logging.logWriter" }
+      # gcloud builds submit bills its requests to the project.
+      "ci serviceusage.services.use" = { account = "ci", role = "roles/serviceusage.serviceUsageConsumer" }
     },
     var.ci_submits ? { "ci submits runs" = { account = "ci", role = google_project_iam_custom_role.role["ci"].id } } : {},
     var.dataflow ? {
@@ -44,6 +48,14 @@ locals {
         "aiplatform.pipelineJobs.create",
         "aiplatform.pipelineJobs.get",
         "aiplatform.pipelineJobs.list",
+      ]
+      # gcloud builds submit, with its logs in Cloud Logging; the editor's role also has
+      # triggers, approvals and worker pools.
+      builder = [
+        "cloudbuild.builds.create",
+        "cloudbuild.builds.get",
+        "cloudbuild.builds.list",
+        "cloudbuild.builds.update",
       ]
     },
     var.ci_submits ? {
@@ -76,6 +88,8 @@ locals {
       "launcher reads templates" = { account = "launcher", bucket = "templates", role = "roles/storage.objectViewer" }
       "ci writes templates"      = { account = "ci", bucket = "templates", role = "roles/storage.objectUser" }
       "ci sees templates"        = { account = "ci", bucket = "templates", role = "roles/storage.legacyBucketReader" }
+      "ci stages sources"        = { account = "ci", bucket = "builds", role = "roles/storage.objectUser" }
+      "ci sees sources"          = { account = "ci", bucket = "builds", role = "roles/storage.legacyBucketReader" }
     },
     var.ci_submits ? { "ci sees outputs on submit" = { account = "ci", bucket = "outputs", role = "roles/storage.legacyBucketReader" } } : {},
     var.dataflow ? {
@@ -123,7 +137,7 @@ resource "google_project_iam_custom_role" "role" {
 
   role_id     = replace("${var.name}-${each.key}", "-", "_")
   title       = "${var.name} ${each.key}"
-  description = local.accounts[each.key]
+  description = lookup(local.accounts, each.key, "Starts and follows builds")
   permissions = each.value
 }
 

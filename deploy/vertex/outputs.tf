@@ -9,6 +9,7 @@ output "configuration" {
       "vertex.repository"      = local.repository
       "vertex.service_account" = google_service_account.account["pipeline"].email
     },
+    var.kms_key == null ? {} : { "vertex.kms_key" = var.kms_key },
     var.dataflow ? { "vertex.beam_service_account" = google_service_account.account["dataflow"].email } : {},
   )
 }
@@ -21,6 +22,11 @@ output "repository" {
 output "template" {
   description = "Where the compiled pipeline goes: gcloud storage cp pipeline.json <this>."
   value       = "gs://${google_storage_bucket.bucket["templates"].name}/${var.template}"
+}
+
+output "builds" {
+  description = "Where sources of builds go: gcloud builds submit --gcs-source-staging-dir <this>/source."
+  value       = "gs://${google_storage_bucket.bucket["builds"].name}"
 }
 
 output "data" {

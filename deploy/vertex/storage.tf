@@ -1,9 +1,10 @@
-# Three buckets, because three different accounts write to them.
+# A bucket for each kind of thing: who writes to them and who reads them differ.
 locals {
   buckets = {
     data      = "New data sets; read by runs."
     outputs   = "Artifacts, checkpoints, reports and published models; written by runs."
     templates = "Compiled pipelines; written by CI, read by what starts runs."
+    builds    = "Sources of image builds (gcloud builds submit --gcs-source-staging-dir); CI's own."
   }
 }
 
@@ -19,6 +20,13 @@ resource "google_storage_bucket" "bucket" {
 
   versioning {
     enabled = true
+  }
+
+  dynamic "encryption" {
+    for_each = var.kms_key == null ? [] : [var.kms_key]
+    content {
+      default_kms_key_name = encryption.value
+    }
   }
 
   lifecycle_rule {
@@ -53,6 +61,19 @@ resource "google_storage_bucket" "bucket" {
     }
   }
 
+  # What a build was made of is in the repository, too.
+  dynamic "lifecycle_rule" {
+    for_each = each.key == "builds" ? [1] : []
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age = 30
+      }
+    }
+  }
+
   depends_on = [google_project_service.api]
 }
 
@@ -61,6 +82,7 @@ resource "google_artifact_registry_repository" "images" {
   location      = var.region
   description   = "Images of the pipeline (deploy/images)."
   format        = "DOCKER"
+  kms_key_name  = var.kms_key
 
   # What a compiled pipeline names can never become something else.
   docker_config {

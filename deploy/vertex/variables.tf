@@ -42,6 +42,17 @@ variable "labels" {
   }
 }
 
+variable "kms_key" {
+  description = "Key of your own (CMEK) for buckets, images and vertex.kms_key, in the region; Google's service agents must be allowed to use it. null: Google's keys."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "kms_key: must be projects/<project>/locations/<region>/keyRings/<ring>/cryptoKeys/<key>."
+  }
+}
+
 variable "dataflow" {
   description = "Whether runs may use Dataflow (vertex.beam=dataflow): its API, and an account for its workers."
   type        = bool

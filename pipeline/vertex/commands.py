@@ -283,6 +283,11 @@ def _compiled(out: Console, wanted: _Wanted) -> dict[str, Any]:
         job.setdefault("serviceAccount", vertex.service_account)
     if vertex.network:
         job.setdefault("network", vertex.network)
+    if vertex.network_attachment:
+        attachment = {"networkAttachment": vertex.network_attachment}
+        job.setdefault("pscInterfaceConfig", attachment)
+    if vertex.kms_key:
+        job.setdefault("encryptionSpec", {"kmsKeyName": vertex.kms_key})
     return job
 
 

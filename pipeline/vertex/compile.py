@@ -92,7 +92,7 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
         kind = kind_of(name)
         cached = config.enable_cache and kind.cached
         task["cachingOptions"] = {"enableCache": True} if cached else {}
-        if config.vertex.spot and kind.work == "training":
+        if config.vertex.scheduling == "spot" and kind.work == "training":
             task["retryPolicy"] = dict(_SPOT_RETRY)
     # After a failure no task is started any more. Those that run go on to their end, the
     # other Trainer with its job as well: `cancel` stops them.

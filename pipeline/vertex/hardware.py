@@ -34,6 +34,7 @@ class Hardware:
     tpu_topology: str | None  # TPU v5e only
     image: Literal["cpu", "gpu", "tpu"]
     row: Row  # of RunConfig fields; applied after the preset, before overrides
+    environment: tuple[tuple[str, str], ...] = ()  # of the training's container
 
     @property
     def devices(self) -> int:
@@ -88,6 +89,25 @@ def _tpu(replicas: int) -> Row:
     }
 
 
+# TensorFlow reaches a TPU v5e by the PJRT interface, which it is told by the environment;
+# v2 and v3 it drives itself, and must not be told. The library is where the image
+# trainer-tpu has it (deploy/images/requirements-tpu.txt).
+_PJRT = (
+    ("NEXT_PLUGGABLE_DEVICE_USE_C_API", "true"),
+    (
+        "TF_PLUGGABLE_DEVICE_LIBRARY_PATH",
+        "/opt/venv/lib/python3.11/site-packages/libtpu/libtpu.so",
+    ),
+)
+
+
+def _v5e(chips: int, topology: str) -> Hardware:
+    machine = f"ct5lp-hightpu-{chips}t"
+    return Hardware(
+        machine, "TPU_V5_LITEPOD", chips, topology, "tpu", _tpu(chips), _PJRT
+    )
+
+
 HARDWARE: Mapping[str, Hardware] = {
     "cpu": Hardware("n2-standard-16", None, 0, None, "cpu", _ONE),
     "gpu": Hardware("g2-standard-8", "NVIDIA_L4", 1, None, "gpu", _ONE),
@@ -97,6 +117,8 @@ HARDWARE: Mapping[str, Hardware] = {
     "gpu8-a100": Hardware(
         "a2-highgpu-8g", "NVIDIA_TESLA_A100", 8, None, "gpu", _mirrored(8)
     ),
+    "gpu-a100-80": Hardware("a2-ultragpu-1g", "NVIDIA_A100_80GB", 1, None, "gpu", _ONE),
+    # On spot or flex-start alone: rules.py.
     "gpu-h100": Hardware("a3-highgpu-1g", "NVIDIA_H100_80GB", 1, None, "gpu", _ONE),
     "gpu8-h100": Hardware(
         "a3-highgpu-8g", "NVIDIA_H100_80GB", 8, None, "gpu", _mirrored(8)
@@ -104,15 +126,9 @@ HARDWARE: Mapping[str, Hardware] = {
     "tpu-v2-8": Hardware("cloud-tpu", "TPU_V2", 8, None, "tpu", _tpu(8)),
     "tpu-v3-8": Hardware("cloud-tpu", "TPU_V3", 8, None, "tpu", _tpu(8)),
     # One core per chip. Later TPUs are not here: Vertex AI runs no TensorFlow on them.
-    "tpu-v5e-1": Hardware(
-        "ct5lp-hightpu-1t", "TPU_V5_LITEPOD", 1, "1x1", "tpu", _tpu(1)
-    ),
-    "tpu-v5e-4": Hardware(
-        "ct5lp-hightpu-4t", "TPU_V5_LITEPOD", 4, "2x2", "tpu", _tpu(4)
-    ),
-    "tpu-v5e-8": Hardware(
-        "ct5lp-hightpu-8t", "TPU_V5_LITEPOD", 8, "2x4", "tpu", _tpu(8)
-    ),
+    "tpu-v5e-1": _v5e(1, "1x1"),
+    "tpu-v5e-4": _v5e(4, "2x2"),
+    "tpu-v5e-8": _v5e(8, "2x4"),
 }
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from components.beam import IN_PROCESS
 from contract.config.run import RunConfig
+from contract.config.vertex import VertexConfig
 from pipeline.vertex import hardware, images
+from pipeline.vertex.machines import boot_disk
 
 # What trains needs its own image; CPUs take the one of the steps.
 _TRAINER_IMAGES: dict[str, images.Kind] = {
@@ -20,7 +22,15 @@ _TRAINER_IMAGES: dict[str, images.Kind] = {
 
 # Vertex AI's own limit. A run-time override may make training longer than it looked when
 # the specification was compiled; what stops an expensive run is vertex.budget_usd.
-_TIMEOUT_SECONDS = 7 * 86_400
+TIMEOUT_SECONDS = 7 * 86_400
+
+# vertex.scheduling -> Vertex AI's Scheduling.Strategy.
+_STRATEGIES = {
+    "on_demand": "STANDARD",
+    "spot": "SPOT",
+    "flex_start": "FLEX_START",
+    "reservation": "STANDARD",
+}
 
 
 def training_job(config: RunConfig, role: str) -> dict[str, Any]:
@@ -35,23 +45,28 @@ def training_job(config: RunConfig, role: str) -> dict[str, Any]:
     """
     vertex = config.vertex
     where = hardware.of(vertex)
+    container: dict[str, Any] = {
+        "image_uri": images.image(vertex, _TRAINER_IMAGES[where.image])
+    }
+    if where.environment:
+        container["env"] = [
+            {"name": name, "value": value} for name, value in where.environment
+        ]
     specification: dict[str, Any] = {
         "worker_pool_specs": [
             {
-                "machine_spec": where.machine_spec,
+                "machine_spec": where.machine_spec | _reserved(vertex),
                 "replica_count": 1,
                 "disk_spec": {
-                    "boot_disk_type": "pd-ssd",
+                    "boot_disk_type": boot_disk(where.machine_type),
                     "boot_disk_size_gb": vertex.disk_gb,
                 },
-                "container_spec": {
-                    "image_uri": images.image(vertex, _TRAINER_IMAGES[where.image])
-                },
+                "container_spec": container,
             }
         ],
         "scheduling": {
-            "strategy": "SPOT" if vertex.spot else "STANDARD",
-            "timeout": f"{_TIMEOUT_SECONDS}s",
+            "strategy": _STRATEGIES[vertex.scheduling],
+            "timeout": f"{TIMEOUT_SECONDS}s",
             # A preempted machine comes back, and training goes on from its checkpoint.
             "restart_job_on_worker_restart": True,
         },
@@ -63,11 +78,33 @@ def training_job(config: RunConfig, role: str) -> dict[str, Any]:
         specification["service_account"] = vertex.service_account
     if vertex.network is not None:
         specification["network"] = vertex.network
-    return {
+    if vertex.network_attachment is not None:
+        specification["psc_interface_config"] = {
+            "network_attachment": vertex.network_attachment
+        }
+    if vertex.scheduling == "flex_start":
+        seconds = round(3600 * vertex.wait_hours)
+        specification["scheduling"]["max_wait_duration"] = f"{seconds}s"
+    job: dict[str, Any] = {
         "display_name": f"{config.pipeline_name}-{role}",
         "job_spec": specification,
         "labels": {"pipeline": config.pipeline_name[:63], "role": role},
     }
+    if vertex.kms_key is not None:
+        job["encryption_spec"] = {"kms_key_name": vertex.kms_key}
+    return job
+
+
+def _reserved(vertex: VertexConfig) -> dict[str, Any]:
+    """For a MachineSpec: which reservation of Compute Engine the machine comes from."""
+    if vertex.reservation is None:
+        return {}
+    affinity = {
+        "reservation_affinity_type": "SPECIFIC_RESERVATION",
+        "key": "compute.googleapis.com/reservation-name",
+        "values": [vertex.reservation],
+    }
+    return {"reservation_affinity": affinity}
 
 
 def beam_arguments(config: RunConfig) -> list[str]:
@@ -97,10 +134,17 @@ def _dataflow(config: RunConfig) -> list[str]:
     account = vertex.beam_service_account or vertex.service_account
     if account is not None:
         arguments.append(f"--service_account_email={account}")
-    if vertex.network is not None:
-        # Dataflow wants the name alone; in a network of one's own no machine is public.
-        arguments += [f"--network={vertex.network.split('/')[-1]}"]
-        arguments += ["--no_use_public_ips"]
+    if vertex.beam_subnetwork is not None:
+        arguments.append(f"--subnetwork={vertex.beam_subnetwork}")
+    elif vertex.network is not None:
+        # Dataflow wants the name alone.
+        arguments.append(f"--network={vertex.network.split('/')[-1]}")
+    if vertex.beam_subnetwork is not None or vertex.network is not None:
+        # In a network of one's own no machine is public; its subnetwork needs Private
+        # Google Access, without which workers reach no bucket.
+        arguments.append("--no_use_public_ips")
+    if vertex.kms_key is not None:
+        arguments.append(f"--dataflow_kms_key={vertex.kms_key}")
     return arguments
 
 

@@ -56,6 +56,7 @@ CPU_MACHINES: Mapping[str, Machine] = {
 ACCELERATED_MACHINES: Mapping[str, Machine] = {
     **_sizes("g2-standard", 4, 4, 8, 12, 16, 24, 32, 48, 96),
     **{f"a2-highgpu-{n}g": Machine(12 * n, 85 * n) for n in (1, 2, 4, 8)},
+    **{f"a2-ultragpu-{n}g": Machine(12 * n, 170 * n) for n in (1, 2, 4, 8)},
     **{f"a3-highgpu-{n}g": Machine(26 * n, 234 * n) for n in (1, 2, 4, 8)},
     "cloud-tpu": Machine(96, 335),  # the host of a v2-8 or v3-8
     "ct5lp-hightpu-1t": Machine(24, 48),
@@ -80,11 +81,34 @@ COMBINATIONS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
         "g2-standard-96": (8,),
     },
     "NVIDIA_TESLA_A100": {f"a2-highgpu-{n}g": (n,) for n in (1, 2, 4, 8)},
+    "NVIDIA_A100_80GB": {f"a2-ultragpu-{n}g": (n,) for n in (1, 2, 4, 8)},
     "NVIDIA_H100_80GB": {f"a3-highgpu-{n}g": (n,) for n in (1, 2, 4, 8)},
     "TPU_V2": {"cloud-tpu": (8,)},
     "TPU_V3": {"cloud-tpu": (8,)},
     "TPU_V5_LITEPOD": {f"ct5lp-hightpu-{n}t": (n,) for n in (1, 4, 8)},
 }
+# What an Endpoint's node may be (Google's "Machine types for inference"): also two cores.
+ENDPOINT_MACHINES: Mapping[str, Machine] = {
+    **CPU_MACHINES,
+    **_sizes("e2-standard", 4, 2),
+    **_sizes("n1-standard", 3.75, 2),
+    **_sizes("n2-standard", 4, 2),
+}
+# Compute Engine sells A3 machines with fewer than 8 GPUs as spot or flex-start only
+# ("Accelerator-optimized machine family": "you must create instances by using Spot VMs or
+# Flex-start VMs").
+NEVER_ON_DEMAND = frozenset(f"a3-highgpu-{n}g" for n in (1, 2, 4))
+# Dynamic Workload Scheduler (flex-start) serves these; of T4, TPUs and CPUs its page
+# "Schedule training jobs based on resource availability" knows nothing.
+FLEX_START = frozenset(
+    {"NVIDIA_L4", "NVIDIA_TESLA_A100", "NVIDIA_A100_80GB", "NVIDIA_H100_80GB"}
+)
+
+
+def boot_disk(machine_type: str) -> str:
+    """The type of a boot disk: N4 machines take Hyperdisk alone."""
+    return "hyperdisk-balanced" if machine_type.startswith("n4-") else "pd-ssd"
+
 
 # Regions with custom training and Pipelines.
 REGIONS = _words(
@@ -117,6 +141,10 @@ ACCELERATOR_REGIONS: Mapping[str, tuple[str, ...]] = {
         "NVIDIA_TESLA_A100": """
             us-central1 us-east1 us-west3 us-west4 europe-west4 me-west1 asia-northeast3
             asia-southeast1
+            """,
+        # Where Compute Engine has a2-ultragpu machines.
+        "NVIDIA_A100_80GB": """
+            us-central1 us-east4 us-east5 europe-west4 asia-southeast1
             """,
         "NVIDIA_H100_80GB": """
             us-central1 us-east4 us-east5 us-west1 us-west4 northamerica-northeast2

@@ -20,6 +20,7 @@ _PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
 _HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?"
 _FOLDER = r"(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
+_RESOURCE = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"  # a name in Compute Engine
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 
@@ -64,7 +65,7 @@ NAMES: Mapping[str, Name] = {
     "vertex.service_account": _SERVICE_ACCOUNT,
     "vertex.beam_service_account": _SERVICE_ACCOUNT,
     "vertex.network": Name(
-        r"projects/[0-9]+/global/networks/[a-z]([a-z0-9-]{0,61}[a-z0-9])?",
+        rf"projects/[0-9]+/global/networks/{_RESOURCE}",
         "projects/<number>/global/networks/<name>, with the project's number",
     ),
     "vertex.beam_endpoint": Name(
@@ -77,9 +78,31 @@ NAMES: Mapping[str, Name] = {
         "or a digit",
     ),
     "serving.endpoint": Name(
-        rf"[0-9]{{1,20}}|projects/({_PROJECT}|[0-9]+)/locations/{_REGION}/endpoints/"
-        r"[0-9]{1,20}",
-        "an endpoint's number, or projects/<project>/locations/<region>/endpoints/<number>",
+        # The service chooses numbers; ids that somebody chose may be texts.
+        rf"(projects/({_PROJECT}|[0-9]+)/locations/{_REGION}/endpoints/)?"
+        r"([0-9]{1,20}|[a-z]([a-z0-9-]{0,61}[a-z0-9])?)",
+        "an endpoint's id, a number or lower-case letters, digits and dashes, or "
+        "projects/<project>/locations/<region>/endpoints/<id>",
+    ),
+    "vertex.reservation": Name(
+        rf"projects/({_PROJECT}|[0-9]+)/zones/{_REGION}-[a-z]/reservations/{_RESOURCE}",
+        "projects/<project>/zones/<zone>/reservations/<name>",
+    ),
+    "vertex.network_attachment": Name(
+        rf"projects/({_PROJECT}|[0-9]+)/regions/{_REGION}/networkAttachments/{_RESOURCE}",
+        "projects/<project>/regions/<region>/networkAttachments/<name>",
+    ),
+    "vertex.beam_subnetwork": Name(
+        rf"(https://www\.googleapis\.com/compute/v1/projects/{_PROJECT}/)?"
+        rf"regions/{_REGION}/subnetworks/{_RESOURCE}",
+        "regions/<region>/subnetworks/<name>, or in a shared network "
+        "https://www.googleapis.com/compute/v1/projects/<project>/regions/<region>/"
+        "subnetworks/<name>",
+    ),
+    "vertex.kms_key": Name(
+        rf"projects/{_PROJECT}/locations/{_REGION}/keyRings/[A-Za-z0-9_-]{{1,63}}/"
+        r"cryptoKeys/[A-Za-z0-9_-]{1,63}",
+        "projects/<project>/locations/<region>/keyRings/<ring>/cryptoKeys/<key>",
     ),
     "pipeline_name": Name(
         r"[a-z][a-z0-9-]{0,112}",

@@ -9,6 +9,7 @@ capacity only Google knows. Standard library only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from components.example_gen import choice
@@ -22,7 +23,10 @@ from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import (
     ACCELERATOR_REGIONS,
     CPU_MACHINES,
+    ENDPOINT_MACHINES,
+    FLEX_START,
     LOCATIONS_PAGE,
+    NEVER_ON_DEMAND,
     READ_IN,
     REGIONS,
 )
@@ -80,6 +84,8 @@ def check(config: RunConfig) -> None:
     where = hardware.of(config.vertex)
     names.check(config)
     _check_region(config.vertex, where)
+    _check_scheduling(config.vertex, where)
+    _check_places(config)
     _check_devices(config, where)
     _check_beam(config.vertex)
     _check_push(config)
@@ -100,6 +106,56 @@ def _check_region(config: VertexConfig, where: Hardware) -> None:
             f"vertex.region={region}: Vertex AI trains on no {where.accelerator_type} "
             f"there ({READ_IN}); choose one of {', '.join(there)}, or another "
             "vertex.hardware"
+        )
+
+
+def _check_scheduling(config: VertexConfig, where: Hardware) -> None:
+    way = config.scheduling
+    if where.machine_type in NEVER_ON_DEMAND and way not in ("spot", "flex_start"):
+        raise ConfigError(
+            f"vertex.scheduling={way}: Google has {where.machine_type} "
+            f"(vertex.hardware={config.hardware}) as spot or flex-start only; choose "
+            "vertex.scheduling=spot or flex_start, or vertex.hardware=gpu8-h100"
+        )
+    if way == "flex_start" and where.accelerator_type not in FLEX_START:
+        raise ConfigError(
+            f"vertex.scheduling=flex_start: is for the GPUs L4, A100 and H100, and "
+            f"vertex.hardware={config.hardware} has none of them; choose on_demand or spot"
+        )
+    if (way == "reservation") != (config.reservation is not None):
+        raise ConfigError(
+            f"vertex.scheduling={way}, vertex.reservation={config.reservation}: belong "
+            "together; give both (vertex.scheduling=reservation), or neither"
+        )
+
+
+# Fields whose value names a region, and where in it: these must be the run's.
+_REGIONAL = (
+    ("vertex.reservation", r"/zones/(.+)-[a-z]/"),
+    ("vertex.network_attachment", r"/regions/([^/]+)/"),
+    ("vertex.beam_subnetwork", r"regions/([^/]+)/"),
+    ("vertex.kms_key", r"/locations/([^/]+)/"),
+    ("vertex.repository", r"^([a-z]+-[a-z]+[0-9]+)-docker\.pkg\.dev/"),
+    ("vertex.serving_image", r"^([a-z]+-[a-z]+[0-9]+)-docker\.pkg\.dev/"),
+)
+
+
+def _check_places(config: RunConfig) -> None:
+    """What lies in a region must lie in the run's; of images, multi-regions fit all."""
+    for field, pattern in _REGIONAL:
+        value = value_of(config, field)
+        found = re.search(pattern, value) if value else None
+        if found and found[1] != config.vertex.region:
+            raise ConfigError(
+                f"{field}={value}: is in {found[1]}, and the run in "
+                f"vertex.region={config.vertex.region}; both must be in one region"
+            )
+    vertex = config.vertex
+    if vertex.network is not None and vertex.network_attachment is not None:
+        raise ConfigError(
+            f"vertex.network_attachment={vertex.network_attachment}: a job is either "
+            "peered with vertex.network or connected by Private Service Connect; leave "
+            "one out"
         )
 
 
@@ -163,6 +219,12 @@ def _check_beam(config: VertexConfig) -> None:
             f"Dataflow's workers, and vertex.beam={config.beam} has none; leave it out, or "
             "choose vertex.beam=dataflow"
         )
+    if config.beam_subnetwork is not None and config.beam != "dataflow":
+        raise ConfigError(
+            f"vertex.beam_subnetwork={config.beam_subnetwork}: is that of Dataflow's "
+            f"workers, and vertex.beam={config.beam} has none; leave it out, or choose "
+            "vertex.beam=dataflow"
+        )
     if config.beam_machine_type not in CPU_MACHINES:
         raise ConfigError(
             f"vertex.beam_machine_type={config.beam_machine_type}: must be a machine type "
@@ -177,6 +239,7 @@ _PUSH_FIELDS = (
     ("serving.endpoint", None, ("endpoint",)),
     ("serving.canary_percent", 10, ("endpoint",)),
     ("vertex.serving_image", None, ("registry", "endpoint")),
+    ("vertex.endpoint_machine_type", "n1-standard-2", ("endpoint",)),
 )
 
 
@@ -189,6 +252,12 @@ def _check_push(config: RunConfig) -> None:
                 f"{field}={value}: serving.push={push} does not read it; leave it out, or "
                 f"choose serving.push={' or '.join(ways)}"
             )
+    machine = config.vertex.endpoint_machine_type
+    if machine not in ENDPOINT_MACHINES:
+        raise ConfigError(
+            f"vertex.endpoint_machine_type={machine}: must be a machine type without "
+            f"accelerators{did_you_mean(machine, ENDPOINT_MACHINES)}"
+        )
     endpoint = config.serving.endpoint
     if endpoint and "/" in endpoint:
         region = endpoint.split("/")[3]

@@ -77,9 +77,7 @@ def test_roles_are_narrow_and_for_named_accounts():
     roles = set(re.findall(r'"(roles/[\w.]+)"', CODE))
     # One word after the slash is a primitive role; *.admin and *.owner can give rights away.
     assert {role for role in roles if "." not in role} == set()
-    assert {r for r in roles if re.search(r"\.(admin|owner|editor)$|Admin$", r)} <= {
-        "roles/cloudbuild.builds.editor"  # starts a build
-    }
+    assert not {r for r in roles if re.search(r"\.(admin|owner|editor)$|Admin$", r)}
     assert "allUsers" not in CODE and "allAuthenticatedUsers" not in CODE
     assert not re.search(r"google_\w+_iam_(binding|policy)\b", CODE), (
         "takes from others"
@@ -100,7 +98,8 @@ def test_ci_builds_and_uploads_unless_it_is_told_to_submit():
         for submits in (False, True)
     )
     assert always == {
-        *("ci cloudbuild.builds.editor", "ci logging.logWriter", "ci as ci"),
+        *("ci starts builds", "ci logging.logWriter", "ci as ci"),
+        *("ci serviceusage.services.use", "ci stages sources", "ci sees sources"),
         *("ci writes templates", "ci sees templates", "ci writes images"),
     }
     assert told == {"ci submits runs", "ci sees outputs on submit", "ci as pipeline"}

@@ -34,12 +34,12 @@ run "as_little_as_possible" {
     error_message = "Somebody may act as an account without being asked to start anything as it."
   }
   assert {
-    condition     = [for key in keys(google_project_iam_member.role) : key if startswith(key, "ci ")] == ["ci cloudbuild.builds.editor", "ci logging.logWriter"] && keys(google_project_iam_custom_role.role) == ["launcher"]
+    condition     = [for key in keys(google_project_iam_member.role) : key if startswith(key, "ci ")] == ["ci logging.logWriter", "ci serviceusage.services.use", "ci starts builds"] && keys(google_project_iam_custom_role.role) == ["builder", "launcher"]
     error_message = "CI may do more than build and upload."
   }
   assert {
-    condition     = alltrue([for key, member in local.bucket_roles : member.bucket == "templates" if member.account == "ci"])
-    error_message = "CI sees another bucket than the one for templates."
+    condition     = alltrue([for key, member in local.bucket_roles : contains(["builds", "templates"], member.bucket) if member.account == "ci"])
+    error_message = "CI sees another bucket than those for templates and sources."
   }
   assert {
     condition     = length(google_eventarc_trigger.new_data) == 1 && length(google_cloud_scheduler_job.launch) == 0
@@ -60,6 +60,20 @@ run "as_little_as_possible" {
   assert {
     condition     = !contains(keys(output.configuration), "vertex.beam_service_account") && !contains(keys(google_project_service.api), "dataflow.googleapis.com")
     error_message = "Dataflow is set up although it is not used."
+  }
+}
+
+run "keys_of_ones_own" {
+  variables {
+    kms_key = "projects/keys/locations/us-central1/keyRings/ring/cryptoKeys/key"
+  }
+  assert {
+    condition     = alltrue([for bucket in google_storage_bucket.bucket : one(bucket.encryption).default_kms_key_name == var.kms_key]) && google_artifact_registry_repository.images.kms_key_name == var.kms_key
+    error_message = "Something is kept under a key of Google's."
+  }
+  assert {
+    condition     = output.configuration["vertex.kms_key"] == var.kms_key
+    error_message = "Runs are not told of the key."
   }
 }
 
@@ -109,8 +123,8 @@ run "ci_submits_if_it_is_told_to" {
     error_message = "CI cannot submit: it needs to act as pipeline, to create runs and to see the outputs bucket."
   }
   assert {
-    condition     = contains(google_project_iam_custom_role.role["ci"].permissions, "aiplatform.schedules.create")
-    error_message = "CI cannot schedule runs."
+    condition     = alltrue([for right in ["aiplatform.schedules.create", "aiplatform.customJobs.cancel"] : contains(google_project_iam_custom_role.role["ci"].permissions, right)])
+    error_message = "CI cannot schedule runs, or cancel their training jobs."
   }
 }
 

@@ -20,7 +20,7 @@ from contract.datasets import DATASETS, class_names
 from contract.fields import ConfigError
 from pipeline.nodes import KINDS, Kind, kind_of
 from pipeline.resolve import train_images
-from pipeline.vertex import hardware
+from pipeline.vertex import hardware, jobs
 from pipeline.vertex.estimate.prices import PRICES, Prices
 from pipeline.vertex.machines import CPU_MACHINES, MACHINES
 from trainer import program, recipe, units
@@ -85,7 +85,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
     """
     prices = Prices.load(path, config.vertex.region)
     trainings = tuple(_training(config, role, prices) for role in _ROLES)
-    jobs = {training.role: training for training in trainings}
+    by_role = {training.role: training for training in trainings}
     lines: list[Line] = []
     hours = 0.0
     for _, level in itertools.groupby(_kinds(config), lambda kind: kind.level):
@@ -95,7 +95,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
             work = prices.step_hours(kind.name)
             if kind.forward_passes:
                 work += _evaluation_hours(config, name, prices)
-            job = jobs[kind.member(name)] if kind.work == "training" else None
+            job = by_role[kind.member(name)] if kind.work == "training" else None
             if job is not None:
                 work += job.hours  # it waits for the job
             lines.append(_step_line(name, work, prices))
@@ -117,22 +117,31 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
     )
     monthly = 0.0
     if config.serving.push == "endpoint":
-        monthly = prices.number("endpoint", "node_hour") * HOURS_PER_MONTH
+        node = prices.endpoint_node(config.vertex.endpoint_machine_type)
+        monthly = node * HOURS_PER_MONTH
     return Estimate(
         trainings=trainings,
         lines=tuple(lines),
         hours=hours,
-        monthly_usd=monthly * prices.region_factor,
+        monthly_usd=monthly,
         prices_date=prices.date,
     )
 
 
 def check_budget(config: RunConfig, found: Estimate) -> None:
-    """Refuses a run above `vertex.budget_usd`.
+    """Refuses a run above `vertex.budget_usd`, or with a training that no job would end.
 
     Raises:
         ConfigError: With both numbers.
     """
+    for training in found.trainings:
+        if training.hours * 3600 > jobs.TIMEOUT_SECONDS:
+            raise ConfigError(
+                f"vertex.hardware={config.vertex.hardware}: the training of the "
+                f"{training.role} is estimated at {training.hours / 24:.1f} days, and "
+                f"Vertex AI ends a training job after {jobs.TIMEOUT_SECONDS / 86_400:g}; "
+                "train for less, or choose faster vertex.hardware"
+            )
     budget = config.vertex.budget_usd
     if budget is not None and found.total_usd > budget:
         raise ConfigError(
@@ -225,8 +234,11 @@ def _step_line(name: str, hours: float, prices: Prices) -> Line:
 def _job_line(config: RunConfig, training: Training, prices: Prices) -> Line:
     vertex = config.vertex
     where = hardware.of(vertex)
-    per_hour = prices.machine(where.machine_type, spot=vertex.spot)
-    per_hour += prices.accelerators(where, spot=vertex.spot)
+    # Flex-start is cheaper than on demand, by a discount that no page states for all; it is
+    # taken at the full price. So is a reservation, which is paid for in any case.
+    spot = vertex.scheduling == "spot"
+    per_hour = prices.machine(where.machine_type, spot=spot)
+    per_hour += prices.accelerators(where, spot=spot)
     return Line(
         what=JOB,
         machine=where.machine_type,

@@ -36,7 +36,7 @@ def show(console: Console, config: RunConfig, estimate: cost.Estimate) -> None:
             or "the project's Compute Engine service account",
             "training": f"vertex.hardware={vertex.hardware}: {where.machine_type}"
             + (f", {where.accelerators}" if where.accelerators else "")
-            + (", spot" if vertex.spot else ""),
+            + ("" if vertex.scheduling == "on_demand" else f", {vertex.scheduling}"),
         },
     )
     console.print()

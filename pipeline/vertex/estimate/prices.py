@@ -18,7 +18,7 @@ from typing import Any
 from contract.fields import ConfigError
 from pipeline.nodes import KINDS
 from pipeline.vertex.hardware import Hardware, did_you_mean
-from pipeline.vertex.machines import MACHINES
+from pipeline.vertex.machines import ENDPOINT_MACHINES, MACHINES
 
 PRICES = Path(__file__).with_name("prices.toml")
 # What [steps] holds besides the kinds of node.
@@ -40,6 +40,7 @@ class Prices:
     table: Mapping[str, Any]
     path: Path
     date: datetime.date
+    region: str
     region_factor: float
 
     @staticmethod
@@ -56,7 +57,7 @@ class Prices:
             raise ConfigError(
                 f"{path}: date={date}: must be a day, such as 2026-11-21, without quotes"
             )
-        prices = Prices(table, path, date, 1.0)
+        prices = Prices(table, path, date, region, 1.0)
         known = (*_STARTS, *KINDS)
         for step in prices._section("steps"):
             if step not in known:
@@ -65,7 +66,7 @@ class Prices:
                     f"{', '.join(KINDS)}{did_you_mean(step, known)}"
                 )
         name = region if region in prices._section("regions") else "other"
-        return Prices(table, path, date, prices.number("regions", name))
+        return Prices(table, path, date, region, prices.number("regions", name))
 
     def _section(self, name: str) -> Mapping[str, Any]:
         value = self.table.get(name)
@@ -101,7 +102,7 @@ class Prices:
     def machine(self, machine_type: str, *, spot: bool = False) -> float:
         """USD per hour, without accelerators and disk."""
         family = machine_type.split("-")[0]
-        machine = MACHINES[machine_type]
+        machine = {**MACHINES, **ENDPOINT_MACHINES}[machine_type]
         prefix = "spot_" if spot else ""
         vcpu = self.number("machines", family, f"{prefix}vcpu")
         gb = self.number("machines", family, f"{prefix}gb")
@@ -113,7 +114,20 @@ class Prices:
             return 0.0
         key = "spot" if spot else "hour"
         each = self.number("accelerators", where.accelerator_type, key)
-        return self._factor * where.accelerator_count * each
+        return self._accelerator_factor(where) * where.accelerator_count * each
+
+    def _accelerator_factor(self, where: Hardware) -> float:
+        """Most accelerators cost more where machines do; some go their own way."""
+        own = self._section("accelerator_regions").get(str(where.accelerator_type))
+        if not isinstance(own, Mapping) or self.region not in own:
+            return self._factor
+        keys = ("accelerator_regions", str(where.accelerator_type), self.region)
+        return self.number(*keys) * (1 + self.number("fees", "management"))
+
+    def endpoint_node(self, machine_type: str) -> float:
+        """USD per hour of a node that serves, whether it is asked or not."""
+        compute = self.machine(machine_type) / (1 + self.number("fees", "management"))
+        return compute * (1 + self.number("endpoint", "management"))
 
     def disk(self, size_gb: int) -> float:
         """USD per hour of a boot disk."""

@@ -114,6 +114,20 @@ def test_a_compiled_job_is_its_golden_file(name):
     )
 
 
+def test_what_each_row_of_the_hardware_changes_is_listed():
+    """And nothing but the training jobs: the steps are the same on all hardware."""
+    changes = golden.hardware_changes()
+    assert changes == json.loads((golden.GOLDEN / "hardware.json").read_text())
+    assert changes["cpu"] == {}
+    for row, paths in changes.items():
+        for path in paths:
+            assert re.search(
+                "/training_jobs/.*/job_spec/|/fixed/.*/vertex.(hardware|scheduling)$|"
+                "Trainer/retryPolicy/",
+                path,
+            ), (row, path)
+
+
 def test_another_process_on_another_machine_writes_the_same_bytes(tmp_path):
     environment = os.environ | {
         "PYTHONHASHSEED": "4242",
@@ -146,7 +160,7 @@ def test_every_preset_is_accepted_by_the_genuine_loaders(preset, tmp_path):
 
 @pytest.mark.parametrize("row", hardware.HARDWARE)
 def test_all_hardware_is_accepted_by_the_genuine_loaders(row, tmp_path):
-    accept(compiled(f"vertex.hardware={row}"), tmp_path)
+    accept(compiled(*golden.row(row)), tmp_path)
 
 
 @pytest.mark.parametrize("name", golden.CASES)
@@ -359,7 +373,9 @@ def test_dataflow_accepts_its_options(monkeypatch):
     assert workers.max_num_workers == 7
     assert workers.autoscaling_algorithm == "THROUGHPUT_BASED"
     assert workers.machine_type == "n2-standard-4"
-    assert workers.network == "private"
+    assert workers.subnetwork == "regions/europe-west4/subnetworks/inner"
+    assert workers.network is None  # the subnetwork says it
+    assert cloud.dataflow_kms_key.endswith("/cryptoKeys/key")
     assert workers.use_public_ips is False
     assert workers.sdk_container_image.endswith("/beam-worker:0.1.0")
 
@@ -395,7 +411,7 @@ def test_a_cluster_of_ones_own_is_reached_by_its_job_service(runner):
 
 @pytest.mark.parametrize("row", hardware.HARDWARE)
 def test_training_jobs_are_custom_jobs_of_the_client_library(row):
-    config = resolved(f"vertex.hardware={row}", "vertex.disk_gb=200")
+    config = resolved(*golden.row(row), "vertex.disk_gb=200")
     where = hardware.of(config.vertex)
     job = CustomJob(jobs.training_job(config, "candidate"))
     assert job.display_name == "cifar-resnet-candidate"
@@ -411,7 +427,20 @@ def test_training_jobs_are_custom_jobs_of_the_client_library(row):
     assert pool.disk_spec.boot_disk_size_gb == 200
     kind = {"cpu": "pipeline", "gpu": "trainer-gpu", "tpu": "trainer-tpu"}[where.image]
     assert pool.container_spec.image_uri.endswith(f"/{kind}:0.1.0")
-    assert job.job_spec.scheduling.strategy == Scheduling.Strategy.STANDARD
+    strategy = Scheduling.Strategy.SPOT if row == "gpu-h100" else 3
+    assert job.job_spec.scheduling.strategy == strategy
+    # TensorFlow reaches a v5e by PJRT, and v2 and v3 must not be told so.
+    environment = {entry.name: entry.value for entry in pool.container_spec.env}
+    assert environment == (
+        {
+            "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+            "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": (
+                "/opt/venv/lib/python3.11/site-packages/libtpu/libtpu.so"
+            ),
+        }
+        if row.startswith("tpu-v5e")
+        else {}
+    )
     assert job.job_spec.service_account == job.job_spec.network == ""
 
 
@@ -427,6 +456,45 @@ def test_a_spot_job_of_a_private_network_says_so():
         "gs://my-bucket/"
     )
     assert dict(job.labels) == {"pipeline": "cifar-resnet", "role": "baseline"}
+
+
+def test_machines_that_are_waited_for_or_reserved_say_so():
+    typed = ("vertex.hardware=gpu", "vertex.scheduling=flex_start")
+    job = CustomJob(jobs.training_job(resolved(*typed), "baseline"))
+    scheduling = job.job_spec.scheduling
+    assert scheduling.strategy == Scheduling.Strategy.FLEX_START
+    assert scheduling.max_wait_duration.days == 1
+    name = "projects/my-project/zones/us-central1-a/reservations/mine"
+    typed = ("vertex.scheduling=reservation", f"vertex.reservation={name}")
+    job = CustomJob(jobs.training_job(resolved(*typed), "baseline"))
+    (pool,) = job.job_spec.worker_pool_specs
+    affinity = pool.machine_spec.reservation_affinity
+    assert affinity.reservation_affinity_type.name == "SPECIFIC_RESERVATION"
+    assert affinity.key == "compute.googleapis.com/reservation-name"
+    assert list(affinity.values) == [name]
+    assert job.job_spec.scheduling.strategy == Scheduling.Strategy.STANDARD
+
+
+@pytest.mark.parametrize(
+    ("machine", "disk"),
+    [("n4-standard-8", "hyperdisk-balanced"), ("n2-standard-8", "pd-ssd")],
+)
+def test_n4_machines_get_the_only_disk_that_they_take(machine, disk):
+    config = resolved(f"vertex.machine_type={machine}")
+    job = CustomJob(jobs.training_job(config, "baseline"))
+    (pool,) = job.job_spec.worker_pool_specs
+    assert pool.disk_spec.boot_disk_type == disk
+
+
+def test_a_key_of_ones_own_and_private_service_connect_reach_the_job():
+    key = "projects/my-project/locations/us-central1/keyRings/r/cryptoKeys/k"
+    attachment = "projects/my-project/regions/us-central1/networkAttachments/inner"
+    config = resolved(
+        f"vertex.kms_key={key}", f"vertex.network_attachment={attachment}"
+    )
+    job = CustomJob(jobs.training_job(config, "baseline"))
+    assert job.encryption_spec.kms_key_name == key
+    assert job.job_spec.psc_interface_config.network_attachment == attachment
 
 
 def test_an_open_parameter_must_be_text_or_a_whole_number():

@@ -48,6 +48,10 @@ NVIDIA_TESLA_A100 a2-highgpu-1g 1
 NVIDIA_TESLA_A100 a2-highgpu-2g 2
 NVIDIA_TESLA_A100 a2-highgpu-4g 4
 NVIDIA_TESLA_A100 a2-highgpu-8g 8
+NVIDIA_A100_80GB a2-ultragpu-1g 1
+NVIDIA_A100_80GB a2-ultragpu-2g 2
+NVIDIA_A100_80GB a2-ultragpu-4g 4
+NVIDIA_A100_80GB a2-ultragpu-8g 8
 NVIDIA_H100_80GB a3-highgpu-1g 1
 NVIDIA_H100_80GB a3-highgpu-2g 2
 NVIDIA_H100_80GB a3-highgpu-4g 4
@@ -143,6 +147,8 @@ def test_every_row_trains_on_all_it_pays_for_with_every_preset(row):
     region = machines.ACCELERATOR_REGIONS.get(
         hardware.HARDWARE[row].accelerator_type or "", ["europe-west1"]
     )[0]
+    kind = hardware.HARDWARE[row].machine_type
+    way = "spot" if kind in machines.NEVER_ON_DEMAND else "on_demand"
     for preset, data in itertools.product(PRESETS, ("auto", "cifar100", "digits")):
         config = resolve(
             [
@@ -151,6 +157,7 @@ def test_every_row_trains_on_all_it_pays_for_with_every_preset(row):
                 f"data.name={data}",
                 f"vertex.hardware={row}",
                 f"vertex.region={region}",
+                f"vertex.scheduling={way}",
             ],
             {},
             "/",
@@ -256,7 +263,63 @@ REFUSED = [
     ("serving.push=registry serving.canary_percent=20", ["serving.push=endpoint"]),
     ("serving.registry_alias=blue", ["serving.push=registry or endpoint"]),
     ("serving.push=registry serving.registry_alias=3", ["serving.registry_alias=3"]),
-    ("serving.push=endpoint serving.endpoint=mine", ["endpoint's number"]),
+    ("serving.push=endpoint serving.endpoint=Mine", ["endpoint's id"]),
+    ("serving.push=endpoint serving.endpoint=mine-", ["endpoint's id"]),
+    (
+        "serving.push=endpoint vertex.endpoint_machine_type=n2-standard-3",
+        ["did you mean n2-standard-32"],
+    ),
+    ("vertex.endpoint_machine_type=n2-standard-2", ["serving.push=endpoint"]),
+    # A3 with fewer than eight GPUs.
+    ("vertex.hardware=gpu-h100", ["a3-highgpu-1g", "vertex.scheduling=spot"]),
+    (
+        "vertex.hardware=gpu-h100 vertex.scheduling=reservation "
+        "vertex.reservation=projects/my-project/zones/us-central1-a/reservations/mine",
+        ["spot or flex-start only"],
+    ),
+    ("vertex.hardware=gpu-t4 vertex.scheduling=flex_start", ["L4, A100 and H100"]),
+    ("vertex.hardware=tpu-v3-8 vertex.scheduling=flex_start", ["L4, A100 and H100"]),
+    ("vertex.scheduling=flex_start", ["vertex.hardware=cpu"]),
+    ("vertex.scheduling=reservation", ["vertex.reservation=None", "belong together"]),
+    (
+        "vertex.reservation=projects/my-project/zones/us-central1-a/reservations/mine",
+        ["belong together"],
+    ),
+    ("vertex.reservation=mine", ["zones/<zone>/reservations/<name>"]),
+    # What lies somewhere else.
+    (
+        "vertex.repository=europe-west4-docker.pkg.dev/my-project/a/b",
+        ["europe-west4", "vertex.region=us-central1"],
+    ),
+    (
+        "serving.push=registry vertex.serving_image=europe-west1-docker.pkg.dev/x/y:1",
+        ["europe-west1", "vertex.region=us-central1"],
+    ),
+    (
+        "vertex.kms_key="
+        "projects/my-project/locations/europe-west4/keyRings/ring/cryptoKeys/key",
+        ["europe-west4"],
+    ),
+    ("vertex.kms_key=key", ["keyRings/<ring>/cryptoKeys/<key>"]),
+    (
+        "vertex.network_attachment="
+        "projects/my-project/regions/us-east1/networkAttachments/inner",
+        ["us-east1"],
+    ),
+    (
+        "vertex.network=projects/123456789012/global/networks/default "
+        "vertex.network_attachment="
+        "projects/my-project/regions/us-central1/networkAttachments/inner",
+        ["leave one out"],
+    ),
+    (
+        "vertex.beam_subnetwork=regions/us-central1/subnetworks/inner",
+        ["vertex.beam=in_process"],
+    ),
+    (
+        "vertex.beam=dataflow vertex.beam_subnetwork=regions/us-east1/subnetworks/inner",
+        ["us-east1"],
+    ),
     (
         "serving.push=endpoint "
         "serving.endpoint=projects/p-roject/locations/europe-west4/endpoints/1",
@@ -284,8 +347,24 @@ def test_what_cannot_work_is_one_sentence(typed, words):
 
 
 ACCEPTED = [
-    "vertex.hardware=gpu8 vertex.spot=true",
-    "vertex.hardware=tpu-v3-8 vertex.spot=true",  # one host; pods could not
+    "vertex.hardware=gpu8 vertex.scheduling=spot",
+    "vertex.hardware=tpu-v3-8 vertex.scheduling=spot",  # one host; pods could not
+    "vertex.hardware=gpu-h100 vertex.scheduling=spot",
+    "vertex.hardware=gpu-h100 vertex.scheduling=flex_start vertex.wait_hours=0",
+    "vertex.hardware=gpu8-h100",
+    "vertex.hardware=gpu-a100-80",
+    "vertex.hardware=gpu vertex.scheduling=reservation "
+    "vertex.reservation=projects/my-project/zones/us-central1-a/reservations/mine",
+    "vertex.kms_key="
+    "projects/my-project/locations/us-central1/keyRings/ring/cryptoKeys/key",
+    "vertex.network_attachment="
+    "projects/my-project/regions/us-central1/networkAttachments/inner",
+    "vertex.beam=dataflow vertex.beam_subnetwork=regions/us-central1/subnetworks/inner",
+    "vertex.beam=dataflow vertex.beam_subnetwork=https://www.googleapis.com/compute/v1/"
+    "projects/host-project/regions/us-central1/subnetworks/inner",
+    "serving.push=endpoint serving.endpoint=cifar",
+    "serving.push=endpoint vertex.endpoint_machine_type=n2-standard-2",
+    "vertex.repository=us-docker.pkg.dev/my-project/a",
     "vertex.hardware=gpu8 train.strategy=auto train.replicas=none",
     "vertex.hardware=tpu-v2-8 train.strategy=auto train.replicas=none",
     "vertex.hardware=gpu8-a100 vertex.region=europe-west4",
@@ -297,7 +376,7 @@ ACCEPTED = [
     "vertex.network=projects/123456789012/global/networks/default",
     "vertex.service_account=trainer-a@my-project.iam.gserviceaccount.com",
     "vertex.service_account=123456789012-compute@developer.gserviceaccount.com",
-    "vertex.repository=europe-west4-docker.pkg.dev/my-project/a/b",
+    "vertex.repository=us-central1-docker.pkg.dev/my-project/a/b",
     "vertex.repository=localhost:5000/cifar",
     "serving.push=registry serving.registry_alias=blue",
     "serving.push=endpoint serving.endpoint=1234567890 serving.canary_percent=5",

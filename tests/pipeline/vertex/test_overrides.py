@@ -187,7 +187,11 @@ def test_the_fixed_fields_are_all_of_vertex_and_six_more():
 
 
 def test_split_parts_every_assignment_once():
-    given = {"vertex.spot": "true", "train.epochs": "3", "serving.push": "registry"}
+    given = {
+        "vertex.scheduling": "spot",
+        "train.epochs": "3",
+        "serving.push": "registry",
+    }
     fixed, free = overrides.split(given)
-    assert fixed == {"vertex.spot": "true", "serving.push": "registry"}
+    assert fixed == {"vertex.scheduling": "spot", "serving.push": "registry"}
     assert free == {"train.epochs": "3"}

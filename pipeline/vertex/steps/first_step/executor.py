@@ -101,8 +101,8 @@ Executor = executor_of(settle)
 def _platform(vertex: VertexConfig) -> str:
     machine = hardware.of(vertex)
     accelerators = f" with {machine.accelerators}" if machine.accelerators else ""
-    spot = ", spot" if vertex.spot else ""
+    how = "" if vertex.scheduling == "on_demand" else f", {vertex.scheduling}"
     return (
         f"Vertex AI, {vertex.region}; Trainers on {machine.machine_type}"
-        f"{accelerators}{spot}"
+        f"{accelerators}{how}"
     )

@@ -17,8 +17,8 @@ from pipeline.vertex.steps.push.patience import Patience, ensure, read, settle
 from pipeline.vertex.steps.push.settings import Settings
 
 # Of each deployed version. A 164-layer network answers in milliseconds on two cores, and
-# TensorFlow takes about 1 GB.
-MACHINE_TYPE, MIN_REPLICAS, MAX_REPLICAS = "n1-standard-2", 1, 3
+# TensorFlow takes about 1 GB: vertex.endpoint_machine_type may be small.
+MIN_REPLICAS, MAX_REPLICAS = 1, 3
 
 _NEW = "0"  # how a request names the version that it deploys
 _CALL_SECONDS = 300.0
@@ -68,7 +68,7 @@ def deploy(
 
     def start() -> Any:
         split = _split(client, name, settings)
-        machine = aiplatform_v1.MachineSpec(machine_type=MACHINE_TYPE)
+        machine = aiplatform_v1.MachineSpec(machine_type=settings.machine_type)
         return client.deploy_model(
             request={
                 "endpoint": name,
@@ -125,11 +125,18 @@ def _endpoint(client: Any, settings: Settings, patience: Patience) -> str:
     number = re.sub(r"[^a-z0-9]+", "-", settings.model_name.lower()).strip("-")
     number = (number if number[:1].isalpha() else f"m-{number}")[:63].rstrip("-")
     name = f"{settings.parent}/endpoints/{number}"
+    # Dedicated: an address of its own, larger requests, and nobody else's traffic beside it.
+    made: dict[str, Any] = {
+        "display_name": settings.model_name,
+        "dedicated_endpoint_enabled": True,
+    }
+    if settings.kms_key is not None:
+        made["encryption_spec"] = {"kms_key_name": settings.kms_key}
     ensure(
         lambda: read(client.get_endpoint, name=name),
         lambda: client.create_endpoint(
             parent=settings.parent,
-            endpoint={"display_name": settings.model_name},
+            endpoint=made,
             endpoint_id=number,
             timeout=_CALL_SECONDS,
         ),

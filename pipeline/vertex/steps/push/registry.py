@@ -6,16 +6,21 @@ version in the registry, so that a repeated task finds what it has made.
 
 from __future__ import annotations
 
-import re
+import datetime
 from typing import Any
 
 from components.atomic_pusher.ledger import Entry
+from pipeline.vertex.names import label
 from pipeline.vertex.steps.push.patience import Patience, ensure, read, settle
 from pipeline.vertex.steps.push.settings import Settings
 
 PORT = 8080
 SERVE = ("python", "-m", "pipeline.vertex.steps.push.serve")
 _UPLOAD_SECONDS = 1800.0
+# A copy of the model, TensorFlow's import and the first answer take a minute or two; machine
+# and image take several more.
+_START_SECONDS, _PROBE_SECONDS = 600, 10
+_DEPLOYMENT_SECONDS = 1800
 
 
 def register(
@@ -92,7 +97,9 @@ def describe(settings: Settings, entry: Entry, uri: str) -> Any:
         version_aliases=[f"v{entry.version}"],
         artifact_uri=uri,
         container_spec=container(settings, entry.version),
-        labels={name: _label(value) for name, value in labels.items() if value},
+        labels={name: label(value) for name, value in labels.items() if value},
+        encryption_spec=settings.kms_key
+        and aiplatform_v1.EncryptionSpec(kms_key_name=settings.kms_key),
     )
 
 
@@ -117,9 +124,13 @@ def container(settings: Settings, version: int) -> Any:
         ports=[aiplatform_v1.Port(container_port=PORT)],
         predict_route=f"{route}:predict",
         health_route=route,
+        # The model's address answers once it is loaded: until then nothing is asked of the
+        # container, and it is not taken for dead.
+        startup_probe=aiplatform_v1.Probe(
+            http_get=aiplatform_v1.Probe.HttpGetAction(path=route, port=PORT),
+            period_seconds=_PROBE_SECONDS,
+            timeout_seconds=_PROBE_SECONDS,
+            failure_threshold=_START_SECONDS // _PROBE_SECONDS,
+        ),
+        deployment_timeout=datetime.timedelta(seconds=_DEPLOYMENT_SECONDS),
     )
-
-
-def _label(text: str) -> str:
-    """A label's value: lower case, digits, dashes and underscores, at most 63."""
-    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63]

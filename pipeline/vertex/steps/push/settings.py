@@ -11,8 +11,9 @@ from contract.config.run import RunConfig
 from contract.fields import ConfigError
 from pipeline.vertex import images
 
-# Google's prebuilt images know their own routes and read $AIP_STORAGE_URI themselves.
-_PREBUILT = re.compile(r"-docker\.pkg\.dev/vertex-ai/prediction/")
+# Google's prebuilt images know their own routes and read $AIP_STORAGE_URI themselves; those of
+# the optimized TensorFlow runtime (tf_opt) are in vertex-ai-restricted.
+_PREBUILT = re.compile(r"-docker\.pkg\.dev/vertex-ai(-restricted)?/prediction/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,10 @@ class Settings:
     image: str
     own_image: bool  # this project's, started by pipeline/vertex/steps/push/serve.py
     deploy: bool
-    endpoint: str | None  # number or resource name; None: the one named like the model
+    endpoint: str | None  # id or resource name; None: the one named like the model
     canary_percent: int
+    machine_type: str  # of each node of the endpoint
+    kms_key: str | None
 
     @property
     def parent(self) -> str:
@@ -67,6 +70,8 @@ def encode(config: RunConfig) -> str:
         deploy=serving.push == "endpoint",
         endpoint=serving.endpoint,
         canary_percent=serving.canary_percent,
+        machine_type=vertex.endpoint_machine_type,
+        kms_key=vertex.kms_key,
     )
     return json.dumps(
         dataclasses.asdict(settings), sort_keys=True, separators=(",", ":")

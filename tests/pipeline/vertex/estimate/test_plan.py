@@ -33,7 +33,7 @@ def _line(text: str, start: str) -> str:
 
 def test_it_says_what_would_run_where_for_how_long_and_at_what_price():
     text, config = _shown(
-        "preset=resnet164 vertex.hardware=gpu8 vertex.spot=true vertex.disk_gb=200 "
+        "preset=resnet164 vertex.hardware=gpu8 vertex.scheduling=spot vertex.disk_gb=200 "
         "vertex.beam=dataflow vertex.beam_max_workers=7 vertex.budget_usd=99 "
         "vertex.region=europe-west4 serving.push=endpoint serving.canary_percent=15"
     )
@@ -69,10 +69,13 @@ def test_tables_fit_and_nothing_is_cut(row, width):
     region = machines.ACCELERATOR_REGIONS.get(
         hardware.HARDWARE[row].accelerator_type or "", ["us-central1"]
     )[0]
+    kind = hardware.HARDWARE[row].machine_type
+    way = "spot" if kind in machines.NEVER_ON_DEMAND else "on_demand"
     for preset in ("quick", "resnet1001"):
         text, _ = _shown(
             f"preset={preset} vertex.hardware={row} vertex.region={region} "
-            "vertex.beam=dataflow vertex.beam_max_workers=1000 serving.push=registry",
+            f"vertex.scheduling={way} vertex.beam=dataflow "
+            "vertex.beam_max_workers=1000 serving.push=registry",
             width,
         )
         assert "…" not in text

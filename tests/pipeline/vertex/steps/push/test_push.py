@@ -42,6 +42,8 @@ REGISTRY = Settings(
     deploy=False,
     endpoint=None,
     canary_percent=10,
+    machine_type="n1-standard-2",
+    kms_key=None,
 )
 ENDPOINT = dataclasses.replace(REGISTRY, deploy=True)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -335,6 +337,21 @@ def test_the_component_does_it_in_a_container(
     (model,) = serving.versions["cifar"]
     assert model.container_spec.image_uri == "eu.pkg.dev/a/b:1"
     assert list(model.container_spec.command) == []  # not this project's image
+    # A refusal is no exception: the report is still to be written.
+    serving.vertex.fail(
+        "GetModel", Fault(grpc.StatusCode.PERMISSION_DENIED, "no"), count=2
+    )
+    refused = standard_artifacts.PushedModel()
+    refused.uri = str(tmp_path)
+    Executor().Do(
+        {"pushed_model": [pushed]},
+        {"registered": [refused]},
+        {"settings": encode(config)},
+    )
+    sentence = refused.get_string_custom_property("registration_problem")
+    assert f"{folder.uri}/{version} was not registered" in sentence
+    assert refused.get_string_custom_property("network") == "preact_resnet20"
+    assert refused.get_string_custom_property("registered_model") == ""
     nothing = standard_artifacts.PushedModel()
     nothing.set_json_value_custom_property("pushed", 0.0)
     nothing.set_mlmd_artifact(nothing.mlmd_artifact)

@@ -41,7 +41,7 @@ RUN, NODE = "cifar-resnet-20310101000000-abc123", "BaselineTrainer"
 LISTED_LATE, APPLIED_LATE = 40.0, 30.0  # at most
 GRACE = 30.0  # seconds from SIGTERM to SIGKILL
 TRIES = 3  # of the step: one, and two more
-STEPS, STEP_SECONDS = 30, 20.0  # of the training
+STEPS, STEP_SECONDS = 30, 120.0  # of the training, an hour
 RESTARTS = 6  # of a job's machine
 
 _Job, _Run = job_state.JobState, pipeline_state.PipelineState
@@ -83,8 +83,14 @@ class Machine:
 class Simulation:
     """Everything; `advance` lets time pass."""
 
-    def __init__(self, vertex: StandIn, seed: int) -> None:
-        """Creates the run, and starts its Trainer."""
+    def __init__(self, vertex: StandIn, seed: int, listed_late: float) -> None:
+        """Creates the run, and starts its Trainer.
+
+        Args:
+            vertex: The services.
+            seed: Of what takes time, and how long.
+            listed_late: Seconds within which the service lists a new job.
+        """
         self.vertex = vertex
         self.random = random.Random(seed)
         self.now = 1_900_000_000.0
@@ -104,7 +110,7 @@ class Simulation:
         vertex.run_custom_job = None
         lateness: dict[str, float] = {}
         vertex.listed_after = lambda job: lateness.setdefault(
-            job.name, self.random.uniform(0, LISTED_LATE)
+            job.name, self.random.uniform(0, listed_late)
         )
         self.run = pipeline_job.PipelineJob(
             name=f"projects/{PROJECT}/locations/{REGION}/pipelineJobs/{RUN}",

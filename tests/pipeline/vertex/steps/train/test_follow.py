@@ -27,17 +27,28 @@ SUCCEEDED = pipeline_state.PipelineState.PIPELINE_STATE_SUCCEEDED
 CANCELLED = pipeline_state.PipelineState.PIPELINE_STATE_CANCELLED
 
 
+# More cancellations than these are not ignored; then one that repeats itself comes to an end.
+MOST_IGNORED = 5
+
+
 class Schedules(RuleBasedStateMachine):
     """Everything that may happen, in any order."""
 
-    @initialize(seed=st.integers(0, 2**32))
-    def start(self, seed):
+    @initialize(
+        seed=st.integers(0, 2**32),
+        late=st.sampled_from([LISTED_LATE, 20 * LISTED_LATE]),
+    )
+    def start(self, seed, late):
         self.vertex = StandIn()
         self.vertex.__enter__()
-        self.simulation = Simulation(self.vertex, seed)
+        self.simulation = Simulation(self.vertex, seed, late)
+        # Later than the project reckons with, a job may be missed; its folders are its own
+        # all the same.
+        self.in_time = late == LISTED_LATE
+        self.ignored = 0
         self.cancel = None
 
-    @rule(seconds=st.sampled_from([1.0, 5.0, 20.0, 60.0, 300.0]))
+    @rule(seconds=st.sampled_from([1.0, 5.0, 20.0, 60.0, 300.0, 3600.0]))
     def time_passes(self, seconds):
         self.simulation.advance(seconds)
 
@@ -68,6 +79,8 @@ class Schedules(RuleBasedStateMachine):
         count=st.integers(1, 3),
     )
     def cancellation_is_ignored(self, method, count):
+        count = min(count, MOST_IGNORED - self.ignored)
+        self.ignored += count
         self.vertex.ignored[method] += count
 
     @rule(
@@ -93,13 +106,13 @@ class Schedules(RuleBasedStateMachine):
     def nothing_is_left_after_cancel_has_returned(self):
         if self.cancel is not None and self.cancel.ended:
             assert isinstance(self.cancel.outcome, list), self.cancel.outcome
-            assert self.simulation.active == []
+            assert self.simulation.active == [] or not self.in_time
             assert self.simulation.run.state in RUN_ENDED
 
     @invariant()
     def a_step_that_has_succeeded_leaves_one_model_and_no_job(self):
         if self.simulation.done is not None:
-            assert self.simulation.active == []
+            assert self.simulation.active == [] or not self.in_time
             assert self.simulation.done.outputs["model"] in self.simulation.writers
 
     def teardown(self):
@@ -108,7 +121,7 @@ class Schedules(RuleBasedStateMachine):
         try:
             if self.cancel is None:
                 self.cancel = self.simulation.start_cancel()
-            for _ in range(200):
+            for _ in range(40):  # minutes: less than a training takes by itself
                 self.simulation.advance(60.0)
                 if self.cancel.ended:
                     break

@@ -291,7 +291,7 @@ TEXTS = st.text(
             "enable_cache": st.sampled_from(["true", "false"]),
             "contenders.wide": st.just("resnet20"),
             "contenders.deep1": st.just("preact_resnet110"),
-            "vertex.spot": st.sampled_from(["true", "false"]),
+            "vertex.scheduling": st.sampled_from(["on_demand", "spot"]),
         },
     ),
     st.sampled_from(["json", "toml"]),

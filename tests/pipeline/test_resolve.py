@@ -216,7 +216,7 @@ def test_last_slashes_of_addresses_are_dropped():
             "train.recipe": st.sampled_from(["quick", "paper", "released"]),
             "train.steps": st.integers(1, 1000).map(str),
             "train.learning_rate": st.floats(1e-6, 1.0).map(str),
-            "vertex.spot": st.sampled_from(["true", "false"]),
+            "vertex.scheduling": st.sampled_from(["on_demand", "spot"]),
         },
     )
 )

@@ -65,7 +65,8 @@ BUDGET_MB = 2450
 LOADED = (
     "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor",
     "tfx.scripts.run_executor",
-    "tfx.extensions.google_cloud_ai_platform.trainer.executor",
+    "pipeline.vertex.steps.train.executor",
+    "pipeline.vertex.steps.on_dataflow",
     "apache_beam.runners.worker.sdk_worker_main",
     "apache_beam.runners.dataflow.dataflow_runner",
     "apache_beam.runners.portability.portable_runner",

@@ -282,6 +282,10 @@ def of_section(name: str, known: typing.Iterable[str]) -> str:
     )
 
 
+# Fields of earlier versions -> what stands in their place.
+_RENAMED = {"vertex.spot": "vertex.scheduling=spot"}
+
+
 def _unknown(name: str, known: typing.Iterable[str]) -> str:
     known = list(known)
     meant = [each for each in known if each.endswith(f".{name}")]
@@ -292,6 +296,8 @@ def _unknown(name: str, known: typing.Iterable[str]) -> str:
         hint = "`pipeline.py config` lists them all"
     else:
         hint = f"known: {', '.join(known)}"
+    if name in _RENAMED:
+        hint = f"it is {_RENAMED[name]} now"
     hint = of_section(name, known) or hint
     return f"{paths.shown(name)}: there is no such configuration field; {hint}"
 

@@ -187,3 +187,10 @@ def test_a_person_names_further_contenders():
 def test_what_cannot_be_a_contender_is_told(given, message):
     with pytest.raises(ConfigError, match=message):
         override(RunConfig(), given)
+
+
+def test_a_field_that_was_renamed_is_refused_with_what_stands_in_its_place():
+    with pytest.raises(
+        ConfigError, match="vertex.spot: .* it is vertex.scheduling=spot"
+    ):
+        override(RunConfig(), {"vertex.spot": "true"})

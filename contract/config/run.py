@@ -31,7 +31,7 @@ class RunConfig:
 
     preset: str = setting(
         "quick",
-        "what is applied first: smoke (a minute), quick (minutes), resnet164 or "
+        "what is applied first: smoke (a minute), quick or fast (minutes), resnet164 or "
         "resnet1001 (the papers' networks, for accelerators)",
     )
     pipeline_name: str = setting(

@@ -33,7 +33,7 @@ from tests.pipeline.vertex.orchestrator import Container, Orchestrator, Run, Tas
 pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.timeout(1200)]
 
 # Given when compiling; and for one run, instead of those that a run may change.
-COMPILED = {"preset": "quick", "train.epochs": "5"}
+COMPILED = {"preset": "fast", "train.epochs": "5"}
 OVERRIDES = {
     "preset": "smoke",
     "data.name": "digits",

@@ -27,7 +27,7 @@ def test_presets_hold_known_fields_and_networks(preset):
 
 def test_an_unknown_preset_is_refused_with_the_list():
     with pytest.raises(ConfigError, match="quick"):
-        config("preset=fast")
+        config("preset=huge")
 
 
 def test_the_papers_recipe():

@@ -210,7 +210,9 @@ def test_last_slashes_of_addresses_are_dropped():
     st.fixed_dictionaries(
         {},
         optional={
-            "preset": st.sampled_from(["quick", "smoke", "resnet164", "resnet1001"]),
+            "preset": st.sampled_from(
+                ["quick", "fast", "smoke", "resnet164", "resnet1001"]
+            ),
             "data.name": st.sampled_from(["auto", "cifar10", "cifar100", "digits"]),
             "vertex.hardware": st.sampled_from(["cpu", "gpu", "gpu8", "tpu-v3-8"]),
             "train.recipe": st.sampled_from(["quick", "paper", "released"]),

@@ -75,8 +75,8 @@ def test_recomputed_units_cost_another_forward_pass():
     ("typed", "steps"),
     [
         ("preset=resnet164", 64_000),  # He et al. 2016b
-        ("preset=quick", 351),  # 45,000 of 50,000 images, batches of 128
-        ("preset=quick train.epochs=2.5", 878),
+        ("preset=fast", 351),  # 45,000 of 50,000 images, batches of 128
+        ("preset=fast train.epochs=2.5", 878),
         ("preset=resnet1001", 200 * 704),  # the last batch kept
         ("preset=resnet1001 vertex.hardware=gpu8", 200 * 703),
         ("data.name=digits preset=smoke", 3 * 17),  # 1,437 less a fifth, batches of 64

@@ -76,7 +76,7 @@ def job() -> dict:
     return golden.compiled(
         "vertex.hardware=gpu8",
         "vertex.budget_usd=100",
-        "preset=quick",
+        "preset=fast",
         "train.epochs=2",
     )
 

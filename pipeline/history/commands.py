@@ -128,7 +128,7 @@ def as_text(history: Sequence[Published]) -> str:
     What others wrote stands there without what could move a terminal's cursor.
     """
     # Here, as elsewhere: every command line waits for what this file imports.
-    from pipeline.report import render
+    from pipeline.report import words
 
     if not history:
         return "nothing was published yet"
@@ -149,8 +149,8 @@ def as_text(history: Sequence[Published]) -> str:
                 each.pushed[:16].replace("T", " "),
                 each.network or "–",
                 each.role or "–",
-                render.percent(each.eval_error),
-                render.interval(each.ci95),
+                words.percent(each.eval_error),
+                words.interval(each.ci95),
                 each.dataset or "–",
                 by,
                 state,

@@ -131,6 +131,7 @@ def _check_serving(config: RunConfig) -> None:
 
 def _run_pipeline(out: Any, resolved: Resolved, fingerprint: str, began: float) -> None:
     from pipeline import console
+    from pipeline.local import verdict
 
     config = resolved.config
     with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
@@ -153,7 +154,7 @@ def _run_pipeline(out: Any, resolved: Resolved, fingerprint: str, began: float) 
             config, str(runner.run_id), resolved.data_reason, began
         )
         display.end("done")
-    _print_verdict(out, report, page)
+    verdict.show(out, report, page)
 
 
 def _write_report(
@@ -169,77 +170,6 @@ def _write_report(
     report = collect.collect(metadata, run_id, in_service=served)
     folder = os.path.join(config.output_root, REPORT_FOLDER)
     return render.write(report, folder), report
-
-
-def _print_verdict(out: Any, report: dict[str, Any], page: str) -> None:
-    from rich.table import Table
-
-    from pipeline.console import clock, print_lines
-    from pipeline.report.render import TITLES, interval, percent
-
-    decision = report["decision"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("network", no_wrap=True)
-    table.add_column("role", overflow="fold")
-    for heading in ("eval error", "95 % interval", "test error", "training"):
-        table.add_column(heading, justify="right")
-    for role, model in report["models"].items():
-        if model is None:
-            continue
-        seconds = model["train_seconds"]
-        table.add_row(
-            model["network"],
-            TITLES[role],
-            percent(model["eval"]["error"]),
-            interval(model["eval"]["ci95"]).replace(" %", "\u00a0%"),
-            percent(model["test"]["error"]),
-            "–" if seconds is None else clock(seconds),
-            style="bold green" if role == decision["winner"] else "",
-        )
-    out.print()
-    out.print(table)
-    out.print()
-    lines = {
-        "verdict": decision["reason"],
-        **(
-            {"blocked": "; ".join(decision["blocked_by"])}
-            if decision["blocked_by"]
-            else {}
-        ),
-        **_published_lines(report),
-        "report": page,
-        "took": clock(report["run"]["seconds"]),
-    }
-    print_lines(out, lines, prose=("verdict", "blocked"))
-    for sentence in report["data"]["warnings"]:
-        print_lines(out, {"warning": sentence}, prose=("warning",), style="yellow")
-
-
-def _published_lines(report: dict[str, Any]) -> dict[str, str]:
-    """What this run published, and what is in service if that is something else."""
-    pushed, serving = report["pushed"], report["in_service"]
-    earlier = any(
-        row["id"] == "AtomicPusher" and row["cached"] for row in report["components"]
-    )
-    if pushed and serving and serving["version"] == pushed["version"]:
-        # A pusher that ran again for the model in service published nothing.
-        earlier |= serving["pushed"] < report["run"]["started"]
-    if not pushed:
-        lines = {"pushed": "nothing"}
-    elif earlier:
-        lines = {
-            "pushed": f"nothing new; version {pushed['version']} was pushed by an "
-            "earlier run"
-        }
-    else:
-        lines = {"pushed": f"version {pushed['version']}, {pushed['path']}"}
-        if serving and serving["version"] == pushed["version"]:
-            return lines
-    if serving:
-        of = serving["rollback_of"]
-        by = f", a rollback to {of}" if of else ""
-        lines["serving"] = f"version {serving['version']}{by}, {serving['path']}"
-    return lines
 
 
 def _moved(places: Sequence[str]) -> str:

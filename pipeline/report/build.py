@@ -9,9 +9,7 @@ time. Artifacts may lie wherever TensorFlow reads: local folders, gs:// and the 
 
 from __future__ import annotations
 
-import base64
 import datetime
-import io
 import json
 import logging
 import os
@@ -19,9 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from components.example_validator import consistency
 from contract import features, pushed_model
@@ -33,8 +29,9 @@ from contract.comparison import (
     ComparedModel,
     Comparison,
     Decision,
+    Difference,
 )
-from contract.datasets import DATASETS, class_names
+from contract.datasets import Dataset
 from contract.model_run import ModelRun
 from contract.predictions import Predictions
 from contract.progress import PROGRESS_LOGGER
@@ -49,13 +46,9 @@ from contract.records import (
 from contract.run_facts import RunFacts
 from contract.typed_json import Record, RecordError
 from pipeline.nodes import PARTS
-from pipeline.report import published
-from trainer.examples import records
+from pipeline.report import pictures, published, selection
+from trainer.examples import dataset_of
 
-CONTENDERS = (BASELINE, CANDIDATE)
-_SAMPLES_PER_CLASS = 8
-_MOST_SAMPLE_CLASSES = 20
-_MOST_DISAGREEMENTS = 24
 # Properties of a registered model that are shown.
 _REGISTERED = (
     pushed_model.REGISTERED_MODEL,
@@ -119,22 +112,26 @@ def build(run: Run) -> Report:
     }
     config, facts = run.facts.config, run.facts
     examples = found["examples"]
-    classes = class_names(config["data"]["name"], config["data"]["label"])
+    data = dataset_of(examples.uri, config["data"]["name"], config["data"]["label"])
     decision = _read(Decision, found["decision"].uri, DECISION_FILE)
+    compared, winner = decision.comparison, decision.winner
     comparisons = {
-        features.EVAL: decision.comparison,
+        features.EVAL: compared,
         features.TEST: _read(Comparison, found["test_evaluation"].uri, COMPARISON_FILE),
     }
     trainings = {
-        role: _read(ModelRun, found[f"{role}_run"].uri, HISTORY_FILE)
-        for role in CONTENDERS
+        name: _read(
+            ModelRun,
+            outputs[f"{name.capitalize()}Trainer", "model_run"].uri,
+            HISTORY_FILE,
+        )
+        for name in compared.contenders
     }
     trainings[IN_SERVICE] = _training_of(found.get("in_service"))
     canary = _canary(found["infra_blessing"])
     blocked_by = list(decision.blocked_by)
-    if decision.winner in CONTENDERS and not canary.passed:
+    if winner in compared.contenders and not canary.passed:
         blocked_by += [f"canary: {reason}" for reason in canary.reasons]
-    label_key = features.label_key(config["data"]["label"])
     return {
         "schema": 1,
         "run": {
@@ -150,20 +147,25 @@ def build(run: Run) -> Report:
             "label": config["data"]["label"],
         },
         "models": {
-            role: _model(
-                {split: part.models[role] for split, part in comparisons.items()},
-                trainings[role],
+            name: _model(
+                {split: part.models[name] for split, part in comparisons.items()},
+                trainings[name],
             )
             | (
                 {"found": found["in_service"].properties.get(pushed_model.FOUND)}
-                if role == IN_SERVICE
+                if name == IN_SERVICE
                 else {}
             )
-            if all(role in part.models for part in comparisons.values())
+            if all(name in part.models for part in comparisons.values())
             else None
-            for role in (*CONTENDERS, IN_SERVICE)
+            for name in (*compared.contenders, IN_SERVICE)
         },
-        "difference": _difference(comparisons[features.EVAL]),
+        "difference": _difference(compared),
+        "differences": {
+            name: _to_baseline(pair)
+            for name in compared.contenders
+            if (pair := compared.pairs.get((name, BASELINE)))
+        },
         "decision": {
             **{key: getattr(decision, key) for key in ("policy", "winner", "reason")},
             "blocked_by": blocked_by,
@@ -172,39 +174,24 @@ def build(run: Run) -> Report:
         "pushed": _pushed(found["pushed_model"], found.get("registered")),
         "in_service": run.in_service and dict(run.in_service),
         "published": {
-            role: published.lookup(config["data"]["name"], config[role]["network"])
-            if config["data"]["label"] == "fine"
+            name: published.lookup(data.name, compared.models[name].network)
+            if data.label_key == features.LABEL
             else None
-            for role in CONTENDERS
+            for name in compared.contenders
         },
         "comparison": comparisons,
         "components": list(run.components),
         "page": {
             "config": config,
             "platform": facts.platform,
-            "dataset_title": _title(config["data"], classes),
-            "classes": list(classes),
-            "histories": {role: trainings[role].history for role in CONTENDERS},
-            "class_counts": _class_counts(examples.uri, label_key, len(classes)),
-            "samples": _samples(
-                examples.uri,
-                features.TRAIN,
-                label_key,
-                len(classes),
-                _SAMPLES_PER_CLASS,
-            ),
-            # Files of their own, which a person can send to a server.
-            "pictures": {
-                name: row[0]
-                for name, row in zip(
-                    classes,
-                    _samples(examples.uri, features.TEST, label_key, len(classes), 1),
-                    strict=False,
-                )
-                if row
+            "dataset_title": _title(data),
+            "classes": list(data.class_names),
+            "histories": {
+                name: trainings[name].history for name in compared.contenders
             },
+            **pictures.of_examples(examples.uri, data),
             "disagreements": _disagreements(
-                found["evaluation"].uri, examples.uri, classes
+                decision, found["evaluation"].uri, examples.uri, data
             ),
             "artifacts": [
                 {
@@ -217,12 +204,11 @@ def build(run: Run) -> Report:
     }
 
 
-def _title(data: Mapping[str, Any], classes: Sequence[str]) -> str:
+def _title(data: Dataset) -> str:
     """The data set, and what was learnt of it if that is not its usual classes."""
-    title = DATASETS[data["name"]].title
-    if data["label"] == "coarse":
-        return f"{title}, {len(classes)} coarse classes"
-    return title
+    if data.label_key == features.COARSE_LABEL:
+        return f"{data.title}, {len(data.class_names)} coarse classes"
+    return data.title
 
 
 def _data(
@@ -303,56 +289,38 @@ def _difference(comparison: Comparison) -> dict[str, Any] | None:
     }
 
 
-def _disagreements(
-    evaluation: str, examples: str, classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Eval images on which exactly one of the two networks is right, surest first.
+def _to_baseline(pair: Difference) -> dict[str, Any]:
+    """A contender against the baseline; corrected for all contenders of the run.
 
-    Returns:
-        For each: the picture (data URI), the true class, what each network says with
-        which probability, and who is right.
+    Where there is one comparison alone, what is corrected is what was measured.
     """
+    return {
+        "minus_baseline": pair.difference,
+        "ci95": pair.ci95,
+        "joint_ci95": pair.deciding_ci95,
+        "p_value": pair.p_value,
+        "holm_p_value": pair.deciding_p_value,
+        "method": pair.method,
+        "bootstrap_ci95": pair.bootstrap_ci95,
+        "only_contender_wrong": pair.only_first_wrong,
+        "only_baseline_wrong": pair.only_second_wrong,
+    }
+
+
+def _disagreements(
+    decision: Decision, evaluation: str, examples: str, data: Dataset
+) -> dict[str, Any] | None:
+    """Eval images on which exactly one of two contenders is right; None: there are none."""
     path = os.path.join(evaluation, PREDICTIONS_FILE)
     with tf.io.gfile.GFile(path, "rb") as file:
-        found = Predictions.read(file, path, len(classes))
-    given = found.probabilities
-    if not given.keys() >= set(CONTENDERS):
-        return []
-    says = {role: given[role].argmax(axis=1) for role in CONTENDERS}
-    sure = {role: given[role].max(axis=1) for role in CONTENDERS}
-    right = {role: says[role] == found.labels for role in CONTENDERS}
-    differ = np.flatnonzero(right[BASELINE] != right[CANDIDATE])
-    surest = np.minimum(sure[BASELINE], sure[CANDIDATE])
-    chosen = differ[np.argsort(-surest[differ], kind="stable")][:_MOST_DISAGREEMENTS]
-    ids, labels = found.ids.tolist(), found.labels.tolist()
-    pictures = _pictures(examples, {ids[i] for i in chosen})
-    return [
-        {
-            "picture": pictures[ids[i]],
-            "label": classes[labels[i]],
-            "right": CANDIDATE if right[CANDIDATE][i] else BASELINE,
-            **{
-                role: {
-                    "class": classes[says[role][i]],
-                    "probability": float(sure[role][i]),
-                }
-                for role in CONTENDERS
-            },
-        }
-        for i in chosen
-    ]
-
-
-def _pictures(uri: str, ids: set[bytes]) -> dict[bytes, str]:
-    """PNG data URIs of the eval images with these ids."""
-    found = {}
-    keys = [features.IMAGE, features.EXAMPLE_ID]
-    for batch in _split_dataset(uri, features.EVAL, keys):
-        names = batch[features.EXAMPLE_ID].numpy()
-        for pixels, name in zip(batch[features.IMAGE].numpy(), names, strict=True):
-            if name in ids:
-                found[name] = _png_uri(pixels)
-    return found
+        found = Predictions.read(file, path, len(data.class_names))
+    two = selection.disagreeing(
+        decision.comparison, decision.winner, found.probabilities.keys()
+    )
+    if two is None:
+        return None
+    images = pictures.disagreements(found, two, examples, data, path)
+    return {"between": two, "images": images} if images else None
 
 
 def _canary(blessing: Artifact) -> CanaryResult:
@@ -374,56 +342,6 @@ def _pushed(pushed: Artifact, registered: Artifact | None) -> dict[str, Any] | N
         **{key: known[key] for key in _REGISTERED if known.get(key)},
         **{key: int(known[key]) for key in _SHARES if known.get(key) is not None},
     }
-
-
-def _split_dataset(uri: str, split: str, keys: Sequence[str]) -> tf.data.Dataset:
-    files = tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*"))
-    texts = (features.IMAGE, features.EXAMPLE_ID)
-    kinds = {
-        key: tf.io.FixedLenFeature([], tf.string if key in texts else tf.int64)
-        for key in keys
-    }
-    return (
-        records(files)
-        .batch(1000)
-        .map(lambda serialized: tf.io.parse_example(serialized, kinds))
-    )
-
-
-def _class_counts(uri: str, label_key: str, classes: int) -> dict[str, list[int]]:
-    """Images of each class in each split."""
-    counts = {}
-    for split in features.SPLITS:
-        total = np.zeros(classes, np.int64)
-        for batch in _split_dataset(uri, split, [label_key]):
-            total += np.bincount(batch[label_key], minlength=classes)
-        counts[split] = total.tolist()
-    return counts
-
-
-def _samples(
-    uri: str, split: str, label_key: str, classes: int, most: int
-) -> list[list[str]]:
-    """The first images of the first classes, as PNG data URIs, a row a class."""
-    shown = min(classes, _MOST_SAMPLE_CLASSES)
-    rows: list[list[str]] = [[] for _ in range(shown)]
-    for batch in _split_dataset(uri, split, [features.IMAGE, label_key]):
-        pairs = zip(
-            batch[features.IMAGE].numpy(), batch[label_key].numpy(), strict=True
-        )
-        for pixels, label in pairs:
-            if label < shown and len(rows[label]) < most:
-                rows[label].append(_png_uri(pixels))
-        if all(len(row) == most for row in rows):
-            break
-    return rows
-
-
-def _png_uri(pixels: bytes) -> str:
-    array = np.frombuffer(pixels, np.uint8).reshape(features.IMAGE_SHAPE)
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _read(kind: type[R], folder: str, name: str) -> R:

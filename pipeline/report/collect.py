@@ -118,17 +118,22 @@ def _run_context(store: metadata_store.MetadataStore, run_id: str) -> Any:
 
 
 def _row(node: str, execution: Any, kind: str) -> dict[str, Any]:
-    """An execution as a row of report.json's "components"."""
+    """An execution as a row of report.json's "components".
+
+    `work` is what it did: "done", "cached", or "looked_up" of a Resolver, which makes
+    nothing anew in any run; such a row has always been `cached` as well.
+    """
     milliseconds = (
         execution.last_update_time_since_epoch - execution.create_time_since_epoch
     )
+    cached = execution.last_known_state == _STATES.Value("CACHED")
+    resolver = kind == _RESOLVER
     return {
         "id": node,
         "state": _STATES.Name(execution.last_known_state).lower(),
         "seconds": milliseconds / 1000,
-        # A Resolver only looks something up, in every run.
-        "cached": execution.last_known_state == _STATES.Value("CACHED")
-        or kind == _RESOLVER,
+        "cached": cached or resolver,
+        "work": "looked_up" if resolver else "cached" if cached else "done",
     }
 
 

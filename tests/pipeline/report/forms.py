@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from contract.comparison import (
     Measures,
     Slice,
     SliceDifference,
+    pairs_of,
 )
 from contract.datasets import DATASETS, class_names
 from pipeline.nodes import KINDS
@@ -147,6 +149,23 @@ def model(network: str, error: float | None, **changes) -> dict:
     } | changes
 
 
+def differences(compared: Comparison) -> dict[str, dict[str, Any]]:
+    """Of the contenders to the baseline, as report.json has them."""
+    return {
+        name: {
+            "minus_baseline": found.difference,
+            "ci95": found.ci95,
+            "joint_ci95": found.joint_ci95 or found.ci95,
+            "p_value": found.p_value,
+            "holm_p_value": found.p_value
+            if found.holm_p_value is None
+            else found.holm_p_value,
+        }
+        for (name, other), found in compared.pairs.items()
+        if other == "baseline"
+    }
+
+
 CANARY = CanaryResult(
     passed=True, reasons=(), server="embedded", load_seconds=0.4,
     p50_ms=1.2, p99_ms=3.4, requests=50, max_abs_difference=1e-7,
@@ -194,6 +213,7 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             "p_value": float("nan"),
             "method": "by hand",
         },
+        "differences": differences(comparison(error)),
         "decision": {
             "policy": "best",
             "winner": winner,
@@ -224,15 +244,20 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             },
             "samples": [["data:image/png;base64,AAAA"]] * 3,
             "pictures": {"cat": "data:image/png;base64,AAAA"},
-            "disagreements": [
-                {
-                    "picture": "data:image/png;base64,AAAA",
-                    "label": "dog <b>",
-                    "right": "candidate",
-                    "baseline": said,
-                    "candidate": said | {"class": "dog <b>"},
-                }
-            ],
+            "disagreements": {
+                "between": ("baseline", "candidate"),
+                "images": [
+                    {
+                        "picture": "data:image/png;base64,AAAA",
+                        "label": "dog <b>",
+                        "right": "candidate",
+                        "says": {
+                            "baseline": said,
+                            "candidate": said | {"class": "dog <b>"},
+                        },
+                    }
+                ],
+            },
             "artifacts": [
                 {"id": 1, "node": "A", "key": "k", "type": "T", "uri": "/tmp/a"}
             ],
@@ -286,7 +311,98 @@ def all_forms() -> dict[str, dict[str, Any]]:
         "cloud and long paths": cloud,
         "hundred classes": realistic("cifar100"),
         "twenty long classes": realistic("cifar100", label="coarse"),
+        "three contenders": with_more(realistic("digits"), {"wide": "preact_resnet110"}),
+        "two and in service, three": with_more(
+            in_service(realistic("cifar10")), {"a": "relu_before_addition_resnet164"}
+        ),
+        "seven contenders": with_more(realistic("cifar10"), SEVEN, winner="gated"),
+        "more than can be told apart": with_more(
+            stays, {f"n{number}": f"resnet{6 * number + 2}" for number in range(1, 12)}
+        ),
     }  # fmt: skip
+
+
+SEVEN = {
+    "after": "bn_after_addition_resnet110",
+    "before": "relu_before_addition_resnet110",
+    "gated": "resnet110:shortcut=exclusive_gating:gate_bias=-7",
+    "onlyreluhasalongnameofitsownxx": "relu_only_preactivation_resnet110",
+    "wide": "preact_resnet164",
+}
+
+
+def with_more(
+    report: dict[str, Any], further: Mapping[str, str], winner: str | None = None
+) -> dict[str, Any]:
+    """The same with further contenders, name -> network; the last one was not measured."""
+    made = copy.deepcopy(report)
+    winner = winner or made["decision"]["winner"]
+    dice = np.random.default_rng(11)
+    compared = made["comparison"]["eval"]
+    models, slices = dict(compared.models), compared.models["baseline"].measured.slices
+    history = made["page"]["histories"]["baseline"]
+    for name, network in further.items():
+        error = 0.04 if name == winner else float(dice.uniform(0.05, 0.3))
+        broken = len(further) > 1 and name == [*further][-1]
+        made["models"][name] = made["models"]["baseline"] | {
+            "network": network, "parameters": 1_730_714,
+            "eval": {"error": error, "ci95": [error * 0.8, error * 1.2]},
+            "test": {"error": error * 1.1, "ci95": [error, error * 1.3]},
+        }  # fmt: skip
+        models[name] = dataclasses.replace(
+            compared.models["baseline"],
+            network=network,
+            measured=dataclasses.replace(
+                compared.models["baseline"].measured,
+                error=error,
+                reliability=tuple(
+                    Bin(low=n / 8, high=(n + 1) / 8, examples=20, confidence=(n + 0.5) / 8,
+                        accuracy=float(np.clip((n + dice.uniform(-1, 2)) / 8, 0, 1)))
+                    for n in range(8)
+                ),
+            ),
+        )  # fmt: skip
+        if broken:
+            unmeasured = {"error": None, "ci95": None}
+            made["models"][name] |= model(
+                network, None, eval=unmeasured, test=unmeasured
+            )
+            models[name] = dataclasses.replace(
+                models[name], measured=None, problem="it is broken"
+            )
+        factor = float(dice.uniform(0.6, 1.4))
+        made["page"]["histories"][name] = [
+            {
+                key: value * (factor if "loss" in key else 1)
+                for key, value in point.items()
+            }
+            for point in history
+        ]
+        made["published"][name] = None
+    measured = [name for name, found in models.items() if found.measured]
+    pairs = {}
+    for first, second in pairs_of(measured):
+        rates = [models[name].measured.error for name in (first, second)]
+        pairs[first, second] = dataclasses.replace(
+            pair(rates[0] - rates[1], slices),
+            joint_ci95=(rates[0] - rates[1] - 0.09, rates[0] - rates[1] + 0.09),
+            holm_p_value=0.042 if second == "baseline" else None,
+            p_value=0.0083,
+        )
+    made["comparison"]["eval"] = dataclasses.replace(
+        compared, models=models, pairs=pairs
+    )
+    made["differences"] = differences(made["comparison"]["eval"])
+    made["decision"]["winner"] = winner
+    if winner not in ("in_service", None):
+        said = made["page"]["disagreements"]
+        said["between"] = ("baseline", winner)
+        for image in said["images"]:
+            image["right"] = said["between"][image["right"] != "baseline"]
+            image["says"] = dict(
+                zip(said["between"], image["says"].values(), strict=True)
+            )
+    return made
 
 
 def realistic(
@@ -340,14 +456,20 @@ def realistic(
             for split, mean in (("train", 4500), ("eval", 500), ("test", 1000))
         },
         "samples": [[picture(dice) for _ in range(8)] for _ in classes[:20]],
-        "disagreements": [
-            {
-                "picture": picture(dice), "label": max(classes, key=len),
-                "right": ("baseline", "candidate")[n % 2],
-                "baseline": said, "candidate": said | {"class": max(classes, key=len)},
-            }
-            for n in range(6)
-        ],
+        "disagreements": {
+            "between": ("baseline", "candidate"),
+            "images": [
+                {
+                    "picture": picture(dice), "label": max(classes, key=len),
+                    "right": ("baseline", "candidate")[n % 2],
+                    "says": {
+                        "baseline": said,
+                        "candidate": said | {"class": max(classes, key=len)},
+                    },
+                }
+                for n in range(6)
+            ],
+        },
     }  # fmt: skip
     made["difference"]["p_value"] = 0.125
     made["components"] = [

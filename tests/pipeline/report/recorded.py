@@ -7,6 +7,8 @@ components' own code where that is plain Python.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from components.model_chooser import choice
 from contract import features
 from contract.canary import CanaryResult
 from contract.config.run import RunConfig
-from contract.datasets import class_names
+from contract.datasets import Dataset, Shape, class_names, known
 from contract.fields import from_json, override
 from contract.predictions import Predictions
+from contract.records import DATASET_FILE
 from pipeline.report import collect, facts
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
@@ -84,6 +87,8 @@ def record(
     refused: str = "",
     policy: str = "best",
     leaked: int = 0,
+    further: Mapping[str, str] | None = None,
+    data: Dataset | None = None,
 ) -> tuple[str, str]:
     """Makes a run of digits in which the candidate errs less than the baseline.
 
@@ -93,6 +98,9 @@ def record(
         refused: The canary's reason to refuse the winner.
         policy: With "superior" the difference is too small to be beyond doubt.
         leaked: How many test images stand in train as well.
+        further: Contender -> network; each errs less than those before it.
+        data: What the examples are, as dataset.json tells; None: of digits, and not told,
+            as before there was such a file.
 
     Returns:
         Database and run id.
@@ -100,7 +108,8 @@ def record(
     root.mkdir(parents=True)
     config = override(
         RunConfig(),
-        {"data.name": "digits", "evaluation.policy": policy, "preset": "smoke"},
+        {"data.name": "digits", "evaluation.policy": policy, "preset": "smoke"}
+        | {f"contenders.{name}": network for name, network in (further or {}).items()},
     )
     store = Store(root / "metadata.sqlite", "run-1")
     generator = np.random.default_rng(0)
@@ -109,7 +118,14 @@ def record(
         "name": "digits", "source": "scikit-learn", "verified": 1,
         "verification": "as published", "counts": json.dumps(COUNTS),
     }  # fmt: skip
-    ids = {s: write_split(root / "examples", s, labels[s], generator) for s in COUNTS}
+    shape = (data or known("digits")).image_shape
+    ids = {
+        split: write_split(root / "examples", split, labels[split], generator, shape)
+        for split in COUNTS
+    }
+    if data is not None:
+        (root / "examples" / DATASET_FILE).write_text(data.to_json())
+    classes = data.class_names if data else CLASSES
     store.execute(
         "CifarExampleGen", ("examples", "Examples", root / "examples", properties)
     )
@@ -126,7 +142,7 @@ def record(
             {consistency.PROPERTY: json.dumps(counted)},
         ),
     )
-    roles = {"baseline": "resnet8", "candidate": "preact_resnet8"}
+    roles = {"baseline": "resnet8", "candidate": "preact_resnet8", **(further or {})}
     for role, network in roles.items():
         write_json(root / role / "history.json", training(network))
         store.execute(
@@ -145,6 +161,7 @@ def record(
     else:
         store.execute("ModelInService")
     wrong = {"baseline": 8, "candidate": 4, "in_service": 12}
+    wrong |= {name: 3 - number for number, name in enumerate(further or {})}
     comparisons = {}
     for node, split in (("Evaluator", "eval"), ("TestEvaluator", "test")):
         images = measures.Images(ids=ids[split], labels=labels[split], bands={})
@@ -156,7 +173,7 @@ def record(
             )
             for role, network in roles.items()
         }
-        comparisons[split] = measures.compare(split, images, answers, CLASSES, ())
+        comparisons[split] = measures.compare(split, images, answers, classes, ())
         write_json(root / node / "comparison.json", comparisons[split].plain())
         predictions = Predictions(
             ids=ids[split],
@@ -197,12 +214,17 @@ def record(
 
 
 def write_split(
-    folder: Path, split: str, labels: np.ndarray, generator: np.random.Generator
+    folder: Path,
+    split: str,
+    labels: np.ndarray,
+    generator: np.random.Generator,
+    shape: Shape = (32, 32, 3),
 ) -> np.ndarray:
     """TFRecords as CifarExampleGen writes them; returns the ids in label order."""
     import tensorflow as tf
 
-    pixels = generator.integers(0, 256, (len(labels), features.IMAGE_BYTES), np.uint8)
+    size = (len(labels), math.prod(filter(None, shape)))
+    pixels = generator.integers(0, 256, size, np.uint8)
     ids = np.array([f"{split}{i:03}".encode() for i in range(len(labels))])
     path = folder / f"Split-{split}" / "data_tfrecord-00000-of-00001.gz"
     path.parent.mkdir(parents=True)

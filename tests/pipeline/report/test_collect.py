@@ -1,11 +1,18 @@
 """What is in service is said alike by everything that says it."""
 
+import base64
+import dataclasses
+import io
 import json
 
 import pytest
+from PIL import Image
 
+from contract.datasets import Dataset, known
+from contract.predictions import Predictions
 from pipeline import cli
-from pipeline.local import commands
+from pipeline.local import verdict
+from pipeline.report import build, collect, pictures
 from tests.pipeline.report import recorded
 
 pytestmark = pytest.mark.tf
@@ -75,7 +82,7 @@ def test_after_a_rollback_all_say_the_same(root, capsys):
     # The same run once more, all from the cache.
     for row in report["components"]:
         row["cached"] = True
-    assert commands._published_lines(report) == {
+    assert verdict.published_lines(report) == {
         "pushed": "nothing new; version 8 was pushed by an earlier run",
         "serving": f"version {version}, a rollback to 7, {serving['path']}",
     }
@@ -87,10 +94,10 @@ def test_a_version_that_is_older_than_the_run_is_not_said_to_be_new(root):
     report["run"]["started"] = "2026-11-29T13:59:30+00:00"
     path = str(root / "serving/cifar/8")
     report["in_service"]["pushed"] = "2026-11-29T13:59:31+00:00"
-    assert commands._published_lines(report) == {"pushed": f"version 8, {path}"}
+    assert verdict.published_lines(report) == {"pushed": f"version 8, {path}"}
     # The pusher ran, for its code is new, and found its model in service.
     report["in_service"]["pushed"] = "2026-11-29T13:59:01+00:00"
-    assert commands._published_lines(report) == {
+    assert verdict.published_lines(report) == {
         "pushed": "nothing new; version 8 was pushed by an earlier run",
         "serving": f"version 8, {path}",
     }
@@ -133,8 +140,6 @@ def test_a_damaged_canary_is_one_sentence(root, capsys):
 
 def test_of_a_refusal_that_was_tried_again_the_reasons_are_left(tmp_path):
     """Its folder went with it; what ML Metadata has of it stayed."""
-    from pipeline.report import collect
-
     database, run_id = recorded.record(tmp_path / "output", refused="it is slow")
     (tmp_path / "output/canary/canary.json").unlink()
     found = collect.collect(database, run_id, in_service=None)
@@ -168,34 +173,152 @@ def test_how_the_model_in_service_was_trained_may_be_unknown(root, caplog):
 
 
 def test_the_pictures_are_test_images(root):
-    from PIL import Image
-
     from contract import features
-    from pipeline.report import build
 
     run(root, "report", "data.name=digits")
     (examples,) = root.rglob("Split-test")
     stored = {}
     keys = [features.IMAGE, features.LABEL]
-    for batch in build._split_dataset(str(examples.parent), features.TEST, keys):
-        pixels = batch[features.IMAGE].numpy()
-        stored |= dict(zip(pixels, batch[features.LABEL].numpy(), strict=True))
-    pictures = list((root / "report/images").iterdir())
-    assert len(pictures) == len(set(stored.values())) == 10
-    for path in pictures:
+    for batch in pictures._batches(str(examples.parent), features.TEST, keys):
+        stored |= dict(zip(*batch.values(), strict=True))
+    files = list((root / "report/images").iterdir())
+    assert len(files) == len(set(stored.values())) == 10
+    for path in files:
         with Image.open(path) as image:
             assert (image.size, image.mode) == ((32, 32), "RGB")
             assert stored[image.tobytes()] == int(path.stem)
 
 
-def test_the_title_says_which_classes_were_learnt():
-    from contract.datasets import class_names
-    from pipeline.report import build
+def test_predictions_of_an_image_that_is_not_there_are_one_sentence(root, capsys):
+    (path,) = root.rglob("Evaluator/predictions.npz")
+    with path.open("rb") as file:
+        found = Predictions.read(file, str(path), 10)
+    # The baseline alone is wrong on the fifth.
+    ids = found.ids.copy()
+    ids[4] = b"gone"
+    with path.open("wb") as file:
+        dataclasses.replace(found, ids=ids).write(file)
+    assert cli.main(["report", f"output_root={root}"], {}) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        f"error: {path}: ids has b'gone', which is none of the eval images in "
+        f"{root / 'examples'}; "
+    )
 
-    for name, label, title in (
+
+def report_of(tmp_path, **told) -> dict:
+    database, run_id = recorded.record(tmp_path / "output", **told)
+    return collect.collect(database, run_id, in_service=None)
+
+
+def test_further_contenders_are_added_by_their_names(tmp_path):
+    further = {"wide": "preact_resnet14", "a": "resnet14"}
+    found = report_of(tmp_path, further=further, served=True)
+    two = report_of(tmp_path / "two", served=True)
+    assert [*two["models"]] == ["baseline", "candidate", "in_service"]
+    assert two["models"].items() <= found["models"].items()
+    assert {name: found["models"][name]["network"] for name in further} == further
+    # Eight, four, three and two of forty images are wrong.
+    wrong = {"candidate": 4, "wide": 3, "a": 2}
+    assert found["difference"]["candidate_minus_baseline"] == pytest.approx(-4 / 40)
+    assert found["differences"].keys() == wrong.keys()
+    p_values = {}
+    for name, count in wrong.items():
+        difference = found["differences"][name]
+        assert difference["minus_baseline"] == pytest.approx((count - 8) / 40)
+        # Exact McNemar: the baseline alone is wrong on so many, the other on none.
+        p_values[name] = 2 * 0.5 ** (8 - count)
+        assert difference["p_value"] == pytest.approx(p_values[name])
+        assert difference["only_contender_wrong"] == 0
+        assert difference["only_baseline_wrong"] == 8 - count
+        low, high = difference["joint_ci95"]
+        assert low < difference["ci95"][0] < difference["ci95"][1] < high
+    # Holm: the smallest times three, the next times two, none below the one before it.
+    smallest, middle, largest = sorted(p_values.values())
+    corrected = [3 * smallest, max(3 * smallest, 2 * middle)]
+    corrected.append(max(corrected[1], largest))
+    holm = [found["differences"][name]["holm_p_value"] for name in ("a", "wide")]
+    assert holm == pytest.approx(corrected[:2])
+    assert found["differences"]["candidate"]["holm_p_value"] == pytest.approx(
+        corrected[2]
+    )
+    assert found["decision"]["winner"] == "a"
+    assert found["page"]["histories"].keys() == {"baseline", "candidate", "wide", "a"}
+
+
+def test_with_two_contenders_there_is_nothing_to_correct(tmp_path):
+    found = report_of(tmp_path)
+    (only,) = found["differences"].values()
+    assert only["holm_p_value"] == only["p_value"] == found["difference"]["p_value"]
+    assert only["joint_ci95"] == only["ci95"] == found["difference"]["ci95"]
+
+
+def test_disagreements_are_of_the_winner_and_the_baseline(tmp_path):
+    """The winner is wrong on the first three images, the baseline on the first eight."""
+    found = report_of(tmp_path, further={"wide": "preact_resnet14"})
+    assert found["decision"]["winner"] == "wide"
+    shown = found["page"]["disagreements"]
+    assert shown["between"] == ("baseline", "wide")
+    assert len(shown["images"]) == 5
+    for image in shown["images"]:
+        assert image["right"] == "wide"
+        assert image["says"]["wide"]["class"] == image["label"]
+        assert image["says"]["baseline"]["class"] != image["label"]
+
+
+def test_what_the_data_are_is_read_beside_the_examples(tmp_path):
+    """Grey images of 8 x 8, of a set that no table knows."""
+    names = tuple(f"kind {number}" for number in range(10))
+    told = Dataset(
+        name="mine",
+        title="My own images",
+        image_shape=(8, 8, 1),
+        labels={"label": names},
+    )
+    page = report_of(tmp_path, data=told)["page"]
+    assert page["dataset_title"] == "My own images"
+    assert page["classes"] == list(names)
+    assert page["pictures"].keys() == set(names)
+    for uri in (*page["pictures"].values(), *page["samples"][0]):
+        with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as image:
+            assert (image.size, image.mode) == ((8, 8), "L")
+
+
+def test_what_a_resolver_did_is_called_by_its_name(tmp_path):
+    """It makes nothing anew, and nothing of it comes from the cache."""
+    from types import SimpleNamespace
+
+    states = collect._STATES
+    rows = {
+        (state, kind): collect._row(
+            "N",
+            SimpleNamespace(
+                last_known_state=states.Value(state),
+                create_time_since_epoch=0,
+                last_update_time_since_epoch=1500,
+            ),
+            kind,
+        )
+        for state in ("COMPLETE", "CACHED")
+        for kind in ("c.N", collect._RESOLVER)
+    }
+    told = {key: (row["work"], row["cached"]) for key, row in rows.items()}
+    assert told == {
+        ("COMPLETE", "c.N"): ("done", False),
+        ("CACHED", "c.N"): ("cached", True),
+        ("COMPLETE", collect._RESOLVER): ("looked_up", True),
+        ("CACHED", collect._RESOLVER): ("looked_up", True),
+    }
+    assert rows["COMPLETE", "c.N"]["seconds"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "title"),
+    [
         ("cifar10", "fine", "CIFAR-10"),
         ("cifar100", "fine", "CIFAR-100"),
         ("cifar100", "coarse", "CIFAR-100, 20 coarse classes"),
-    ):
-        data = {"name": name, "label": label}
-        assert build._title(data, class_names(name, label)) == title
+    ],
+)
+def test_the_title_says_which_classes_were_learnt(name, label, title):
+    assert build._title(known(name, label)) == title

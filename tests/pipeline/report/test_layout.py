@@ -1,6 +1,7 @@
 """What a browser makes of the page on screens of all sizes: nothing is cut unseen."""
 
 import html
+import itertools
 import json
 import re
 import shutil
@@ -8,10 +9,12 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.report import render
+from pipeline.report.looks import LOOKS
 from tests.pipeline.report import forms
 
 WIDTHS = (320, 400, 768, 1280)
@@ -114,6 +117,7 @@ def test_nothing_is_cut_without_a_hint(pages, tmp_path):
     # The check has seen something: tables of five columns do not fit a telephone.
     assert "in service stays at 320" in found["scrolling"]
     assert not any(where.endswith("1280") for where in found["scrolling"])
+    assert not any(where.endswith("400") for where in found["scrolling"])
 
 
 @needs_browser
@@ -168,7 +172,7 @@ def test_contrast_is_enough_in_both_schemes(pages):
         for text in ("soft", "good"):
             assert contrast(scheme[text], scheme["paper"]) >= 4.5
         assert contrast(scheme["soft"], scheme["tint"]) >= 4.5
-        for mark in ("baseline", "candidate", "in_service", "good", "bad", "stays"):
+        for mark in (*LOOKS, "good", "bad", "stays"):
             assert contrast(scheme[mark], scheme["paper"]) >= 3
         # Numbers on the deepest colour of the confusion matrix, three quarters opaque.
         cell = "#" + "".join(
@@ -180,6 +184,65 @@ def test_contrast_is_enough_in_both_schemes(pages):
             )
         )
         assert contrast(scheme["ink"], cell) >= 4.5
+
+
+# Machado, Oliveira and Fernandes 2009 (10.1109/TVCG.2009.113), severity 1: how linear RGB
+# looks to eyes without one kind of cones.
+EYES = {
+    "all": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+# Ottosson 2020, https://bottosson.github.io/posts/oklab: linear RGB -> cones -> Oklab.
+CONES = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
+)
+OKLAB = (
+    (0.2104542553, 0.7936177850, -0.0040720468),
+    (1.9779984951, -2.4285922050, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.8086757660),
+)
+
+
+def test_any_two_models_are_told_apart_by_eyes_of_all_kinds(pages):
+    """By colour: 0.02 in Oklab can just be told apart; and by line and marker alone."""
+    light, dark = schemes(pages["plain numbers"])
+    for scheme in (light, dark):
+        for eye in EYES.values():
+            seen = {name: oklab(scheme[name], eye) for name in LOOKS}
+            for one, other in itertools.combinations(seen, 2):
+                apart = np.linalg.norm(seen[one] - seen[other])
+                assert apart >= 0.06, (one, other, eye)
+    for traits in (
+        [look.dashes for look in LOOKS.values()],
+        [look.marker for look in LOOKS.values()],
+        [look.path for look in LOOKS.values()],
+    ):
+        assert len(set(traits)) == len(LOOKS) == 9
+
+
+def oklab(colour: str, eye: tuple) -> np.ndarray:
+    """Of "#rrggbb", as these eyes see it."""
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(
+        channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+    )
+    return OKLAB @ np.cbrt(CONES @ np.clip(eye @ linear, 0, 1))
 
 
 def test_figures_follow_the_scheme_and_tell_networks_apart_without_colour(pages):

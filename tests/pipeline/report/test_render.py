@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from contract.comparison import Slice
-from pipeline.report import figures, render
+from contract.comparison import Slice, pairs_of
+from pipeline.report import figures, looks, render, selection, tables, words
 from tests.pipeline.report.forms import (
     CANARY,
     CLASSES,
@@ -17,9 +17,11 @@ from tests.pipeline.report.forms import (
     evaluated,
     in_service,
     model,
+    pair,
     part,
     report,
     served,
+    with_more,
 )
 
 
@@ -84,6 +86,122 @@ def test_differences_from_the_model_in_service_are_told():
     )
 
 
+def test_of_three_contenders_each_is_held_against_the_baseline():
+    made = with_more(report(), {"wide": "preact_resnet14"})
+    compared = made["comparison"]["eval"]
+    page = render.html(made)
+    told = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page.replace("<wbr>", "")))
+    assert "resnet20 against preact_resnet20 and preact_resnet14 on Digits" in told
+    assert "corrected for both comparisons" in told
+    table = page[page.index("<h2>Differences</h2>") :].split("</table>")[0]
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in table.split("<tr")[2:]]
+    assert len(rows) == 2
+    for words_of_row, name in zip(rows, ("candidate", "wide"), strict=True):
+        found = compared.pairs[name, "baseline"]
+        assert name in words_of_row
+        for value in (found.difference, *found.ci95, *found.joint_ci95):
+            assert words.signed_points(value) in words_of_row
+        assert words_of_row[-2:] == [
+            f"{found.p_value:.3f}",
+            f"{found.holm_p_value:.3f}",
+        ]
+    # Nothing in service: nothing is said of it.
+    assert "model in service" not in told
+    assert "<h2>Differences</h2>" not in render.html(report())
+
+
+def test_with_a_model_in_service_each_is_held_against_it_too():
+    made = with_more(in_service(report()), {"wide": "preact_resnet14"})
+    page = render.html(made)
+    section = page[page.index("<h2>Differences</h2>") :].split("</section>")[0]
+    assert section.count("<table") == 2
+    rows = section.split("<table")[2].split("<tr")[2:]
+    for row, name in zip(rows, ("baseline", "candidate", "wide"), strict=True):
+        found = made["comparison"]["eval"].pairs[name, "in_service"]
+        assert f">{name}<" in row
+        assert words.points_interval(found.ci95) in row
+    assert "Minus the model in service: " not in page
+
+
+def test_a_further_contender_that_wins_is_named():
+    made = with_more(report(), {"wide": "preact_resnet14"}, winner="wide")
+    assert render.lead(made).startswith(
+        "Contender wide, preact_resnet14, wins with 4.0 % errors and is published"
+    )
+    page = re.sub(r"\s+", " ", render.html(made))
+    assert "eval images contender wide alone is wrong on 3" in page
+    assert "Contender wide minus baseline: −16.00 points of error" in page
+    assert "Where the baseline and contender wide disagree" in page
+
+
+def test_of_more_contenders_than_can_be_told_apart_the_page_says_which_it_shows():
+    made = with_more(report(), {f"n{n}": f"resnet{6 * n + 2}" for n in range(1, 10)})
+    compared = made["comparison"]["eval"]
+    rates = {
+        name: found.measured.error
+        for name, found in compared.models.items()
+        if found.measured
+    }
+    others = sorted(rates.keys() - {"baseline", "candidate"}, key=lambda n: rates[n])
+    page = render.html(made)
+    told = re.sub(r"\s+", " ", page)
+    left_out = sorted([*others[6:], "n9"])  # the last one could not be measured
+    assert "Figures show 8 of the 11 contenders" in told
+    assert f"Not shown in them: {', '.join(left_out[:-1])} and {left_out[-1]}." in told
+    drawings = re.findall(r'aria-label="([^"]*)"', page)
+    curves = [each for each in drawings if each.startswith("Learning curves")]
+    assert len(curves) == 4  # loss and error of eval, then of train
+    for name in compared.models:
+        assert all((f"({name})" in curve) == (name not in left_out) for curve in curves)
+        assert page.count(f'<br><span class="soft">{name}</span>') >= 3  # in the tables
+
+
+@pytest.mark.parametrize(
+    ("errors", "winner", "rival"),
+    [
+        ({"baseline": 0.1, "candidate": 0.2}, "baseline", "candidate"),
+        ({"baseline": None, "candidate": None}, None, "candidate"),
+        ({"baseline": 0.1, "candidate": 0.3, "wide": 0.2}, "baseline", "wide"),
+        ({"baseline": 0.1, "candidate": 0.3, "wide": 0.2}, "candidate", "candidate"),
+        ({"baseline": 0.1, "candidate": 0.2, "wide": 0.2}, None, "candidate"),
+        ({"baseline": 0.1, "candidate": None, "wide": 0.9}, "in_service", "wide"),
+    ],
+)
+def test_who_is_held_against_the_baseline_in_detail(errors, winner, rival):
+    compared = compared_by(errors)
+    assert selection.rival(compared, winner) == rival
+    answered = [name for name, error in errors.items() if error is not None]
+    two = selection.disagreeing(compared, winner, answered)
+    if {"baseline", rival} <= set(answered):
+        assert two == ("baseline", rival)
+    else:
+        assert two is None
+
+
+def test_without_answers_of_the_baseline_the_two_best_are_shown():
+    compared = compared_by({"baseline": None, "a": 0.3, "b": 0.1, "candidate": 0.2})
+    two = selection.disagreeing(compared, "b", ["a", "b", "candidate"])
+    assert two == ("b", "candidate")
+
+
+def compared_by(errors):
+    """A comparison of contenders with these errors; None: could not be measured."""
+    models = {
+        name: evaluated("net", error or 0.5)
+        if error is not None
+        else dataclasses.replace(
+            evaluated("net", 0.5), problem="it broke", measured=None
+        )
+        for name, error in errors.items()
+    }
+    measured = [name for name, error in errors.items() if error is not None]
+    return dataclasses.replace(
+        comparison(0.1),
+        models=models,
+        pairs={two: pair(0.0, ()) for two in pairs_of(measured)},
+    )
+
+
 def test_a_failed_canary_is_told():
     reason = "serving_default answers 0.9 for class cat where training answered 0.1"
     failed = report(pushed=None, canary=CANARY | {"passed": False, "reasons": [reason]})
@@ -94,8 +212,8 @@ def test_a_failed_canary_is_told():
 
 def test_what_the_learning_curves_are_of_is_told():
     made = report()
-    for words in ("labels smoothed", "moving average"):
-        assert words not in render.html(made)
+    for told in ("labels smoothed", "moving average"):
+        assert told not in render.html(made)
     made["page"]["config"]["train"] = {"label_smoothing": 0.1, "ema": 0.99}
     page = render.html(made)
     assert "is of labels smoothed by 0.1" in page
@@ -153,7 +271,9 @@ def test_the_lead_is_one_short_paragraph():
 
 
 def test_the_worst_slices_come_first():
-    rows = render.worst_slices(comparison(0.1), CLASSES, most=2)
+    rows = tables.worst_slices(
+        comparison(0.1), ("baseline", "candidate"), "candidate", most=2
+    )
     assert [row["name"] for row in rows] == ["class dog <b>", "class cat"]
     assert rows[0]["difference"].difference == -0.1
 
@@ -171,7 +291,8 @@ def test_the_model_in_service_does_not_decide_which_slices_are_worst():
     compared = dataclasses.replace(
         compared, models={**compared.models, "in_service": serving}
     )
-    assert render.worst_slices(compared, CLASSES)[0]["name"] == "class dog <b>"
+    rows = tables.worst_slices(compared, [*compared.models], "candidate")
+    assert rows[0]["name"] == "class dog <b>"
 
 
 def test_json_has_no_page_and_no_nan(tmp_path):
@@ -210,16 +331,19 @@ def test_a_failing_page_leaves_the_old_one(tmp_path):
 
 def test_figures_are_valid_xml_with_unique_identifiers():
     page = report()["page"]
+    models = {
+        name: figures.Drawn(network="net", title=name, look=look)
+        for name, look in looks.assigned(["baseline", "candidate"]).items()
+    }
     drawings = [
-        *figures.learning_curves(
-            page["histories"], {"baseline": "a", "candidate": "b"}
-        ),
-        *figures.errors(report()["models"]),
+        *figures.learning_curves(page["histories"], models),
+        *figures.errors(report()["models"], models),
+        figures.differences({"candidate": (-0.1, (-0.2, 0.1))}, models, "the baseline"),
         *figures.class_balance(page["class_counts"], CLASSES),
         figures.confusion_matrix([[1, 2], [3, 4]], CLASSES),
         figures.reliability(
             {"baseline": evaluated("a", 0.1).measured.reliability, "candidate": None},
-            {"baseline": "a", "candidate": "b"},
+            models,
         ),
         figures.confusion_matrix([[1] * 100] * 100, [str(i) for i in range(100)]),
     ]
@@ -235,7 +359,7 @@ def test_figures_are_valid_xml_with_unique_identifiers():
     ("share", "text"), [(0.0325, "3.25 %"), (None, "–"), (0, "0.00 %"), (1, "100.00 %")]
 )
 def test_percentages(share, text):
-    assert render.percent(share) == text
+    assert words.percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -243,4 +367,4 @@ def test_percentages(share, text):
     [(0.0139, "+1.39"), (-0.004, "−0.40"), (0.0, "0.00"), (-0.00001, "0.00")],
 )
 def test_differences(share, text):
-    assert render.signed_points(share) == text
+    assert words.signed_points(share) == text

@@ -37,6 +37,7 @@ def show(out: Any, report: Mapping[str, Any], page: str) -> None:
         out.print()
     lines = {
         "verdict": decision["reason"],
+        **({"remark": ". ".join(found)} if (found := report["remarks"]) else {}),
         **(
             {"blocked": "; ".join(decision["blocked_by"])}
             if decision["blocked_by"]
@@ -46,7 +47,7 @@ def show(out: Any, report: Mapping[str, Any], page: str) -> None:
         "report": page,
         "took": clock(report["run"]["seconds"]),
     }
-    print_lines(out, lines, prose=("verdict", "blocked"))
+    print_lines(out, lines, prose=("verdict", "remark", "blocked"))
     for sentence in report["data"]["warnings"]:
         print_lines(out, {"warning": sentence}, prose=("warning",), style="yellow")
 

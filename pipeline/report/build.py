@@ -31,7 +31,7 @@ from contract.comparison import (
     Decision,
     Difference,
 )
-from contract.datasets import Dataset
+from contract.datasets import DATASETS, Dataset
 from contract.model_run import ModelRun
 from contract.predictions import Predictions
 from contract.progress import PROGRESS_LOGGER
@@ -46,7 +46,7 @@ from contract.records import (
 from contract.run_facts import RunFacts
 from contract.typed_json import Record, RecordError
 from pipeline.nodes import PARTS
-from pipeline.report import pictures, published, selection
+from pipeline.report import pictures, published, remarks, selection
 from trainer.examples import dataset_of
 
 # Properties of a registered model that are shown.
@@ -170,12 +170,13 @@ def build(run: Run) -> Report:
             **{key: getattr(decision, key) for key in ("policy", "winner", "reason")},
             "blocked_by": blocked_by,
         },
+        "remarks": remarks.of_run(compared, trainings),
         "canary": canary.plain(),
         "pushed": _pushed(found["pushed_model"], found.get("registered")),
         "in_service": run.in_service and dict(run.in_service),
         "published": {
             name: published.lookup(data.name, compared.models[name].network)
-            if data.label_key == features.LABEL
+            if data.label_key == features.LABEL and _as_published(data)
             else None
             for name in compared.contenders
         },
@@ -205,10 +206,20 @@ def build(run: Run) -> Report:
 
 
 def _title(data: Dataset) -> str:
-    """The data set, and what was learnt of it if that is not its usual classes."""
+    """The data set, and what is not as it was published: shape, classes."""
+    title = data.title
+    if not _as_published(data):
+        height, width, channels = data.image_shape
+        title += f" at {height} x {width} pixels{', grey' if channels == 1 else ''}"
     if data.label_key == features.COARSE_LABEL:
-        return f"{data.title}, {len(data.class_names)} coarse classes"
-    return data.title
+        title += f", {len(data.class_names)} coarse classes"
+    return title
+
+
+def _as_published(data: Dataset) -> bool:
+    """Whether the images have the published shape; what they were reduced to is said."""
+    entry = DATASETS.get(data.name)
+    return entry is None or data.image_shape == entry.image_shape
 
 
 def _data(

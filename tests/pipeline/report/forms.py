@@ -220,6 +220,7 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             "reason": "because",
             "blocked_by": [] if winner else ["candidate: it is <i>broken</i>"],
         },
+        "remarks": [],
         "canary": CANARY,
         "pushed": {"version": 7, "path": "/x/7"} if winner else None,
         "in_service": None,

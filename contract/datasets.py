@@ -7,6 +7,7 @@ A leaf: standard library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -51,6 +52,9 @@ Pixels = Annotated[int, Within(1, 1 << 16)]
 # Of the sets whose images have one size. None, as height and width: they vary.
 Shape = tuple[Pixels | None, Pixels | None, Annotated[int, Within(1, 4)]]
 _SHAPE: Shape = (32, 32, 3)
+# What a published image can be ingested as, besides its own shape.
+_SIZES = (8, 16, 32)
+_CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,26 @@ class Dataset(Record):
     def class_names(self) -> tuple[str, ...]:
         """Of the feature that is learnt, in label order."""
         return self.labels[self.label_key]
+
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image: raw uint8 in an example.
+
+        Raises:
+            ValueError: The images have no common size.
+        """
+        height, width, channels = self.image_shape
+        if height is None or width is None:
+            raise ValueError(
+                f"{self.name}: its images have no common size, and only images of one size "
+                "are read as pixels; ingest them in one size"
+            )
+        return height, width, channels
+
+    @property
+    def image_bytes(self) -> int:
+        """Of one image, as `pixels`."""
+        return math.prod(self.pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +158,8 @@ def known(
     name: str,
     granularity: str = "fine",
     *,
-    image_shape: Shape | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
     counts: Mapping[str, int] | None = None,
 ) -> Dataset:
     """A known data set as it travels.
@@ -142,20 +167,33 @@ def known(
     Args:
         name: Key of `DATASETS`.
         granularity: "fine", or "coarse" for the 20 super-classes of cifar100.
-        image_shape: Of the images as ingested; None: as published.
+        image_size: Pixels per side of the images as ingested; None: as published.
+        channels: 1 (grey) or 3 (RGB); None: as published.
         counts: Split -> examples; None: train (with eval) and test as published.
 
     Raises:
-        ValueError: "coarse" for a data set that has no coarse classes.
+        ValueError: "coarse" for a data set that has no coarse classes, or a size or a number
+            of channels that its images cannot have; one sentence.
     """
     entry = DATASETS[name]
+    side, _, depth = entry.image_shape
+    if image_size not in (None, *_SIZES):
+        raise ValueError(
+            f"data.image_size={image_size}: must be {_SIZES[0]}, {_SIZES[1]} or "
+            f"{_SIZES[2]}; an image of {name} is cut into whole blocks of its {side} x {side} "
+            "pixels"
+        )
+    if channels not in (None, *_CHANNELS):
+        raise ValueError(
+            f"data.channels={channels}: must be {_CHANNELS[0]} (grey) or {_CHANNELS[1]} (RGB)"
+        )
     key = features.label_key(granularity)
     if key not in entry.labels:
         raise ValueError(f"data.label={granularity}: {name} has no coarse classes")
     return Dataset(
         name=name,
         title=entry.title,
-        image_shape=image_shape or entry.image_shape,
+        image_shape=(image_size or side, image_size or side, channels or depth),
         labels=entry.labels,
         label_key=key,
         counts=counts

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from contract.config.data import DataConfig
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
 from contract.contenders import MOST_CONTENDERS
-from contract.datasets import DATASETS, class_names
+from contract.datasets import DATASETS, Dataset, known
 from contract.fields import ConfigError, override, parse_assignments, value_of
 from pipeline.presets import ANY, PRESETS, Row, layers
 from trainer import recipe as schedule
@@ -169,7 +170,7 @@ def _check(config: RunConfig) -> None:
         if spec.family != "cifar":
             raise ConfigError(
                 f"{field}={spec.name}: takes images of 224 x 224 pixels; these "
-                "are 32 x 32, choose a network without imagenet in its name"
+                "are 32 x 32 at most, choose a network without imagenet in its name"
             )
     if len(config.all_contenders) > MOST_CONTENDERS:
         raise ConfigError(
@@ -183,7 +184,7 @@ def _check(config: RunConfig) -> None:
             "from nowhere else; leave data.path out"
         )
     try:
-        class_names(config.data.name, config.data.label)
+        expected(config.data)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", config.pipeline_name):
@@ -228,6 +229,17 @@ def _check_length(config: RunConfig) -> None:
         schedule.steps_per_epoch(config.train, train_images(config))
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def expected(data: DataConfig) -> Dataset:
+    """The data set as it will be ingested, as far as it is known beforehand.
+
+    Raises:
+        ValueError: Label, size or channels are not to be had of it; one sentence.
+    """
+    return known(
+        data.name, data.label, image_size=data.image_size, channels=data.channels
+    )
 
 
 def train_images(config: RunConfig) -> int:

@@ -44,14 +44,22 @@ class Options:
 class ProgramLayer(keras.layers.Layer):
     """Runs one section of a network."""
 
-    def __init__(
-        self, *, network: str, classes: int, section: str, options: Options, **kwargs
+    def __init__(  # noqa: PLR0913 - what `get_config` has to give back
+        self,
+        *,
+        network: str,
+        classes: int,
+        channels: int = 3,
+        section: str,
+        options: Options,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.network = network
         self.classes = classes
+        self.channels = channels
         self.options = options
-        sections = expand(parse_network(network), classes)
+        sections = expand(parse_network(network), classes, channels)
         self.section: Section = next(item for item in sections if item.name == section)
         self.arrays: dict[str, Any] = {}
         self.seeds: Any = None
@@ -170,6 +178,7 @@ class ProgramLayer(keras.layers.Layer):
         return super().get_config() | {
             "network": self.network,
             "classes": self.classes,
+            "channels": self.channels,
             "section": self.section.name,
             "options": dataclasses.asdict(self.options),
         }

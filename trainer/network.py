@@ -17,7 +17,7 @@ from trainer.initialisers import INITIALISERS
 from trainer.layers import Options, ProgramLayer, full_precision
 from trainer.loops import LOOPS
 from trainer.program import expand
-from trainer.tables import FAMILIES
+from trainer.program import image_shape as papers_shape
 from trainer.units import NetworkError, NetworkSpec, parse_network
 
 
@@ -25,6 +25,7 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
     network: str | NetworkSpec,
     classes: int,
     *,
+    image_shape: tuple[int, int, int] | None = None,
     seed: int = 1,
     initialiser: str = "he_fan_in",
     unroll: bool = False,
@@ -37,6 +38,8 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
     Args:
         network: A name such as "preact_resnet164" (see `parse_network`), or a specification.
         classes: Width of the logits, at least 1.
+        image_shape: Height, width, channels; None: the papers', 32 x 32 x 3 (ImageNet:
+            224 x 224 x 3). The parameters depend on the channels alone.
         seed: Of the initial weights (each tensor has its own stream, by its name) and of
             dropout.
         initialiser: "he_fan_in" (He et al. 2015) or "released" (resnet-1k-layers).
@@ -49,8 +52,8 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         dtype: Keras dtype policy, e.g. "mixed_bfloat16"; default: the global one.
 
     Returns:
-        Model from normalised float32 images [batch, 32, 32, 3] (ImageNet: 224 pixels
-        wide) to float32 logits [batch, classes].
+        Model from normalised float32 images [batch, height, width, channels] to float32
+        logits [batch, classes].
 
     Raises:
         NetworkError: No such network or option; the message says what to choose instead.
@@ -81,13 +84,18 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         synchronized=synchronized,
     )
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    side = FAMILIES[spec.family].image_side
-    images = keras.Input((side, side, 3), dtype="float32", name="images")
+    shape = papers_shape(spec) if image_shape is None else tuple(image_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise NetworkError(
+            f"image_shape={shape} must be height, width and channels, each at least 1"
+        )
+    images = keras.Input(shape, dtype="float32", name="images")
     x = images
-    for section in expand(spec, classes):
+    for section in expand(spec, classes, shape[-1]):
         x = ProgramLayer(
             network=spec.name,
             classes=classes,
+            channels=shape[-1],
             section=section.name,
             options=options,
             name=section.name,

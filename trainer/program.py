@@ -122,7 +122,7 @@ class Section:
         return shape
 
 
-def expand(spec: NetworkSpec, classes: int) -> tuple[Section, ...]:
+def expand(spec: NetworkSpec, classes: int, channels: int = 3) -> tuple[Section, ...]:
     """All sections of a network, in the order in which they run.
 
     A stage gives two: `stage1_unit1`, and `stage1_units` for the remaining ones, which are
@@ -132,9 +132,10 @@ def expand(spec: NetworkSpec, classes: int) -> tuple[Section, ...]:
     Args:
         spec: Which network.
         classes: Width of the dense layer, at least 1.
+        channels: Of the images: 3, or 1 for grey.
     """
     family = FAMILIES[spec.family]
-    sections = [Section(name="stem", program=_stem(spec), prefixes=("",))]
+    sections = [Section(name="stem", program=_stem(spec, channels), prefixes=("",))]
     channels = family.stem_width
     for stage, (width, units) in enumerate(
         zip(family.widths, spec.units_per_stage, strict=True), start=1
@@ -171,22 +172,32 @@ def expand(spec: NetworkSpec, classes: int) -> tuple[Section, ...]:
     return (*sections, Section(name="head", program=head, prefixes=("",)))
 
 
-def count_parameters(spec: NetworkSpec, classes: int) -> int:
+def image_shape(spec: NetworkSpec) -> tuple[int, int, int]:
+    """Height, width and channels of the images that the papers give the network."""
+    side = FAMILIES[spec.family].image_side
+    return side, side, 3
+
+
+def count_parameters(spec: NetworkSpec, classes: int, channels: int = 3) -> int:
     """Trainable numbers: kernels, biases, gamma and beta; not the moving statistics."""
     return sum(
         len(section.prefixes) * math.prod(weight.shape)
-        for section in expand(spec, classes)
+        for section in expand(spec, classes, channels)
         for weight in section.weights
         if weight.trainable
     )
 
 
-def count_multiply_adds(spec: NetworkSpec, classes: int) -> int:
-    """Multiply-adds of all convolutions and the dense layer, for one image."""
-    side = FAMILIES[spec.family].image_side
-    shape: Shape = (side, side, 3)
+def count_multiply_adds(
+    spec: NetworkSpec, classes: int, shape: Shape | None = None
+) -> int:
+    """Multiply-adds of all convolutions and the dense layer, for one image.
+
+    `shape`: of the image, (height, width, channels); None: `image_shape`.
+    """
+    shape = shape or image_shape(spec)
     total = 0
-    for section in expand(spec, classes):
+    for section in expand(spec, classes, shape[-1]):
         each = sum(
             math.prod(output[:-1]) * math.prod(step.weights[0].shape)
             for step, output in _trace(section.program, shape)
@@ -205,7 +216,7 @@ def _trace(program: Sequence[Step], shape: Shape) -> Iterator[tuple[Step, Shape]
         yield step, registers[step.writes]
 
 
-def _stem(spec: NetworkSpec) -> tuple[Step, ...]:
+def _stem(spec: NetworkSpec, channels: int) -> tuple[Step, ...]:
     """conv1 and what stands before the first unit (2016a, Table 1 and section 4.2)."""
     family = FAMILIES[spec.family]
     row = ARRANGEMENTS[spec.arrangement]
@@ -213,7 +224,7 @@ def _stem(spec: NetworkSpec) -> tuple[Step, ...]:
     writer.conv(
         "x", "x", "stem",
         kernel=family.stem_kernel, stride=family.stem_stride,
-        widths=(3, family.stem_width),
+        widths=(channels, family.stem_width),
     )  # fmt: skip
     activation = row.stem
     if family.max_pool:

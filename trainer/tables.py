@@ -120,7 +120,7 @@ BLOCKS: Mapping[str, Block] = {
 class Family:
     """Stem and stages for one kind of images."""
 
-    image_side: int  # pixels
+    image_side: int  # pixels, of the papers; pooling is global, so others will do
     stem_kernel: int
     stem_stride: int
     stem_width: int

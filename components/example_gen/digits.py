@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from components.example_gen.errors import DataError
-from components.example_gen.formats import Records
-from contract.features import IMAGE_BYTES, TEST, TRAIN
+from components.example_gen.formats import PUBLISHED_BYTES, Records
+from contract.features import TEST, TRAIN
 
 # Over scikit-learn's 1,797 images (uint8 [n, 8, 8], 0 to 16) and labels (uint8 [n]).
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
@@ -43,7 +43,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
     """
     scaled = (images.astype(np.uint16) * 255 // 16).astype(np.uint8)
     large = scaled.repeat(4, axis=1).repeat(4, axis=2)  # [n, 32, 32]
-    return np.repeat(large[..., None], 3, axis=-1).reshape(len(images), IMAGE_BYTES)
+    return np.repeat(large[..., None], 3, axis=-1).reshape(len(images), PUBLISHED_BYTES)
 
 
 def read() -> Iterator[tuple[str, Records]]:

@@ -11,6 +11,7 @@ give equal bytes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -27,12 +28,12 @@ from tfx.types.standard_artifacts import Examples
 from tfx.utils import io_utils
 
 from components.declaration import Beam, Output, executor_of
-from components.example_gen import identity, pieces, progress, sources
+from components.example_gen import identity, pieces, progress, reduction, sources
 from components.example_gen.errors import DataError
 from components.example_gen.storage import is_remote
 from contract import features
 from contract.config.data import DataConfig
-from contract.datasets import known
+from contract.datasets import Dataset, known
 from contract.records import DATASET_FILE
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
@@ -62,15 +63,18 @@ def ingest(
         examples: Gets the splits, dataset.json (contract.datasets.Dataset) and the custom
             properties `name`, `source`, `verified` (0 or 1), `verification` (a sentence)
             and `counts` (JSON: split -> examples). Features of an example: see
-            contract.features. Ids and splits depend on the pixels alone, see
-            components.example_gen.identity.
+            contract.features. Ids and splits depend on the published pixels alone, see
+            components.example_gen.identity: not on the size they are ingested in.
         make_pipeline: For Beam.
 
     Raises:
         DataError: The source cannot be used; one line says why.
     """
+    dataset = known(
+        data.name, data.label, image_size=data.image_size, channels=data.channels
+    )
     plan = pieces.plan(data)
-    counts = _write(plan, data, examples.uri, make_pipeline)
+    counts = _write(plan, data, dataset, examples.uri, make_pipeline)
     if not plan.downloaded:
         _check_unchanged(data, plan, fingerprint)
     examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
@@ -84,7 +88,7 @@ def ingest(
     examples.set_int_custom_property("verified", int(plan.verified))
     examples.set_string_custom_property("verification", plan.verification)
     examples.set_string_custom_property("counts", json.dumps(counts))
-    dataset = known(data.name, data.label, counts=counts)
+    dataset = dataclasses.replace(dataset, counts=counts)
     io_utils.write_string_file(
         os.path.join(examples.uri, DATASET_FILE), dataset.to_json(indent=2) + "\n"
     )
@@ -106,11 +110,12 @@ def _check_unchanged(data: DataConfig, plan: pieces.Plan, fingerprint: str) -> N
 class ReadPiece(beam.DoFn):
     """A piece of the source to chunks by split and shard."""
 
-    def __init__(self, eval_fraction: float, shards: int, total: int):
-        self._eval_fraction, self._shards, self._total = eval_fraction, shards, total
+    def __init__(self, data: DataConfig, shape: reduction.Shape, total: int):
+        self._eval_fraction, self._shards = data.eval_fraction, data.shards
+        self._shape, self._total = shape, total
 
     def process(self, element: pieces.Piece) -> Iterator[tuple[Key, Chunk]]:
-        """Reads, validates, hashes and splits."""
+        """Reads, validates, hashes, splits and reduces, in this order."""
         done = element.first
         for split, records in pieces.read(element):
             digest = identity.digests(records.pixels)
@@ -125,7 +130,7 @@ class ReadPiece(beam.DoFn):
                 yield (
                     key,
                     (
-                        records.pixels[index].tobytes(),
+                        reduction.reduced(records.pixels[index], self._shape).tobytes(),
                         records.labels[index].tobytes(),
                         b"" if coarse is None else coarse[index].tobytes(),
                         digest[index].tobytes(),
@@ -173,8 +178,9 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     """The tf.Examples of one split and shard, sorted by digest, then labels."""
     columns = list(zip(*chunks, strict=True)) or [(), (), (), ()]
     pixels, labels, coarse, digest = map(b"".join, columns)
-    size, width = features.IMAGE_BYTES, identity.DIGEST_BYTES
+    width = identity.DIGEST_BYTES
     keys = [digest[i : i + width] for i in range(0, len(digest), width)]
+    size = len(pixels) // max(1, len(keys))
     labels = np.frombuffer(labels, np.int64).tolist()
     coarse = np.frombuffer(coarse, np.int64).tolist()
     order = sorted(
@@ -194,7 +200,11 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
 
 
 def _write(
-    plan: pieces.Plan, data: DataConfig, uri: str, make_pipeline: Beam
+    plan: pieces.Plan,
+    data: DataConfig,
+    dataset: Dataset,
+    uri: str,
+    make_pipeline: Beam,
 ) -> dict[str, int]:
     """Runs the pipeline, checks its result and moves the splits into place.
 
@@ -209,8 +219,10 @@ def _write(
             tf.io.gfile.rmtree(folder)
     tf.io.gfile.makedirs(partial)
     try:
-        _run(plan, data, working, os.path.join(partial, _COUNTS), make_pipeline)
-        counts = _checked_counts(plan, data, os.path.join(partial, _COUNTS))
+        counting = os.path.join(partial, _COUNTS)
+        read = ReadPiece(data, dataset.pixels, plan.count)
+        _run(plan, data, read, working, counting, make_pipeline)
+        counts = _checked_counts(plan, data, counting)
         for target in splits if working == partial else ():
             if tf.io.gfile.exists(target):
                 tf.io.gfile.rmtree(target)
@@ -223,7 +235,12 @@ def _write(
 
 
 def _run(
-    plan: pieces.Plan, data: DataConfig, folder: str, counts: str, make_pipeline: Beam
+    plan: pieces.Plan,
+    data: DataConfig,
+    read: ReadPiece,
+    folder: str,
+    counts: str,
+    make_pipeline: Beam,
 ) -> None:
     """Writes the splits below `folder`, and how many examples they hold to `counts`."""
     keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
@@ -234,8 +251,7 @@ def _run(
                 | "Pieces" >> beam.Create(list(plan.pieces))
                 # Else the runner would read all pieces on one worker.
                 | "Spread" >> beam.Reshuffle()
-                | "Read"
-                >> beam.ParDo(ReadPiece(data.eval_fraction, data.shards, plan.count))
+                | "Read" >> beam.ParDo(read)
             )
             # Each file exists, also when no image falls into it.
             empty = (

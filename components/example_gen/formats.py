@@ -6,6 +6,7 @@ record is checked. NumPy and the standard library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ import numpy as np
 from components.example_gen import safe_pickle
 from components.example_gen.errors import DataError
 from contract.datasets import DATASETS
-from contract.features import IMAGE_BYTES
 
+# Height, width, RGB of what is published; ids and splits come of images in this form.
+PUBLISHED_SHAPE = (32, 32, 3)
+PUBLISHED_BYTES = math.prod(PUBLISHED_SHAPE)
 CHUNK_RECORDS = 2_000  # 6 MB of pixels: small beside the workers' memory
 _PLANES = (3, 32, 32)  # channel, row, column: the order inside a record
 
@@ -40,7 +43,7 @@ def parse_binary(payload: bytes, dataset: str, where: str) -> Iterator[Records]:
         DataError: Empty, not a whole number of records, or a label is out of range.
     """
     label_bytes = 2 if dataset == "cifar100" else 1
-    size = label_bytes + IMAGE_BYTES
+    size = label_bytes + PUBLISHED_BYTES
     whole, rest = divmod(len(payload), size)
     if not payload:
         raise DataError(f"{where}: the file is empty; copy it again")
@@ -93,10 +96,10 @@ def parse_python(payload: bytes, dataset: str, where: str) -> Iterator[Records]:
     }
     label_key = "fine_labels" if dataset == "cifar100" else "labels"
     data = _array(entries, "data", where)
-    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != IMAGE_BYTES:
+    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PUBLISHED_BYTES:
         raise DataError(
             f"{where}: data is {data.dtype}{list(data.shape)}, must be uint8[records, "
-            f"{IMAGE_BYTES}]; take the official file"
+            f"{PUBLISHED_BYTES}]; take the official file"
         )
     count = len(data)
     if not count:
@@ -146,7 +149,9 @@ def _records(
         classes = len(entry.coarse_class_names)
         check_labels(coarse, classes, where, first=first, kind="coarse label")
     rows = planes.reshape(-1, *_PLANES).transpose(0, 2, 3, 1)
-    return Records(np.ascontiguousarray(rows).reshape(-1, IMAGE_BYTES), labels, coarse)
+    return Records(
+        np.ascontiguousarray(rows).reshape(-1, PUBLISHED_BYTES), labels, coarse
+    )
 
 
 def _array(entries: dict[Any, Any], key: str, where: str) -> np.ndarray:

@@ -1,14 +1,15 @@
-"""Example ids, splits and shards from the pixels alone.
+"""Example ids, splits and shards from the published pixels alone.
 
-One SHA-256 over an image's 3,072 bytes (row-major, RGB) gives everything, from bytes
-that do not overlap, so that the three are independent:
+One SHA-256 over an image's 3,072 bytes in the published form (row-major, RGB), before it is
+reduced to another size or to grey, gives everything, from bytes that do not overlap, so that
+the three are independent:
 
     bytes 0 to 15   example id, as 32 hexadecimal digits
     bytes 16 to 23  u = big-endian number / 2^64; u < eval_fraction moves a train image
                     to eval
     bytes 24 to 31  big-endian number modulo `shards`: its file
 
-So an image keeps its id and split whatever the source, the order or the number of
+So an image keeps its id and split whatever the source, the size, the order or the number of
 shards; a larger eval_fraction only adds to eval; equal images are never in both train
 and eval. A test image stays in test. Ids are unique within a split: an image that the
 authors put into both train and test has one id there and here.

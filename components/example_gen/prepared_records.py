@@ -14,9 +14,14 @@ import numpy as np
 
 from components.example_gen import storage
 from components.example_gen.errors import DataError, one_line
-from components.example_gen.formats import CHUNK_RECORDS, Records, check_labels
+from components.example_gen.formats import (
+    CHUNK_RECORDS,
+    PUBLISHED_BYTES,
+    PUBLISHED_SHAPE,
+    Records,
+    check_labels,
+)
 from contract.datasets import DATASETS
-from contract.features import IMAGE_BYTES, IMAGE_SHAPE
 
 # What a prepared folder's features.json may name: tensorflow-datasets imports whatever
 # module stands there (core/features/feature.py, cls_from_name, 4.9.10).
@@ -154,10 +159,10 @@ def _from_tfds(batch: Any, entry: Any, where: str, first: int) -> Records:
             f"{where}: no feature {', '.join(sorted(missing))} in the records"
         )
     image = batch["image"]
-    if image.dtype != np.uint8 or image.shape[1:] != IMAGE_SHAPE:
+    if image.dtype != np.uint8 or image.shape[1:] != PUBLISHED_SHAPE:
         raise DataError(
             f"{where}: record {first}: image is {image.dtype}{list(image.shape[1:])}, "
-            f"must be uint8{list(IMAGE_SHAPE)}; remove that folder and let it be "
+            f"must be uint8{list(PUBLISHED_SHAPE)}; remove that folder and let it be "
             "prepared again"
         )
     labels = batch["label"].astype(np.int64)
@@ -167,4 +172,4 @@ def _from_tfds(batch: Any, entry: Any, where: str, first: int) -> Records:
         coarse = batch["coarse_label"].astype(np.int64)
         classes = len(entry.coarse_class_names)
         check_labels(coarse, classes, where, first=first, kind="coarse label")
-    return Records(image.reshape(-1, IMAGE_BYTES), labels, coarse)
+    return Records(image.reshape(-1, PUBLISHED_BYTES), labels, coarse)

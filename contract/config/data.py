@@ -33,6 +33,19 @@ class DataConfig:
     label: Literal["fine", "coarse"] = setting(
         "fine", "cifar100 only: 100 fine or 20 coarse classes"
     )
+    image_size: int | None = setting(
+        None,
+        "pixels per side, 8, 16 or 32: means over blocks of the published 32 x 32 "
+        "(digits: 8 x 8, enlarged); none: 32",
+        low=8,
+        high=32,
+    )
+    channels: int | None = setting(
+        None,
+        "of the images: 3, or 1 for grey (luminance, ITU-R 601); none: 3",
+        low=1,
+        high=3,
+    )
     eval_fraction: float = setting(
         0.1, "share of train that becomes the eval split", low=0.01, high=0.5
     )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 from contract.config.run import RunConfig
-from contract.datasets import DATASETS
-from contract.features import IMAGE_BYTES
 from contract.fields import ConfigError
+from pipeline.resolve import expected
 from trainer.program import count_parameters
 from trainer.units import parse_network
 
@@ -25,12 +25,13 @@ _REST_BYTES = 5_000_000
 
 def needed(config: RunConfig) -> int:
     """Bytes that a run writes below its output folder if nothing is cached, roughly."""
-    dataset = DATASETS[config.data.name]
-    images = dataset.train_examples + dataset.test_examples
-    # Photographs hardly compress; the digits are 8 x 8 pixels, each four times four.
-    examples = images * IMAGE_BYTES // (16 if config.data.name == "digits" else 1)
+    data = expected(config.data)
+    # Photographs hardly compress; digits are blocks of equal pixels in all sizes but 8 x 8.
+    kept = replace(config.data, image_size=8) if data.name == "digits" else config.data
+    examples = sum(data.counts.values()) * expected(kept).image_bytes
+    classes, channels = len(data.class_names), data.pixels[-1]
     models = [
-        count_parameters(parse_network(network), len(dataset.class_names))
+        count_parameters(parse_network(network), classes, channels)
         for network in (config.baseline.network, config.candidate.network)
     ]
     saved = [_GRAPH_BYTES + 4 * parameters for parameters in models]

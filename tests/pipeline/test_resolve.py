@@ -75,6 +75,12 @@ def test_the_default_output_is_the_same_from_any_folder(tmp_path):
         (["preset=huge"], "preset=huge"),
         (["data.name=digits", "data.path=/x"], "data.path"),
         (["data.name=digits", "data.label=coarse"], "data.label=coarse"),
+        (
+            ["data.name=digits", "data.image_size=12"],
+            "data.image_size=12: must be 8, 16",
+        ),
+        (["data.name=cifar10", "data.image_size=64"], "data.image_size=64"),
+        (["data.name=digits", "data.channels=2"], "data.channels=2: must be 1 (grey)"),
         (["data.name=digits", "pipeline_name=My Pipeline"], "pipeline_name"),
         (["data.name=digits", "serving.model_name=../x"], "serving.model_name"),
     ],

@@ -591,9 +591,25 @@ def test_bad_arguments_are_refused():
             "initialiser='glorot' is none of he_fan_in, released",
         ),
         ({"synchronized": True}, "take unroll=True"),
+        ({"image_shape": (8, 8)}, r"image_shape=\(8, 8\) must be"),
     ]:
         with pytest.raises(NetworkError, match=sentence):
             network.build(**{"network": "resnet20", "classes": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet8", "preact_resnet8", "preact_resnet11_bottleneck"]
+)
+def test_three_stages_take_eight_by_eight_grey_pixels(name):
+    """Global pooling makes the answer independent of where blocks of a constant image end."""
+    model = network.build(name, classes=4, image_shape=(8, 8, 1))
+    images = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype("float32")
+    logits = np.asarray(model(images))
+    assert logits.shape == (5, 4) and np.isfinite(logits).all()
+    assert model.get_layer("stage3_unit1").output.shape[1:3] == (2, 2)
+    again = keras.Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again(images), logits)
 
 
 def test_another_backend_is_refused_in_a_sentence(monkeypatch):

@@ -36,6 +36,20 @@ def test_imagenet_parameter_counts(name, parameters):
     assert count_parameters(parse_network(name), 1000) == parameters
 
 
+def test_grey_images_cost_the_stem_two_thirds_of_its_kernels():
+    spec = parse_network("preact_resnet164")
+    assert count_parameters(spec, 10) - count_parameters(spec, 10, 1) == 3 * 3 * 2 * 16
+
+
+def test_every_convolution_costs_a_quarter_at_half_the_size():
+    spec = parse_network("preact_resnet20")
+    dense = 64 * 10
+    whole, half, eighth = (
+        count_multiply_adds(spec, 10, (side, side, 3)) - dense for side in (32, 16, 8)
+    )
+    assert whole == 4 * half == 16 * eighth
+
+
 def test_multiply_adds():
     released = parse_network("preact_resnet164")
     on_3x3 = parse_network("preact_resnet164:stride_on=3x3")

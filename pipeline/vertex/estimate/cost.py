@@ -16,10 +16,10 @@ from pathlib import Path
 
 from contract import features
 from contract.config.run import RunConfig
-from contract.datasets import DATASETS, class_names
+from contract.datasets import DATASETS
 from contract.fields import ConfigError
 from pipeline.nodes import KINDS, Kind, kind_of
-from pipeline.resolve import train_images
+from pipeline.resolve import expected, train_images
 from pipeline.vertex import hardware, jobs
 from pipeline.vertex.estimate.prices import PRICES, Prices
 from pipeline.vertex.machines import CPU_MACHINES, MACHINES
@@ -161,8 +161,8 @@ def step_flops(config: RunConfig, role: str) -> float:
 def _multiply_adds(config: RunConfig, role: str) -> int:
     """Of one image."""
     spec = units.parse_network(getattr(config, role).network)
-    classes = len(class_names(config.data.name, config.data.label))
-    return program.count_multiply_adds(spec, classes)
+    data = expected(config.data)
+    return program.count_multiply_adds(spec, len(data.class_names), data.pixels)
 
 
 def _training(config: RunConfig, role: str, prices: Prices) -> Training:

@@ -59,6 +59,7 @@ def read_back(uri, split):
     import tensorflow as tf
 
     found = []
+    shape = json.loads(Path(uri, "dataset.json").read_text())["image_shape"]
     for file in sorted(Path(uri, f"Split-{split}").iterdir()):
         kind = "GZIP" if file.suffix == ".gz" else ""
         for record in tf.data.TFRecordDataset(str(file), kind).as_numpy_iterator():
@@ -66,7 +67,7 @@ def read_back(uri, split):
             row = {"file": file.name, "id": features["example_id"].bytes_list.value[0]}
             row["image"] = np.frombuffer(
                 features["image"].bytes_list.value[0], np.uint8
-            ).reshape(32, 32, 3)
+            ).reshape(shape)
             row["label"] = features["label"].int64_list.value[0]
             if "coarse_label" in features:
                 row["coarse"] = features["coarse_label"].int64_list.value[0]
@@ -187,6 +188,59 @@ def test_ids_and_splits_do_not_depend_on_shards(tmp_path):
                 ids = [row["id"] for row in found if row["file"] == file]
                 assert ids == sorted(ids)
     assert split_of[0] == split_of[1] and len(split_of[0]) == 1797
+
+
+def test_an_image_keeps_id_label_and_split_in_every_size(tmp_path):
+    made = official.dataset("cifar100", {"train": 200, "test": 30})
+    folder = official.write_folder(
+        tmp_path / "in", official.files("cifar100", "binary", made)
+    )
+    whole, small = (
+        {
+            split: read_back(uri, split)
+            for uri in [
+                ingest(
+                    tmp_path / name, name="cifar100", path=str(folder), **settings
+                ).uri
+            ]
+            for split in ("train", "eval", "test")
+        }
+        for name, settings in {
+            "whole": {},
+            "small": {"image_size": 16, "channels": 1},
+        }.items()
+    )
+    described = json.loads((tmp_path / "small/dataset.json").read_text())
+    assert described["image_shape"] == [16, 16, 1]
+    for split, rows in whole.items():
+        assert len(rows) == described["counts"][split] > 0
+        for row, reduced in zip(rows, small[split], strict=True):
+            for key in ("id", "label", "coarse", "file"):
+                assert row[key] == reduced[key]
+            means = row["image"].reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
+            picture = PIL.Image.fromarray(np.rint(means).astype(np.uint8)).convert("L")
+            assert (np.asarray(picture) == reduced["image"][..., 0]).all()
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_digits_are_scikit_learns_in_every_size(tmp_path, size):
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    values = bunch.images.astype(int) * 255 // 16
+    expected = sorted(
+        (
+            np.kron(image, np.ones((size // 8, size // 8))).astype(np.uint8).tobytes(),
+            label,
+        )
+        for image, label in zip(values, bunch.target.tolist(), strict=True)
+    )
+    settings = {} if size == 32 else {"image_size": size}  # 32 is the default
+    uri = ingest(tmp_path, name="digits", **settings).uri
+    rows = [row for split in ("train", "eval", "test") for row in read_back(uri, split)]
+    for channel in range(3):
+        found = sorted((r["image"][..., channel].tobytes(), r["label"]) for r in rows)
+        assert found == expected
 
 
 def test_duplicates_share_a_split_and_are_numbered(tmp_path):

@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--resize",
         action="store_true",
-        help="make pictures of other sizes 32 x 32: the middle square (needs Pillow)",
+        help="bring pictures of other sizes to the model's: the middle (needs Pillow)",
     )
     _add_load(predict, batch_size=128)
     add("status", commands.status, "show the model's versions and their states")

@@ -112,6 +112,24 @@ def predictions(answer: Answer, count: int) -> list[Prediction]:
     ]
 
 
+def image_shape(metadata: ModelMetadata) -> images.Shape:
+    """Height, width and channels of the images that a model takes.
+
+    Raises:
+        InvalidResponse: Its `serving_default` takes none of one shape.
+    """
+    signature = metadata.signatures.get(images.SIGNATURE_IMAGES)
+    tensor = signature and signature.inputs.get(images.INPUT_IMAGES)
+    match tensor and tensor.shape:
+        case (_, int(height), int(width), (1 | 3) as channels):
+            return height, width, channels
+    raise InvalidResponse(
+        f"{metadata.model}, version {metadata.version}, has no signature "
+        f"{images.SIGNATURE_IMAGES} that takes images of one shape; this model was not "
+        "exported by this project's pipeline: use predict()"
+    )
+
+
 Results = list[Prediction | ServingError]
 # Yields a request, is sent its predictions, or thrown that the server refuses it.
 Steps = Generator[Request, list[Prediction], Results]
@@ -134,7 +152,7 @@ def classify(prepared: Prepared, chunk: Any, return_errors: bool, done: int) -> 
         except InvalidInput as error:
             if not _may_be_one_image(request):
                 raise
-            yield _probe()
+            yield _probe(prepared.shape)
             results = yield from _classify_apart(request, error, chunk)
         errors = {
             place: result
@@ -194,9 +212,9 @@ def _refused(error: InvalidInput, image: Any) -> InvalidInput:
     )
 
 
-def _probe() -> Request:
+def _probe(shape: images.Shape) -> Request:
     """A good image: if it is refused as well, the others are not to blame."""
-    value = np.array([images.blank()], dtype=object)
+    value = np.array([images.blank(shape)], dtype=object)
     return Request(images.SIGNATURE_ENCODED, images.INPUT_ENCODED, value, (0,))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from serving.client.answers import Call
+    from serving.client.images import Shape
 
 
 class AsyncClassifier(Configured):
@@ -43,6 +44,7 @@ class AsyncClassifier(Configured):
         super().__init__(*args, **options)
         self._opened: Any = None
         self._closed = False
+        self._shape: Shape | None = None
 
     async def __aenter__(self) -> AsyncClassifier:
         return self
@@ -104,9 +106,10 @@ class AsyncClassifier(Configured):
         done = 0
         try:
             for piece in sources.chunks(images, self._config.batch_size):
+                shape = self._shape or await self._ask_shape(until)
                 waiting.append(
                     asyncio.create_task(
-                        self._classify_chunk(piece, until, return_errors, done)
+                        self._classify_chunk(piece, shape, until, return_errors, done)
                     )
                 )
                 done += len(piece)
@@ -148,6 +151,12 @@ class AsyncClassifier(Configured):
         attempts = self._attempts(retries.end_of(deadline_seconds))
         return await retries.run_async(self._transport().metadata, attempts)
 
+    async def image_shape(
+        self, *, deadline_seconds: float | None = None
+    ) -> tuple[int, int, int]:
+        """See `Classifier.image_shape`."""
+        return self._shape or await self._ask_shape(retries.end_of(deadline_seconds))
+
     async def wait_until_ready(self, deadline_seconds: float = 60.0) -> VersionStatus:
         """See `Classifier.wait_until_ready`."""
         patience = Patience(self._config, deadline_seconds)
@@ -164,6 +173,14 @@ class AsyncClassifier(Configured):
             if ready is not None:
                 return ready
             await asyncio.sleep(patience.wait())
+
+    async def _ask_shape(self, until: float | None) -> Shape:
+        from serving.client import answers
+
+        attempts = self._attempts(until)
+        found = await retries.run_async(self._transport().metadata, attempts)
+        self._shape = answers.image_shape(found)
+        return self._shape
 
     def _transport(self) -> Any:
         if self._closed:
@@ -183,7 +200,12 @@ class AsyncClassifier(Configured):
         )
 
     async def _classify_chunk(
-        self, chunk: Any, until: float | None, return_errors: bool, done: int
+        self,
+        chunk: Any,
+        shape: Shape,
+        until: float | None,
+        return_errors: bool,
+        done: int,
     ) -> list[Prediction | ServingError]:
         from serving.client import answers
         from serving.client import images as sources
@@ -191,9 +213,11 @@ class AsyncClassifier(Configured):
         # Files are read and decoded in a thread; an array needs only a look at its shape.
         prepare = sources.prepare
         prepared = (
-            prepare(chunk, resize=self._config.resize)
+            prepare(chunk, shape, resize=self._config.resize)
             if hasattr(chunk, "shape")
-            else await asyncio.to_thread(prepare, chunk, resize=self._config.resize)
+            else await asyncio.to_thread(
+                prepare, chunk, shape, resize=self._config.resize
+            )
         )
         steps = answers.classify(prepared, chunk, return_errors, done)
         try:
@@ -203,6 +227,7 @@ class AsyncClassifier(Configured):
                     answer = await self._predict(answers.image_call(request), until)
                     found = answers.predictions(answer, len(request.places))
                 except InvalidInput as error:
+                    self._shape = None  # perhaps there is another model now
                     request = steps.throw(error)
                 else:
                     request = steps.send(found)

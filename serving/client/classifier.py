@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from serving.client.answers import Call
+    from serving.client.images import Shape
 
 
 class Classifier(Configured):
@@ -52,6 +53,7 @@ class Classifier(Configured):
             from serving.client.over_rest import RestTransport as Transport
         self._transport = Transport(self._config)
         self._closed = threading.Event()
+        self._shape: Shape | None = None
         self._guard = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -98,8 +100,9 @@ class Classifier(Configured):
         """Classifies one image or any number of them.
 
         Args:
-            images: uint8 array [n, 32, 32, 3] or [32, 32, 3]; a Pillow image; the path of
-                a picture's file; its bytes; or an iterable of these, mixed as you like.
+            images: uint8 array [n, height, width, channels], or without n for one, as
+                `image_shape` says; a Pillow image; the path of a picture's file; its
+                bytes; or an iterable of these, mixed as you like.
             deadline_seconds: For the whole call (default: `Timeouts.request` for each
                 request, no limit for all).
             return_errors: Put an `InvalidInput` in the place of an image that cannot be
@@ -139,13 +142,18 @@ class Classifier(Configured):
             first = next(pieces, None)
             if first is None:
                 return
+            shape = self._shape or self._ask_shape(until)
             second = next(pieces, None)
             if second is None:  # no thread for what is most often a single image
-                yield from self._classify_chunk(first, until, return_errors, done)
+                yield from self._classify_chunk(
+                    first, shape, until, return_errors, done
+                )
                 return
             for piece in _chain(first, second, pieces):
                 job = self._classify_chunk
-                waiting.append(self._submit(job, piece, until, return_errors, done))
+                waiting.append(
+                    self._submit(job, piece, shape, until, return_errors, done)
+                )
                 done += len(piece)
                 if len(waiting) >= self._config.in_flight:
                     yield from _result(waiting.popleft())
@@ -198,6 +206,19 @@ class Classifier(Configured):
         attempts = self._attempts(retries.end_of(deadline_seconds))
         return retries.run(self._transport.metadata, attempts, self._closed)
 
+    def image_shape(
+        self, *, deadline_seconds: float | None = None
+    ) -> tuple[int, int, int]:
+        """Height, width and channels of the images that `classify` sends the model.
+
+        The model's metadata say it; they are asked once, and again after the model has
+        refused an image.
+
+        Raises:
+            InvalidResponse: It is a model without such images: use `predict`.
+        """
+        return self._shape or self._ask_shape(retries.end_of(deadline_seconds))
+
     def wait_until_ready(self, deadline_seconds: float = 60.0) -> VersionStatus:
         """Waits for a server and for an available version of the model on it.
 
@@ -224,6 +245,15 @@ class Classifier(Configured):
             if self._closed.wait(patience.wait()):
                 raise Cancelled("the client is closed")
 
+    def _ask_shape(self, until: float | None) -> Shape:
+        from serving.client import answers
+
+        found = retries.run(
+            self._transport.metadata, self._attempts(until), self._closed
+        )
+        self._shape = answers.image_shape(found)
+        return self._shape
+
     def _submit(self, job: Callable[..., Any], *arguments: Any) -> Future:
         with self._guard:
             if self._closed.is_set():
@@ -240,12 +270,17 @@ class Classifier(Configured):
         )
 
     def _classify_chunk(
-        self, chunk: Any, until: float | None, return_errors: bool, done: int
+        self,
+        chunk: Any,
+        shape: Shape,
+        until: float | None,
+        return_errors: bool,
+        done: int,
     ) -> list[Prediction | ServingError]:
         from serving.client import answers
         from serving.client import images as sources
 
-        prepared = sources.prepare(chunk, resize=self._config.resize)
+        prepared = sources.prepare(chunk, shape, resize=self._config.resize)
         steps = answers.classify(prepared, chunk, return_errors, done)
         try:
             request = next(steps)
@@ -254,6 +289,7 @@ class Classifier(Configured):
                     answer = self._predict(answers.image_call(request), until)
                     found = answers.predictions(answer, len(request.places))
                 except InvalidInput as error:
+                    self._shape = None  # perhaps there is another model now
                     request = steps.throw(error)
                 else:
                     request = steps.send(found)

@@ -157,7 +157,7 @@ def bench(classifier: Classifier, options: argparse.Namespace) -> int:
 
     if options.requests < 1:
         raise InvalidInput(f"--requests={options.requests} must be at least 1")
-    shape = (options.batch_size, 32, 32, 3)
+    shape = (options.batch_size, *classifier.image_shape())
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     latencies: list[float] = []
     failures: collections.Counter[str] = collections.Counter()

@@ -19,8 +19,10 @@ from serving.client.options import (
 )
 from serving.client.results import VersionStatus
 
-Image = Any  # array uint8 [32, 32, 3], Pillow image, path, or a file's bytes
-Images = Any  # an Image, an array uint8 [n, 32, 32, 3], or an iterable of Images
+# An array uint8 [height, width, channels], a Pillow image, a path, or a file's bytes.
+Image = Any
+# An Image, an array [n, height, width, channels], or an iterable of Images.
+Images = Any
 
 DEFAULT_ADDRESS = "localhost:8500"
 DEFAULT_MODEL = "cifar"
@@ -60,8 +62,8 @@ class Configured:
             metadata: Sent along with each call, e.g. {"authorization": "Bearer ..."}.
             batch_size: Most images in one request.
             in_flight: Most requests at a time.
-            resize: Make pictures of other sizes 32 x 32: the shorter side is scaled, the
-                middle square cut (see `serving.client.pictures`); needs Pillow.
+            resize: Bring pictures of other sizes to the model's: the shorter side is
+                scaled, the middle square cut (see `serving.client.pictures`); needs Pillow.
 
         Raises:
             InvalidInput: A choice that cannot be meant.

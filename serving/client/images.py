@@ -1,13 +1,14 @@
 """Whatever holds an image, as what one of the model's signatures takes.
 
-In: numpy arrays, Pillow images, file paths, bytes of files. Out: per chunk of at most a
-batch, requests for `serving_default` (pixels) and `encoded_images` (files as they are,
-decoded by the server). What is no finished picture is made one by
-`serving.client.pictures`.
+In: numpy arrays, Pillow images, file paths, bytes of files; the shape that the model takes,
+as its metadata have it. Out: per chunk of at most a batch, requests for `serving_default`
+(pixels) and `encoded_images` (files as they are, decoded by the server). What is no finished
+picture is made one by `serving.client.pictures`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -20,8 +21,9 @@ import numpy as np
 from serving.client import headers, pictures
 from serving.client.errors import InvalidInput
 
-IMAGE_SHAPE = (32, 32, 3)  # of the networks: height, width, RGB
-_HEIGHT, _WIDTH, _ = IMAGE_SHAPE
+Shape = tuple[int, int, int]  # height, width, channels: 3, RGB, or 1, grey
+# Red, green and blue of 2^16: the luminance of ITU-R BT.601, as Pillow's "L" counts it.
+_LUMINANCE = np.array([19_595, 38_470, 7_471], np.uint32)
 
 # Names in the exported SavedModel; contract/features.py has the same, and a test compares.
 SIGNATURE_IMAGES, INPUT_IMAGES = "serving_default", "images"
@@ -34,7 +36,7 @@ class Request:
 
     signature: str
     input: str
-    value: np.ndarray  # uint8 [n, 32, 32, 3], or object [n] of bytes
+    value: np.ndarray  # uint8 [n, height, width, channels], or object [n] of bytes
     places: tuple[int, ...]  # of the images in their chunk
 
 
@@ -43,12 +45,14 @@ class Prepared:
     """A chunk: its requests, and the images that cannot be sent."""
 
     size: int
+    shape: Shape  # of the model's images
     requests: tuple[Request, ...]
     errors: dict[int, InvalidInput]  # by place
 
 
-def blank() -> bytes:
-    """A PNG file of 32 x 32 black pixels, which every such model takes."""
+def blank(shape: Shape) -> bytes:
+    """A PNG file of black pixels, which a model of such images takes."""
+    height, width, _ = shape
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         body = kind + content
@@ -56,8 +60,8 @@ def blank() -> bytes:
             struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
         )
 
-    header = struct.pack(">IIBBBBB", _WIDTH, _HEIGHT, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    rows = bytes(_HEIGHT * (1 + 3 * _WIDTH))  # each begins with its filter, none
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    rows = bytes(height * (1 + 3 * width))  # each begins with its filter, none
     return (
         headers.PNG
         + chunk(b"IHDR", header)
@@ -74,7 +78,7 @@ def is_many(images: Any) -> bool:
         return False
     shape = getattr(images, "shape", None)
     if shape is not None:
-        return len(shape) != len(IMAGE_SHAPE)
+        return len(shape) != 3
     return isinstance(images, Iterable)
 
 
@@ -97,8 +101,8 @@ def chunks(images: Any, size: int) -> Iterator[Any]:
             return
         if array.ndim != 4:
             raise InvalidInput(
-                f"images have shape {list(array.shape)}; uint8 [n, 32, 32, 3], or "
-                "[32, 32, 3] for one, is needed"
+                f"images have shape {list(array.shape)}; uint8 [n, height, width, "
+                "channels], or [height, width, channels] for one, is needed"
             )
         for begin in range(0, len(array), size):
             yield array[begin : begin + size]
@@ -113,25 +117,26 @@ def chunks(images: Any, size: int) -> Iterator[Any]:
         yield piece
 
 
-def prepare(chunk: Any, *, resize: bool) -> Prepared:
+def prepare(chunk: Any, shape: Shape, *, resize: bool) -> Prepared:
     """Makes a chunk's requests; a bad image becomes an error at its place.
 
     Args:
         chunk: From `chunks`.
-        resize: Bring other sizes to 32 x 32.
+        shape: Of the model's images.
+        resize: Bring other sizes to that one.
     """
     if (
         isinstance(chunk, np.ndarray)
-        and _array_fault(chunk.shape[1:], chunk.dtype) is None
+        and _array_fault(chunk.shape[1:], chunk.dtype, shape) is None
     ):
         whole = Request(SIGNATURE_IMAGES, INPUT_IMAGES, chunk, tuple(range(len(chunk))))
-        return Prepared(len(chunk), (whole,), {})
+        return Prepared(len(chunk), shape, (whole,), {})
     pixels: dict[int, np.ndarray] = {}
     files: dict[int, bytes] = {}
     errors: dict[int, InvalidInput] = {}
     for place, image in enumerate(chunk):
         try:
-            loaded = load(image, resize=resize)
+            loaded = load(image, shape, resize=resize)
         except InvalidInput as error:
             errors[place] = error
             continue
@@ -149,37 +154,52 @@ def prepare(chunk: Any, *, resize: bool) -> Prepared:
         requests.append(
             Request(SIGNATURE_ENCODED, INPUT_ENCODED, encoded, tuple(files))
         )
-    return Prepared(len(chunk), tuple(requests), errors)
+    return Prepared(len(chunk), shape, tuple(requests), errors)
 
 
-def load(image: Any, *, resize: bool) -> np.ndarray | bytes:
-    """One image as uint8 [32, 32, 3], or as the bytes of its PNG or JPEG file.
+def load(image: Any, shape: Shape, *, resize: bool) -> np.ndarray | bytes:
+    """One image as uint8 of `shape`, or as the bytes of its PNG or JPEG file.
 
     A file travels as it is only if every decoder gives its pixels alike; all else is
-    made by the rule of `serving.client.pictures`.
+    made by the rule of `serving.client.pictures`. A grey model gets the luminance of what
+    has colours.
 
     Raises:
         InvalidInput: It cannot be used; the message names file or shape, and the remedy.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _from_file(pictures.read_file(image), os.fsdecode(image), resize)
+        return _from_file(pictures.read_file(image), os.fsdecode(image), shape, resize)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _from_file(bytes(image), "", resize)
+        return _from_file(bytes(image), "", shape, resize)
     if _is_pillow(image):
-        _check_size("", image.size, resize)
-        return _finished(pictures.upright(image))
-    return _from_array(image, resize)
+        _check_size("", image.size, shape, resize)
+        return _finished(pictures.upright(image), shape)
+    return _from_array(image, shape, resize)
 
 
-def _from_array(image: Any, resize: bool) -> np.ndarray:
+def _from_array(image: Any, shape: Shape, resize: bool) -> np.ndarray:
     array = _array(image)
-    fault = _array_fault(array.shape, array.dtype)
+    fault = _array_fault(array.shape, array.dtype, shape)
     if fault is None:
         return array
-    resizable = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
-    if resize and resizable and 0 not in array.shape:
-        return _finished(pictures.upright(array))
+    if array.dtype == np.uint8 and array.shape == (*shape[:2], 3):
+        return _luminance(array)
+    if resize and _is_resizable(array.shape, shape) and array.dtype == np.uint8:
+        grey = array.shape[2] == 1
+        return _finished(pictures.upright(array[..., 0] if grey else array), shape)
     raise InvalidInput(fault)
+
+
+def _is_resizable(given: tuple[int, ...], shape: Shape) -> bool:
+    """Of colours, or grey as the model."""
+    return len(given) == 3 and 0 not in given and given[2] in (3, shape[2])
+
+
+def _luminance(pixels: np.ndarray) -> np.ndarray:
+    """Grey, uint8 [..., 1], of uint8 [..., 3]."""
+    return (pixels.astype(np.uint32) @ _LUMINANCE + 0x8000 >> 16).astype(np.uint8)[
+        ..., None
+    ]
 
 
 def _array(image: Any) -> np.ndarray:
@@ -192,15 +212,13 @@ def _array(image: Any) -> np.ndarray:
         ) from None
 
 
-def _array_fault(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
+def _array_fault(given: tuple[int, ...], dtype: np.dtype, shape: Shape) -> str | None:
     """What is wrong with one image's shape or dtype, as a sentence."""
     if dtype.kind in "OSU":
         return "no image; give an array, a Pillow image, a path or a file's bytes"
-    if shape != IMAGE_SHAPE:
-        remedy = (
-            "; resize=True resizes it" if len(shape) == 3 and shape[2:] == (3,) else ""
-        )
-        return f"an image has shape {list(shape)}; [32, 32, 3] is needed{remedy}"
+    if given != shape:
+        remedy = "; resize=True resizes it" if _is_resizable(given, shape) else ""
+        return f"an image has shape {list(given)}; {list(shape)} is needed{remedy}"
     if dtype != np.uint8:
         return (
             f"an image has dtype {dtype}; uint8 from 0 to 255 is needed "
@@ -213,34 +231,40 @@ def _is_pillow(image: Any) -> bool:
     return all(hasattr(image, name) for name in ("mode", "size", "convert", "resize"))
 
 
-def _from_file(content: bytes, name: str, resize: bool) -> np.ndarray | bytes:
+def _from_file(
+    content: bytes, name: str, shape: Shape, resize: bool
+) -> np.ndarray | bytes:
+    height, width, _ = shape
     label = f"{name}: " if name else ""
     header = headers.read(content)
     if header is not None:
-        if header.plain and (header.width, header.height) == (_WIDTH, _HEIGHT):
+        if header.plain and (header.width, header.height) == (width, height):
             return content
-        _check_size(label, (header.width, header.height), resize)
-    elif len(content) == _WIDTH * _HEIGHT * 3:
+        _check_size(label, (header.width, header.height), shape, resize)
+    elif len(content) == math.prod(shape):
         raise InvalidInput(
             f"{label}{len(content):,} bytes are no file of a picture; raw pixels are "
-            "given as numpy.frombuffer(pixels, 'uint8').reshape(32, 32, 3)"
+            f"given as numpy.frombuffer(pixels, 'uint8').reshape{shape}"
         )
     picture = pictures.upright(content, name=name)
-    _check_size(label, picture.size, resize)
-    return _finished(picture)
+    _check_size(label, picture.size, shape, resize)
+    return _finished(picture, shape)
 
 
-def _check_size(label: str, size: tuple[int, int], resize: bool) -> None:
-    if size != (_WIDTH, _HEIGHT) and not resize:
+def _check_size(label: str, size: tuple[int, int], shape: Shape, resize: bool) -> None:
+    height, width, _ = shape
+    if size != (width, height) and not resize:
         raise InvalidInput(
             f"{label}the picture has {size[0]} x {size[1]} pixels, the model takes "
-            f"{_WIDTH} x {_HEIGHT}; --resize (in Python resize=True) scales "
+            f"{width} x {height}; --resize (in Python resize=True) scales "
             "its middle square"
         )
 
 
-def _finished(picture: Any) -> np.ndarray:
-    """An upright picture as uint8 [32, 32, 3]."""
-    if picture.size != (_WIDTH, _HEIGHT):
-        picture = pictures.fit(picture, (_WIDTH, _HEIGHT))
-    return np.asarray(picture)
+def _finished(picture: Any, shape: Shape) -> np.ndarray:
+    """An upright picture as uint8 of `shape`."""
+    height, width, channels = shape
+    if picture.size != (width, height):
+        picture = pictures.fit(picture, (width, height))
+    pixels = np.asarray(picture)
+    return pixels if channels == 3 else _luminance(pixels)

@@ -66,7 +66,8 @@ def upright(picture: Any, *, name: str = "") -> Image.Image:
 
     Args:
         picture: Path of a PNG, JPEG, WebP, GIF, BMP or TIFF file; the content of one,
-            bytes; a Pillow image; or an array, uint8 [height, width, 3].
+            bytes; a Pillow image; or an array, uint8 [height, width, 3], or grey [height,
+            width].
         name: To stand before the message of an error; a path is its own name.
 
     Returns:

@@ -31,6 +31,7 @@ class Backend:
     labels: dict[str, int] = field(default_factory=lambda: {"stable": 7})
     failures: list[tuple[Any, str]] = field(default_factory=list)  # answered first
     delay_seconds: float = 0.0
+    image_shape: Any = (32, 32, 3)  # None: the signature says nothing of it
     as_content: bool = True  # tensor_content, or one field per value
     statuses: list[tuple[int, int, int, str]] = field(default_factory=list)
     calls: int = 0
@@ -153,7 +154,9 @@ def start_server(socket: Path, credentials: Any = None) -> tuple[Any, Backend]:
             signature = request.model_spec.signature_name
             if signature == "serving_default":
                 images = tf.make_ndarray(request.inputs["images"])
-                if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3):
+                if images.dtype != np.uint8 or images.shape[1:] != tuple(
+                    backend.image_shape
+                ):
                     context.abort(grpc.StatusCode.INVALID_ARGUMENT, "wrong images")
             elif signature == "encoded_images":
                 images = decode(tf.make_ndarray(request.inputs["encoded"]), context)
@@ -203,8 +206,9 @@ def start_server(socket: Path, credentials: Any = None) -> tuple[Any, Backend]:
             signature.method_name = "tensorflow/serving/predict"
             signature.inputs["images"].dtype = tf.uint8.as_datatype_enum
             signature.inputs["images"].name = "serving_default_images:0"
+            shape = backend.image_shape
             signature.inputs["images"].tensor_shape.CopyFrom(
-                tf.TensorShape([None, 32, 32, 3]).as_proto()
+                tf.TensorShape(shape and [None, *shape]).as_proto()
             )
             signature.outputs["label"].dtype = tf.int64.as_datatype_enum
             signature.outputs["label"].tensor_shape.unknown_rank = True

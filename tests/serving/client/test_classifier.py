@@ -220,12 +220,43 @@ def test_a_request_refused_for_itself_is_not_taken_apart(
     backend, tmp_path, return_errors
 ):
     paths = [write_png(tmp_path / f"{i}.png", IMAGES[i]) for i in range(9)]
+    backend.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "not today")] * 99
+    with (
+        Classifier(backend.address) as classifier,
+        pytest.raises(InvalidInput, match="^not today"),
+    ):
+        classifier.classify(paths, return_errors=return_errors)
+    assert backend.calls == 2  # the request, and a good image alone
+
+
+def test_a_label_that_the_server_does_not_know_is_refused_before_images(backend):
     with (
         Classifier(backend.address, version_label="nope") as classifier,
         pytest.raises(InvalidInput, match="^Unrecognized servable version label: nope"),
     ):
-        classifier.classify(paths, return_errors=return_errors)
-    assert backend.calls == 2  # the request, and a good image alone
+        classifier.classify(IMAGES[0], return_errors=True)
+    assert backend.calls == 0
+
+
+def test_the_model_says_what_images_it_takes(backend, classifier):
+    assert classifier.image_shape() == (32, 32, 3)
+    backend.image_shape = (8, 8, 1)  # another model now, of which nobody told
+    assert classifier.image_shape() == (32, 32, 3)
+    with pytest.raises(InvalidInput, match="wrong images"):
+        classifier.classify(IMAGES[0])
+    grey = IMAGES[:5, :8, :8, :1]
+    check(classifier.classify(grey), grey)
+    with Classifier(backend.address, resize=True) as resizing:
+        (found,) = resizing.classify(np.full((32, 32, 3), 7, np.uint8))
+    assert found.label == 8 * 8 * 7 % 10
+
+
+@pytest.mark.parametrize("shape", [None, (None, 32, 3), (32, 32), (32, 32, 4)])
+def test_a_model_without_images_of_one_shape_is_said(backend, classifier, shape):
+    backend.image_shape = shape
+    with pytest.raises(InvalidResponse, match="images of one shape.*use predict"):
+        classifier.classify(IMAGES[0])
+    assert backend.calls == 0
 
 
 def test_one_bad_file_among_many_is_named(backend, classifier, tmp_path):
@@ -336,8 +367,8 @@ def test_deadline_of_a_call_spans_all_its_batches(backend):
 
 
 def test_deadline_of_a_request(backend):
-    backend.delay_seconds = 1.0
-    timeouts = Timeouts(request=0.1)
+    backend.delay_seconds = 30.0
+    timeouts = Timeouts(request=1.0)
     with (
         Classifier(backend.address, timeouts=timeouts) as classifier,
         pytest.raises(TimeoutError, match="in time"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from tests.serving.client.official import random_images, write_png
 from tests.serving.pictures import encoded, exif, shrunk
 
 PIXELS = random_images(1)[0]
+SHAPE = (32, 32, 3)
+GREY = (32, 32, 1)
 
 
 def test_names_are_those_of_the_exported_model():
-    assert module.IMAGE_SHAPE == features.IMAGE_SHAPE
     assert module.SIGNATURE_IMAGES == features.SIGNATURE_IMAGES
     assert module.SIGNATURE_ENCODED == features.SIGNATURE_ENCODED
     assert OUTPUTS == (
@@ -41,7 +43,52 @@ def test_names_are_those_of_the_exported_model():
     ids=["array", "fortran", "pillow", "alpha"],
 )
 def test_pixels_stay_as_they_are(image):
-    np.testing.assert_array_equal(module.load(image, resize=False), PIXELS)
+    np.testing.assert_array_equal(module.load(image, SHAPE, resize=False), PIXELS)
+
+
+GREY_PIXELS = np.asarray(Image.fromarray(PIXELS).convert("L"))[..., None]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        GREY_PIXELS,
+        PIXELS,
+        Image.fromarray(PIXELS),
+        Image.fromarray(GREY_PIXELS[..., 0]),
+        encoded(PIXELS, "bmp"),
+    ],
+    ids=["grey", "colours", "pillow", "grey pillow", "file"],
+)
+def test_a_grey_model_gets_pillows_luminance(image):
+    np.testing.assert_array_equal(module.load(image, GREY, resize=False), GREY_PIXELS)
+
+
+def test_a_chunk_in_colours_becomes_grey_as_each_of_its_images():
+    colours = random_images(3)
+    (request,) = module.prepare(colours, GREY, resize=False).requests
+    assert request.signature == "serving_default"
+    expected = [np.asarray(Image.fromarray(image).convert("L")) for image in colours]
+    np.testing.assert_array_equal(request.value[..., 0], expected)
+
+
+def test_grey_images_are_resized_to_grey():
+    for image in (PIXELS, GREY_PIXELS, Image.fromarray(PIXELS), encoded(PIXELS, "png")):
+        found = module.load(image, (8, 8, 1), resize=True)
+        assert isinstance(found, np.ndarray) and found.shape == (8, 8, 1)
+        mean = shrunk(GREY_PIXELS.repeat(3, axis=2), 8)[..., :1]
+        assert np.abs(found - mean.round()).max() <= 2
+    with pytest.raises(InvalidInput, match=r"\[8, 8, 1\] is needed; resize=True"):
+        module.load(GREY_PIXELS, (8, 8, 1), resize=False)
+    with pytest.raises(InvalidInput, match=r"\[32, 32, 3\] is needed$"):
+        module.load(GREY_PIXELS, SHAPE, resize=True)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3)])
+def test_a_blank_picture_is_of_the_models_size(shape):
+    with Image.open(io.BytesIO(module.blank(shape))) as picture:
+        assert picture.size == shape[1::-1]
+        assert not np.asarray(picture).any()
 
 
 def test_array_likes_are_taken():
@@ -51,15 +98,15 @@ def test_array_likes_are_taken():
         def __array__(self, dtype=None, copy=None):
             return PIXELS
 
-    np.testing.assert_array_equal(module.load(Tensor(), resize=False), PIXELS)
+    np.testing.assert_array_equal(module.load(Tensor(), SHAPE, resize=False), PIXELS)
 
 
 def test_grey_and_palette_pictures_become_rgb():
     grey = Image.fromarray(PIXELS).convert("L")
-    found = module.load(grey, resize=False)
+    found = module.load(grey, SHAPE, resize=False)
     np.testing.assert_array_equal(found, np.asarray(grey)[..., None].repeat(3, axis=2))
     palette = Image.fromarray(PIXELS).quantize(16)
-    found = module.load(palette, resize=False)
+    found = module.load(palette, SHAPE, resize=False)
     np.testing.assert_array_equal(found, np.asarray(palette.convert("RGB")))
 
 
@@ -69,7 +116,7 @@ def test_files_of_the_right_size_travel_as_they_are(tmp_path: Path, kind: str):
     path = tmp_path / "image"
     path.write_bytes(content)
     for given_as in (path, str(path), content, bytearray(content), memoryview(content)):
-        assert module.load(given_as, resize=False) == content
+        assert module.load(given_as, SHAPE, resize=False) == content
 
 
 WRONG_SIZE = (
@@ -101,7 +148,7 @@ WRONG_SIZE = (
 )
 def test_what_is_no_image_is_refused_in_one_sentence(image, words):
     with pytest.raises(InvalidInput, match=words) as caught:
-        module.load(image, resize=False)
+        module.load(image, SHAPE, resize=False)
     assert "\n" not in str(caught.value)
 
 
@@ -111,7 +158,7 @@ def test_objects_that_fail_to_convert_are_refused():
             raise RuntimeError("on another device")
 
     with pytest.raises(InvalidInput, match="on another device"):
-        module.load(Broken(), resize=False)
+        module.load(Broken(), SHAPE, resize=False)
 
 
 def test_resizing_takes_other_sizes_and_formats(tmp_path: Path):
@@ -124,9 +171,9 @@ def test_resizing_takes_other_sizes_and_formats(tmp_path: Path):
         encoded(large, "webp", lossless=True),
         write_png(tmp_path / "large.png", large),
     ):
-        found = module.load(image, resize=True)
+        found = module.load(image, SHAPE, resize=True)
         assert np.abs(found - shrunk(large, 32).round()).max() <= 1
-    small = module.load(PIXELS[:8, :8], resize=True)
+    small = module.load(PIXELS[:8, :8], SHAPE, resize=True)
     assert isinstance(small, np.ndarray) and small.shape == (32, 32, 3)
 
 
@@ -144,14 +191,14 @@ def test_files_that_decoders_read_differently_are_sent_as_pixels(kind, options):
     image = Image.fromarray(PIXELS)
     if "transparency" in options:
         image = image.quantize(16)
-    found = module.load(encoded(image, kind, **options), resize=False)
+    found = module.load(encoded(image, kind, **options), SHAPE, resize=False)
     assert isinstance(found, np.ndarray) and found.shape == (32, 32, 3)
 
 
 def test_without_pillow_resizing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     with pytest.raises(InvalidInput, match="pip install pillow"):
-        module.load(PIXELS[:8], resize=True)
+        module.load(PIXELS[:8], SHAPE, resize=True)
 
 
 def test_mixed_chunks_keep_places_and_errors(tmp_path: Path):
@@ -165,7 +212,7 @@ def test_mixed_chunks_keep_places_and_errors(tmp_path: Path):
         path.read_bytes(),
     ]
     (chunk,) = module.chunks(mixed, 10)
-    prepared = module.prepare(chunk, resize=False)
+    prepared = module.prepare(chunk, SHAPE, resize=False)
     assert prepared.size == 6
     assert set(prepared.errors) == {2, 3}
     found = {request.signature: request for request in prepared.requests}
@@ -180,7 +227,7 @@ def test_arrays_are_cut_without_copies():
     pieces = list(module.chunks(array, 4))
     assert [len(piece) for piece in pieces] == [4, 4, 2]
     assert all(np.shares_memory(piece, array) for piece in pieces)
-    request = module.prepare(pieces[0], resize=False).requests[0]
+    request = module.prepare(pieces[0], SHAPE, resize=False).requests[0]
     assert np.shares_memory(request.value, array)
 
 
@@ -205,7 +252,7 @@ def test_nothing_gives_nothing(images):
 
 @pytest.mark.parametrize("shape", [(32, 32), (1, 2, 32, 32, 3), ()])
 def test_arrays_of_other_ranks_are_refused(shape):
-    with pytest.raises(InvalidInput, match=r"\[n, 32, 32, 3\]"):
+    with pytest.raises(InvalidInput, match=r"\[n, height, width, channels\]"):
         list(module.chunks(np.zeros(shape, np.uint8), 4))
 
 

@@ -149,7 +149,9 @@ def test_alone_it_imports_and_names_what_is_missing(alone, tmp_path):
         "    try: client.Classifier(address, retry=once).classify(\n"
         "        np.zeros((32, 32, 3), np.uint8))\n"
         "    except client.Unavailable as error: print(error)\n"
-        "try: client.Classifier(resize=True).classify(np.zeros((8, 8, 3), np.uint8))\n"
+        "from serving.client import images\n"
+        "small = np.zeros((8, 8, 3), np.uint8)\n"
+        "try: images.load(small, (32, 32, 3), resize=True)\n"
         "except client.InvalidInput as error: print(error)\n"
     )
     done = python(code, "-S", "-P", env=alone, cwd=tmp_path)

@@ -27,6 +27,7 @@ from tests.serving.pictures import (
 )
 
 EXAMPLES = examples()
+SHAPE = (32, 32, 3)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -41,7 +42,7 @@ def test_any_picture_becomes_an_upright_one_on_white(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_middle_square_is_made_small_as_the_rule_says(name):
     example = EXAMPLES[name]
-    found = images.load(example.content, resize=True)
+    found = images.load(example.content, SHAPE, resize=True)
     assert found.dtype == np.uint8
     assert np.abs(found - shrunk(example.rgb, 32).round()).max() <= 1
 
@@ -53,7 +54,7 @@ def test_squares_are_resized_as_tensorflow_does(side):
 
     picture = photograph(side, side)
     expected = tf.image.resize(picture, [32, 32], antialias=True).numpy()
-    found = images.load(picture, resize=True)
+    found = images.load(picture, SHAPE, resize=True)
     assert np.abs(found - expected).max() <= 1
 
 
@@ -61,7 +62,7 @@ def test_squares_are_resized_as_tensorflow_does(side):
 @settings(max_examples=40, deadline=None)
 def test_every_size_follows_the_rule(height, width, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    found = images.load(picture, resize=True)
+    found = images.load(picture, SHAPE, resize=True)
     expected = shrunk(picture, 32) if (height, width) != (32, 32) else picture
     assert np.abs(found - expected.round()).max() <= 1
 
@@ -115,7 +116,7 @@ def test_what_nobody_sees_changes_nothing():
         rgba = np.full((32, 32, 4), hidden, np.uint8)
         rgba[..., 3] = 0
         rgba[8, 9] = (200, 60, 30, 255)
-        found.append(images.load(encoded(rgba, "PNG"), resize=False))
+        found.append(images.load(encoded(rgba, "PNG"), SHAPE, resize=False))
     expected = np.full((32, 32, 3), 255, np.uint8)
     expected[8, 9] = (200, 60, 30)
     for pixels in found:

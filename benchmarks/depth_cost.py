@@ -10,6 +10,7 @@ of its own.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from benchmarks import unrolled_keras
 from benchmarks.input_rate import normalise
 from contract import features
 from contract.config.train import TrainConfig
+from contract.datasets import known
+from contract.model_run import ModelRun
 from trainer import export, fit, network
 from trainer.preprocessing import IMAGE_MEAN, IMAGE_STD
 
@@ -58,11 +61,17 @@ def export_cost(model: keras.Model) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="depth-cost-") as folder:
         directory = Path(folder, "model")
         start = time.perf_counter()
-        names = [str(i) for i in range(CLASSES)]
+        names = tuple(str(i) for i in range(CLASSES))
+        dataset = dataclasses.replace(known("cifar10"), labels={features.LABEL: names})
         stand_in: Any = Transform()
         images = np.zeros((16, 32, 32, 3), np.uint8)  # whose answers travel along
         export.save(
-            model, stand_in, names, directory=str(directory), run={}, images=images
+            model,
+            stand_in,
+            dataset,
+            directory=str(directory),
+            run=ModelRun(),
+            images=images,
         )
         exported = time.perf_counter()
         tf.saved_model.load(str(directory))

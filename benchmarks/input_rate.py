@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from contract.config.train import TrainConfig
+from contract.datasets import known
 from trainer import preprocessing
 from trainer.examples import Examples
 from trainer.input import TrainingData, training_batches
@@ -64,9 +65,9 @@ def random_data(count: int) -> TrainingData:
 
 def normalise(raw: tf.Tensor) -> tf.Tensor:
     """Raw pixels, string [batch], as the Transform graph of per-pixel statistics gives them."""
-    shape = (32, 32, 3)
-    mean, std = tf.fill(shape, 127.5), tf.fill(shape, 73.9)
-    return preprocessing.normalise(preprocessing.decode_pixels(raw), mean, std)
+    dataset = known("cifar10")
+    mean, std = tf.fill(dataset.pixels, 127.5), tf.fill(dataset.pixels, 73.9)
+    return preprocessing.normalise(preprocessing.decode_pixels(raw, dataset), mean, std)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
-from contract.datasets import class_names
+from contract.datasets import known
 from contract.records import WARMUP_FILE
 from trainer import network
 
-CLASSES = class_names("cifar10")
+CLASSES, IMAGE_SHAPE = known("cifar10").class_names, known("cifar10").pixels
 WARMUP_BATCHES = (1, 32)
 
 
@@ -36,9 +36,7 @@ class Servable(tf.Module):
         self._names = tf.constant(CLASSES)
 
     @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, *features.IMAGE_SHAPE], tf.uint8, name="images")
-        ]
+        input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, name="images")]
     )
     def serve(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Images uint8 [batch, 32, 32, 3] to a signature's outputs."""
@@ -63,7 +61,7 @@ def main() -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for rows in WARMUP_BATCHES:
             log = prediction_log_pb2.PredictionLog()
-            images = np.zeros((rows, *features.IMAGE_SHAPE), np.uint8)
+            images = np.zeros((rows, *IMAGE_SHAPE), np.uint8)
             tensor = log.predict_log.request.inputs["images"]
             tensor.CopyFrom(tf.make_tensor_proto(images))
             writer.write(log.SerializeToString())

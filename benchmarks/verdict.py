@@ -28,12 +28,19 @@ from typing import Any
 import numpy as np
 
 from components.beam import IN_PROCESS
+from contract.datasets import Dataset
 
 RESULT = Path(__file__).parent / "results" / "verdict.json"
 CLASSES, EXAMPLES = 10, 10_000
 ERROR = 0.06  # of the baseline
 BOTH_WRONG = 0.03  # at once: networks share hard images
 CLASS_NAMES = [f"class{i}" for i in range(CLASSES)]
+DATASET = Dataset(
+    name="random",
+    title="Random pixels",
+    image_shape=(32, 32, 3),
+    labels={"label": tuple(CLASS_NAMES)},
+)
 BATCH_SIZE = 128
 
 
@@ -74,7 +81,7 @@ class World:
         self.folder, self.examples = folder, examples
         rng = np.random.default_rng(0)
         self.labels = rng.integers(CLASSES, size=examples)
-        images = rng.integers(0, 256, (examples, features.IMAGE_BYTES), dtype=np.uint8)
+        images = rng.integers(0, 256, (examples, DATASET.image_bytes), dtype=np.uint8)
         # A table model finds its row by the number in the first four pixels.
         images[:, :4] = np.arange(examples, dtype="<u4")[:, None].view(np.uint8)
         self.images = images
@@ -100,7 +107,10 @@ class World:
             schema_utils.schema_from_feature_spec(spec)
         )
         rows = [{features.IMAGE: [image.tobytes()]} for image in images[:200]]
-        settings = {"preprocessing": to_json(PreprocessingConfig())}
+        settings = {
+            "preprocessing": to_json(PreprocessingConfig()),
+            "dataset": DATASET.to_json(),
+        }
         with (
             beam.Pipeline("FnApiRunner") as pipeline,
             tft_beam.Context(temp_dir=str(folder / "tmp")),
@@ -269,7 +279,7 @@ def evaluation_cost(network: str) -> dict[str, float]:
         models = {}
         for role, name in (("baseline", network), ("candidate", f"preact_{network}")):
             model = networks.build(name, classes=CLASSES)
-            pixels = world.images[:256].reshape(-1, 32, 32, 3)
+            pixels = world.images[:256].reshape(-1, *DATASET.pixels)
             for _ in range(
                 3
             ):  # moving statistics, without which deep networks overflow
@@ -278,7 +288,7 @@ def evaluation_cost(network: str) -> dict[str, float]:
             export.save(
                 model,
                 world.transform,
-                CLASS_NAMES,
+                DATASET,
                 directory=str(models[role] / "Format-Serving"),
                 run=ModelRun(network=name),
             )

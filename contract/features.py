@@ -6,18 +6,15 @@ here. A leaf: standard library only.
 
 from __future__ import annotations
 
-# Features of one ingested tf.Example.
-IMAGE = "image"  # bytes[1]: 3,072 raw uint8 pixels, row-major [32, 32, 3], RGB
+# Features of one ingested tf.Example; contract/datasets.py has the shape of its image.
+IMAGE = "image"  # bytes[1]: raw uint8 pixels, row-major [height, width, channels]
 LABEL = "label"  # int64[1]: index into the class names (cifar100: the fine class)
 COARSE_LABEL = "coarse_label"  # int64[1], cifar100 only
 EXAMPLE_ID = "example_id"  # bytes[1]: ASCII, of the pixels; unique within a split
 
-IMAGE_SHAPE = (32, 32, 3)
-IMAGE_BYTES = 32 * 32 * 3
-
 TRAIN, EVAL, TEST = SPLITS = ("train", "eval", "test")
 
-# Output of the Transform graph: float32 [batch, 32, 32, 3], normalised.
+# Output of the Transform graph: float32 [batch, height, width, channels], normalised.
 TRANSFORMED_IMAGE = "transformed_image"
 # Beside it, int64 [batch]: in which quarter of the train images an image's mean pixel
 # (brightness) and standard deviation of pixels (contrast) lie; the Evaluator's slices.

@@ -26,7 +26,10 @@ class ModelRun(Record):
     train: Mapping[str, Any] = field(default_factory=dict)  # TrainConfig
     train_examples: Count | None = None
     eval_examples: Count | None = None
+    dataset: str | None = None  # its name
     class_names: tuple[str, ...] | None = None  # in label order
+    # Height, width, channels of what it takes; of an earlier version's record unknown.
+    image_shape: tuple[Count, Count, Count] | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

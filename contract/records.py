@@ -27,8 +27,8 @@ MODEL_FILE = "saved_model.pb"
 EXTRA_ASSETS = "assets.extra"
 MODEL_RUN_FILE = f"{EXTRA_ASSETS}/run.json"  # contract.model_run.ModelRun
 # Eval images with the answers of the training path, against which the canary holds a
-# server's. Nothing pickled: `images` uint8 [n, 32, 32, 3], `probabilities` float32
-# [n, classes], `class_names` text [classes].
+# server's. Nothing pickled: `images` uint8 [n, height, width, channels], `probabilities`
+# float32 [n, classes], `class_names` text [classes].
 EXPECTED_ANSWERS_FILE = f"{EXTRA_ASSETS}/expected_answers.npz"
 WARMUP_FILE = f"{EXTRA_ASSETS}/tf_serving_warmup_requests"
 BATCHING_FILE = "batching_params.pbtxt"

@@ -90,8 +90,20 @@ def _run(options: argparse.Namespace) -> int:
         import tensorflow_data_validation  # noqa: F401
 
         tf.config.list_physical_devices()
+    origins: dict[int, lineage.Origin] = {}
+
+    def shape_of(model: str, version: int) -> traffic.Shape | None:
+        try:
+            origin = lineage.origin(options.pipeline_output, model, version)
+            shape = origin.dataset.pixels
+        except (NothingToCompare, ValueError) as problem:
+            sys.stderr.write(f"{problem}\n")
+            return None
+        origins[version] = origin
+        return shape
+
     model, tables = traffic.live_tables(
-        options.request_log_dir, options.most, options.model, options.version
+        options.request_log_dir, options.most, shape_of, options.model, options.version
     )
     measured: dict[Path, dict[str, np.ndarray]] = {}
     drift, compared = False, False
@@ -99,9 +111,11 @@ def _run(options: argparse.Namespace) -> int:
         named = f"{model}, version {version},"
         try:
             _check_enough({"live": live[statistics.CLASS]}, named, options.fewest)
-            examples, answers = lineage.origin(options.pipeline_output, model, version)
+            examples, dataset, answers = origins[version]
             if examples not in measured:
-                measured[examples] = lineage.training_table(examples, options.most)
+                measured[examples] = lineage.training_table(
+                    examples, dataset, options.most
+                )
             training = measured[examples] | {statistics.CLASS: answers}
             there = {"training": training[BRIGHTNESS], "eval": answers}
             _check_enough(there, named, options.fewest)

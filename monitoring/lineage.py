@@ -21,6 +21,7 @@ import numpy as np
 from components.drift import image_statistics
 from contract import features
 from contract.comparison import Comparison
+from contract.datasets import Dataset
 from contract.predictions import Predictions
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
 from contract.typed_json import RecordError
@@ -34,6 +35,7 @@ class Origin(NamedTuple):
     """Where one version came from."""
 
     examples: Path  # folder of the Examples that it was trained on
+    dataset: Dataset  # what they are
     answers: np.ndarray  # object (str) [eval images], the class it gave each of them
 
 
@@ -55,7 +57,7 @@ def origin(output: str, model: str, version: int) -> Origin:
         )
     shown = _shown(output, model, version)
     try:
-        examples, evaluation = _inputs(shown, output)
+        examples, evaluation, name = _inputs(shown, output)
     except (KeyError, ValueError):
         raise NothingToCompare(
             f"What {model}, version {version}, was trained on is not recorded in "
@@ -68,7 +70,20 @@ def origin(output: str, model: str, version: int) -> Origin:
         if not folder.is_dir():
             named = what.format(f"{model}, version {version},")
             raise NothingToCompare(f"{named} are gone: there is no {folder}.")
-    return Origin(examples, _answers(evaluation, shown["role"]))
+    return Origin(
+        examples, _dataset(examples, name), _answers(evaluation, shown["role"])
+    )
+
+
+def _dataset(examples: Path, name: str) -> Dataset:
+    from trainer.examples import dataset_of  # loads TensorFlow
+
+    try:
+        return dataset_of(str(examples), name)
+    except (FileNotFoundError, RecordError) as problem:
+        raise NothingToCompare(
+            f"{examples} cannot be read as training examples: {problem}"
+        ) from problem
 
 
 def _shown(output: str, model: str, version: int) -> dict[str, Any]:
@@ -99,16 +114,20 @@ def _shown(output: str, model: str, version: int) -> dict[str, Any]:
     )
 
 
-def _inputs(shown: dict[str, Any], output: str) -> tuple[Path, Path]:
-    """Folders of the Examples and of the Evaluator's result."""
+def _inputs(shown: dict[str, Any], output: str) -> tuple[Path, Path, str]:
+    """Folders of the Examples and of the Evaluator's result; the data set's name."""
     executions = shown["executions"]
     (chooser,) = (each for each in executions if each["node"] == "ModelChooser")
     (trained,) = chooser["inputs"][shown["role"]]
     (evaluation,) = chooser["inputs"]["evaluation"]
     (training,) = (each for each in executions if [trained] in each["outputs"].values())
     (examples,) = training["inputs"]["examples"]
-    folders = {each["id"]: each["uri"] for each in shown["artifacts"]}
-    return _here(folders[examples], output), _here(folders[evaluation], output)
+    found = {each["id"]: each for each in shown["artifacts"]}
+    return (
+        _here(found[examples]["uri"], output),
+        _here(found[evaluation]["uri"], output),
+        found[examples]["properties"].get("name", ""),
+    )
 
 
 def _here(uri: str, output: str) -> Path:
@@ -133,18 +152,27 @@ def _answers(evaluation: Path, role: str) -> np.ndarray:
     return np.array(names, object)[found.probabilities[role].argmax(axis=1)]
 
 
-def training_table(examples: Path, most: int) -> dict[str, np.ndarray]:
+def training_table(
+    examples: Path, dataset: Dataset, most: int
+) -> dict[str, np.ndarray]:
     """The measured images of the training split: a column per number.
+
+    Args:
+        examples: Folder of the artifact.
+        dataset: What they are.
+        most: So many of them, of all files alike.
 
     Raises:
         NothingToCompare: There are none, or they are damaged.
     """
-    paths = sorted(Path(examples, f"Split-{features.TRAIN}").glob("data_tfrecord-*"))
+    from trainer.examples import pixels_of  # loads TensorFlow
+
+    folder = Path(examples, f"Split-{features.TRAIN}")
+    paths = [str(path) for path in folder.glob("data_tfrecord-*")]
     if not paths:
         raise NothingToCompare(f"{examples} has no files of the training split.")
     try:
-        pixels = np.frombuffer(b"".join(_training_images(paths, most)), np.uint8)
-        pixels = pixels.reshape(-1, *features.IMAGE_SHAPE)
+        pixels = pixels_of(_training_images(paths, most), dataset)
     except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
         raise NothingToCompare(
             f"{examples} cannot be read as training examples: {problem}"
@@ -152,18 +180,13 @@ def training_table(examples: Path, most: int) -> dict[str, np.ndarray]:
     return image_statistics.measure(pixels)
 
 
-def _training_images(paths: Sequence[Path], most: int) -> list[bytes]:
-    import tensorflow as tf
+def _training_images(paths: Sequence[str], most: int) -> list[bytes]:
+    from trainer.examples import batches  # loads TensorFlow
 
-    compression = "GZIP" if paths[0].suffix == ".gz" else ""
     # One file after the other would give only the first ones' share of a large split.
-    dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    records = dataset.interleave(
-        lambda path: tf.data.TFRecordDataset(path, compression), len(paths)
-    ).take(most)
-    return [
-        tf.train.Example.FromString(record)
-        .features.feature[features.IMAGE]
-        .bytes_list.value[0]
-        for record in records.as_numpy_iterator()
-    ]
+    images: list[bytes] = []
+    for batch in batches(paths, [features.IMAGE], parallel=len(paths)):
+        images += batch[features.IMAGE].numpy().tolist()
+        if len(images) >= most:
+            break
+    return images[:most]

@@ -1,12 +1,11 @@
 """How far live traffic is from what the model that answered was trained on.
 
-Raw pixels have no statistics worth comparing: TFDV sees one string of 3,072 bytes per
-image. So both sides come as the numbers that the pipeline's own checks use (brightness,
-contrast, ...), and the classes of the live answers stand beside those of the model's
-answers to the eval images: true labels would show its errors as drift. TFDV measures the
-distances: the Jensen-Shannon divergence of numbers, the L-infinity norm of classes. One
-is drift if it exceeds its threshold and chance does not explain it
-(components/drift/invariants.py).
+Raw pixels have no statistics worth comparing: TFDV sees one string of bytes per image. So
+both sides come as the numbers that the pipeline's own checks use (brightness, contrast,
+...), and the classes of the live answers stand beside those of the model's answers to the
+eval images: true labels would show its errors as drift. TFDV measures the distances: the
+Jensen-Shannon divergence of numbers, the L-infinity norm of classes. One is drift if it
+exceeds its threshold and chance does not explain it (components/drift/invariants.py).
 
 A table is a column per name: the keys of image_statistics.NUMBERS, float32 [images], and
 `CLASS`, object (str) [answers].
@@ -52,6 +51,8 @@ def compare(
 
     numbers, classes = schema_pb2.Schema(), schema_pb2.Schema()
     for name in WORDS:
+        if name not in training or name not in live:
+            continue  # grey images have no colours
         feature = numbers.feature.add(name=name, type=schema_pb2.FLOAT)
         limit = feature.skew_comparator.jensen_shannon_divergence
         limit.threshold = most_divergence

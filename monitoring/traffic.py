@@ -10,8 +10,9 @@ with it.
 from __future__ import annotations
 
 import io
+import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,18 @@ from monitoring.statistics import CLASS
 from serving.server import images as headers
 from serving.server import request_log
 
-# Larger encoded images are not decoded: 32 x 32 is what the signature takes.
+# Larger encoded images are not decoded: no model takes them unchanged.
 _MOST_PIXELS = 1 << 20
+
+Shape = tuple[int, int, int]  # height, width, channels
 
 
 def live_tables(
-    directory: str, most: int, model: str | None = None, version: int | None = None
+    directory: str,
+    most: int,
+    shape_of: Callable[[str, int], Shape | None],
+    model: str | None = None,
+    version: int | None = None,
 ) -> tuple[str, dict[int, dict[str, np.ndarray]]]:
     """The measured request log of one model; the newest requests count.
 
@@ -37,6 +44,8 @@ def live_tables(
     Args:
         directory: The server's --request_log_dir.
         most: Images used of each version.
+        shape_of: What a model's version takes; None: it is not known, and its requests are
+            passed over.
         model: May be left out if the log has only one.
         version: Of the model; None means all.
 
@@ -47,12 +56,13 @@ def live_tables(
         NothingToCompare: No such model, version or image; or several models.
         OSError: The log may not be read.
     """
-    found, versions, unused = _collect(directory, model, version)
+    shapes: dict[int, Shape | None] = {}
+    found, versions, unused = _collect(directory, shape_of, shapes, model, version)
     chosen = _choose(directory, versions, model, version)
     if unused:
         records = "1 record" if len(unused) == 1 else f"{len(unused):,} records"
         sys.stderr.write(f"{records} could not be used: {unused[0]}\n")
-    if not any(found.values()):
+    if not any(found.values()) and None not in shapes.values():
         raise NothingToCompare(
             f"{directory} holds no logged request with images and their classes."
         )
@@ -66,13 +76,18 @@ def live_tables(
 
 
 def _collect(
-    directory: str, model: str | None, version: int | None
+    directory: str,
+    shape_of: Callable[[str, int], Shape | None],
+    shapes: dict[int, Shape | None],
+    model: str | None,
+    version: int | None,
 ) -> tuple[dict[int, list[tuple[np.ndarray, str]]], dict[str, set[int]], list[str]]:
-    """Reads the log once.
+    """Reads the log once; `shapes` gets what `shape_of` says of each version.
 
     Returns:
-        By version the images of what is asked for, each with its class; the versions of
-        all models that the log has; of each record that cannot be used, why.
+        By version, of those with a shape, the images of what is asked for, each with its
+        class; the versions of all models that the log has; of each record that cannot be
+        used, why.
     """
     found: dict[int, list[tuple[np.ndarray, str]]] = {}
     versions: dict[str, set[int]] = {}
@@ -87,8 +102,13 @@ def _collect(
             continue  # `_choose` refuses them, but wants all their names
         if model not in (None, spec.name) or version not in (None, number):
             continue
+        if number not in shapes:
+            shapes[number] = shape_of(spec.name, number)
+        shape = shapes[number]
+        if shape is None:
+            continue
         try:
-            found.setdefault(number, []).extend(_answered_images(log))
+            found.setdefault(number, []).extend(_answered_images(log, shape))
         except Exception as problem:  # clients decide what a record holds
             unused.append(str(problem) or type(problem).__name__)
     return found, versions, unused
@@ -131,7 +151,7 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
-def _answered_images(log: Any) -> list[tuple[np.ndarray, str]]:
+def _answered_images(log: Any, shape: Shape) -> list[tuple[np.ndarray, str]]:
     """Each image of a request, with the class that the answer gave it.
 
     A request of another kind has none.
@@ -153,11 +173,11 @@ def _answered_images(log: Any) -> list[tuple[np.ndarray, str]]:
             raise ValueError(f"its {features.CLASS_NAME} is {classes.dtype}, not text")
         names = [name.decode(errors="replace") for name in classes.ravel()]
         for tensor in log.predict_log.request.inputs.values():
-            images = [_image(value) for value in tf.make_ndarray(tensor)]
+            images = [_image(value, shape) for value in tf.make_ndarray(tensor)]
     elif kind == "classify_log":
         request = log.classify_log.request.input
         for example in request.example_list.examples:
-            images.append(_image(example.SerializeToString()))
+            images.append(_image(example.SerializeToString(), shape))
         for row in log.classify_log.response.result.classifications:
             if not row.classes:
                 raise ValueError("a classification has no classes")
@@ -168,8 +188,8 @@ def _answered_images(log: Any) -> list[tuple[np.ndarray, str]]:
     return [(image, name) for image, name in pairs if image is not None]
 
 
-def _image(value: Any) -> np.ndarray | None:
-    """One input as uint8 [32, 32, 3]: pixels, a serialized tf.Example, PNG or JPEG.
+def _image(value: Any, shape: Shape) -> np.ndarray | None:
+    """One input as uint8, of `shape`: pixels, a serialized tf.Example, PNG or JPEG.
 
     Raises:
         ValueError: It would take too much memory to decode.
@@ -178,7 +198,7 @@ def _image(value: Any) -> np.ndarray | None:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(value, np.ndarray):
-        fits = value.dtype == np.uint8 and value.shape == features.IMAGE_SHAPE
+        fits = value.dtype == np.uint8 and value.shape == shape
         return value if fits else None
     if not isinstance(value, bytes):
         return None
@@ -187,9 +207,13 @@ def _image(value: Any) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
             # Pillow believes the last of several headers, `headers` the first.
-            if (picture.height, picture.width, 3) != features.IMAGE_SHAPE:
+            if (picture.height, picture.width) != shape[:2]:
                 return None
-            return np.asarray(picture.convert("RGB"))
+            # As the signature reads it: in colour, and of a grey model its luminance.
+            picture = picture.convert("RGB")
+            if shape[2] == 1:
+                picture = picture.convert("L")
+            return np.asarray(picture).reshape(shape)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         pass  # no picture; perhaps an example
     try:
@@ -197,6 +221,6 @@ def _image(value: Any) -> np.ndarray | None:
     except Exception:  # protobuf's DecodeError, which has moved between its versions
         return None
     raw = example.features.feature[features.IMAGE].bytes_list.value
-    if len(raw) != 1 or len(raw[0]) != features.IMAGE_BYTES:
+    if len(raw) != 1 or len(raw[0]) != math.prod(shape):
         return None
-    return np.frombuffer(raw[0], np.uint8).reshape(features.IMAGE_SHAPE)
+    return np.frombuffer(raw[0], np.uint8).reshape(shape)

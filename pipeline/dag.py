@@ -7,12 +7,12 @@ from tfx.dsl.components.base.base_component import BaseComponent
 
 from components.atomic_pusher.component import AtomicPusher
 from components.dataset_schema.component import DatasetSchema
-from components.dataset_schema.text import invariants_text, schema_text
 from components.evaluator.component import Evaluator
 from components.example_gen.component import CifarExampleGen
 from components.example_validator.component import BlockingExampleValidator
 from components.model_chooser.component import ModelChooser
 from components.serving_canary.component import ServingCanary
+from components.transform.component import Transform
 from contract import features
 from contract.config.model import ModelConfig
 from contract.config.run import RunConfig
@@ -43,13 +43,13 @@ def create_pipeline(
 
     # What the data look like, and whether they look as they must; if not, the run stops.
     # The schema tells the statistics that images are bytes, not text.
-    schema = DatasetSchema(text=schema_text(config.data.name))
+    schema = DatasetSchema(examples=example_gen.outputs["examples"])
     statistics_gen = tfx.components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]
     )
     # Nor may they differ from the last accepted run's, or eval and test from train.
     invariants = DatasetSchema(
-        text=invariants_text(config.data.name, config.drift)
+        examples=example_gen.outputs["examples"], drift=config.drift
     ).with_id("DataInvariants")
     previous = engine.previous_statistics(
         examples=example_gen.outputs["examples"],
@@ -64,19 +64,12 @@ def create_pipeline(
         records=engine.records(),
     ).with_id("ExampleValidator")
 
-    # Mean and deviation over train alone. Nothing is materialised: the Trainers and the
-    # exported models apply the graph themselves, which is cheaper than reading float32
-    # images back, and leaves one normalisation for training and serving.
-    transform = tfx.components.Transform(
+    # Mean and deviation over train alone, as the graph that Trainers and models apply.
+    transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
-        preprocessing_fn="trainer.preprocessing.preprocessing_fn",
-        splits_config=tfx.proto.SplitsConfig(analyze=[features.TRAIN]),
-        materialize=False,
-        custom_config={
-            "preprocessing": to_json(config.preprocessing),
-            "source": source_digest("trainer/preprocessing.py"),
-        },
+        preprocessing=config.preprocessing,
+        analyzed=features.TRAIN,
     )
     transform.add_upstream_node(validator)
 
@@ -94,8 +87,6 @@ def create_pipeline(
                 "model": to_json(model),
                 "train": to_json(config.train),
                 "preprocessing": to_json(config.preprocessing),
-                "class_names": list(classes),
-                "label_key": label_key,
                 "checkpoints": f"{config.output_root}/checkpoints",
                 "source": source_digest("trainer/run.py"),
                 **engine.training_settings(role),
@@ -144,8 +135,8 @@ def create_pipeline(
     canary = ServingCanary(
         model=chooser.outputs["model"],
         model_blessing=chooser.outputs["blessing"],
+        examples=example_gen.outputs["examples"],
         config=config.canary,
-        class_names=classes,
     )
 
     # A new version in the folder that TF Serving watches; whole or not at all.

@@ -106,26 +106,26 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="DatasetSchema",
             title="what examples must look like",
-            level=1,
+            level=2,
             outputs=(Output("schema", "Schema", "schema"),),
         ),
         Kind(
             name="DataInvariants",
             title="how far data may move, from run to run and from split to split",
-            level=1,
+            level=2,
             outputs=(Output("schema", "Schema", "invariants"),),
         ),
         Kind(
             name="StatisticsGen",
             title="statistics of every split",
-            level=2,
+            level=3,
             work="beam",
             outputs=(Output("statistics", "ExampleStatistics", "statistics"),),
         ),
         Kind(
             name="PreviousStatistics",
             title="finds the statistics of the last accepted run",
-            level=2,
+            level=3,
             cached=False,  # reads records
             outputs=(
                 Output(
@@ -136,21 +136,21 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="ExampleValidator",
             title="holds the data against the schema, earlier data and each other",
-            level=3,
+            level=4,
             cached=False,  # writes a record
             outputs=(Output("anomalies", "ExampleAnomalies", "anomalies"),),
         ),
         Kind(
             name="Transform",
             title="mean and deviation of the train split, as a graph",
-            level=4,
+            level=5,
             work="beam",
             outputs=(Output("transform_graph", "TransformGraph", "transform_graph"),),
         ),
         Kind(
             name="Trainer",
             title="trains a network",
-            level=5,
+            level=6,
             members=(BASELINE, CANDIDATE),
             work="training",
             outputs=(
@@ -161,14 +161,14 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="ModelInService",
             title="finds the model in service",
-            level=6,
+            level=7,
             cached=False,  # reads the ledger
             outputs=(Output("pushed", "PushedModel", "in_service"),),
         ),
         Kind(
             name="Evaluator",
             title="compares all contenders on the same images",
-            level=7,
+            level=8,
             members=("", features.TEST),  # no name: eval, which decides
             work="beam",
             resources=_MANY_CORES,
@@ -180,7 +180,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="ModelChooser",
             title="the better one, with the reason",
-            level=8,
+            level=9,
             outputs=(
                 Output("model", "Model", "model"),
                 Output("blessing", "ModelBlessing", "blessing"),
@@ -190,7 +190,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="ServingCanary",
             title="tries the winner in a server of its own",
-            level=9,
+            level=10,
             cached=False,  # judges this machine
             outputs=(
                 Output("blessing", "InfraBlessing", "infra_blessing", needed=True),
@@ -199,7 +199,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="AtomicPusher",
             title="publishes the winner as a new version",
-            level=10,
+            level=11,
             cached=False,  # publishes
             outputs=(
                 Output("pushed_model", "PushedModel", "pushed_model", needed=True),
@@ -208,7 +208,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="VertexPush",  # on Vertex AI
             title="registers the new version, and sends an endpoint's requests to it",
-            level=11,
+            level=12,
             push=("registry", "endpoint"),
             cached=False,  # registers and deploys
             outputs=(Output("registered", "PushedModel", "registered"),),
@@ -216,7 +216,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="Report",  # on Vertex AI; locally the command line writes it
             title="the page and report.json",
-            level=12,
+            level=13,
             cached=False,  # writes a copy into the output folder
         ),
     )

@@ -124,6 +124,27 @@ def test_an_import_against_the_direction_is_found(copy, file, line, broken):
     assert re.search(rf"{broken}.* BROKEN", done.stdout), done.stdout
 
 
+# What only the table of data sets, the sources' formats and tests may say: everything else
+# reads it beside the examples, or in the model. Benchmarks make data of their own.
+MAY_NAME_A_SHAPE = ("contract/", "components/example_gen/", "benchmarks/", "tests/")
+SHAPES = r"3_?072|IMAGE_BYTES|\(32, 32|IMAGE_SHAPE|\b(airplane|aquarium_fish|fruit_and)"
+
+
+def test_sizes_and_class_names_stand_in_one_place():
+    found = [
+        f"{name}: {line.strip()}"
+        for room in (*ROOMS, "scripts")
+        for path in (PROJECT / room).rglob("*.py")
+        for name in [path.relative_to(PROJECT).as_posix()]
+        for line in path.read_text("utf-8").splitlines()
+        if re.search(SHAPES, line) and not name.startswith(MAY_NAME_A_SHAPE)
+    ]
+    assert not found
+    # It can fail: the formats of the sources do say such things.
+    formats = (PROJECT / "components/example_gen/formats.py").read_text("utf-8")
+    assert re.search(SHAPES, formats)
+
+
 def test_the_drawing_is_current():
     done = subprocess.run(
         [sys.executable, "-m", "scripts.architecture", "--check"],

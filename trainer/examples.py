@@ -1,4 +1,8 @@
-"""Reading ingested tf.Examples: a split's records, and the whole of it in memory as uint8."""
+"""Ingested tf.Examples: what they are, and the one way to read them.
+
+Every stage that looks into an example comes here: Transform excepted, which TFX gives the
+same features by the schema.
+"""
 
 # TensorFlow's own annotations are partial: what pyright makes of them is noise.
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -7,20 +11,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from contract import datasets, features
 from contract.datasets import Dataset
 from contract.records import DATASET_FILE
 
+_KINDS = {
+    features.IMAGE: tf.string,
+    features.LABEL: tf.int64,
+    features.COARSE_LABEL: tf.int64,
+    features.EXAMPLE_ID: tf.string,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """One split in memory, ordered by example id."""
 
-    images: tf.Tensor  # string [n], 3,072 raw bytes each
+    images: tf.Tensor  # string [n], raw bytes
     labels: tf.Tensor  # int64 [n]
 
     def __len__(self) -> int:
@@ -52,6 +65,66 @@ def dataset_of(uri: str, name: str = "", granularity: str = "fine") -> Dataset:
     return datasets.known(name, granularity)
 
 
+def artifact_of(patterns: Sequence[str]) -> str:
+    """Address of the Examples artifact that files of a split belong to.
+
+    A Trainer is told of patterns like `.../Split-train/*`, and of no artifact.
+
+    Raises:
+        ValueError: They are not of one artifact.
+    """
+    found = {pattern.rpartition("/Split-")[0] for pattern in patterns}
+    if len(found) != 1 or "" in found:
+        raise ValueError(
+            f"{', '.join(patterns) or 'no files'}: must be files of one Examples artifact, "
+            "below Split-*"
+        )
+    return found.pop()
+
+
+def parse(serialized: Any, keys: Iterable[str]) -> dict[str, Any]:
+    """Named features of serialized tf.Examples, string [n] -> each [n].
+
+    Args:
+        serialized: As ingested.
+        keys: Of `contract.features`.
+    """
+    wanted = {key: tf.io.FixedLenFeature([], _KINDS[key]) for key in keys}
+    return tf.io.parse_example(serialized, wanted)
+
+
+def example_of(pixels: np.ndarray) -> tf.train.Example:
+    """An example with an image alone, uint8 [height, width, channels]."""
+    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()]))
+    return tf.train.Example(features=tf.train.Features(feature={features.IMAGE: value}))
+
+
+def pixels_of(images: Iterable[bytes], dataset: Dataset) -> np.ndarray:
+    """Raw images as uint8 [n, height, width, channels].
+
+    Raises:
+        ValueError: They have another number of bytes than the data set's.
+    """
+    return np.frombuffer(b"".join(images), np.uint8).reshape(-1, *dataset.pixels)
+
+
+def batches(
+    files: Sequence[str], keys: Sequence[str], *, parallel: int | None = None
+) -> tf.data.Dataset:
+    """Named features of a split, at most 1,000 examples at a time.
+
+    Args:
+        files: As of `records`.
+        keys: As of `parse`.
+        parallel: As of `records`.
+    """
+    return (
+        records(files, parallel)
+        .batch(1000)
+        .map(lambda serialized: parse(serialized, keys), num_parallel_calls=2)
+    )
+
+
 def records(files: Sequence[str], parallel: int | None = None) -> tf.data.Dataset:
     """The serialized tf.Examples of a split, string scalars.
 
@@ -78,26 +151,11 @@ def load_examples(files: Sequence[str], label_key: str) -> Examples:
     Raises:
         ValueError: There is no file or no example.
     """
-    specification = {
-        features.IMAGE: tf.io.FixedLenFeature([], tf.string),
-        features.EXAMPLE_ID: tf.io.FixedLenFeature([], tf.string),
-        label_key: tf.io.FixedLenFeature([], tf.int64),
-    }
-    parsed = [
-        batch
-        for batch in records(files, parallel=2)
-        .batch(1000)
-        .map(
-            lambda serialized: tf.io.parse_example(serialized, specification),
-            num_parallel_calls=2,
-        )
-    ]
+    keys = (features.IMAGE, features.EXAMPLE_ID, label_key)
+    parsed: list[Mapping[str, tf.Tensor]] = list(batches(files, keys, parallel=2))
     if not parsed:
         raise ValueError(f"no example in {len(files)} files, first: {files[:1]}")
-    columns = {
-        key: tf.concat([batch[key] for batch in parsed], axis=0)
-        for key in specification
-    }
+    columns = {key: tf.concat([batch[key] for batch in parsed], axis=0) for key in keys}
     ids = columns[features.EXAMPLE_ID].numpy()
     # Files and shard counts must not change the order that the seed stands for.
     order = sorted(range(len(ids)), key=ids.__getitem__)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -20,6 +19,7 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
+from contract.datasets import Dataset
 from contract.model_run import ModelRun
 from contract.records import (
     BATCHING_FILE,
@@ -28,6 +28,7 @@ from contract.records import (
     MODEL_RUN_FILE,
     WARMUP_FILE,
 )
+from trainer.examples import example_of, parse
 from trainer.fit import infer
 from trainer.preprocessing import apply_transform, mean_and_deviation, normalise
 
@@ -53,7 +54,7 @@ class Servable(tf.Module):
         self,
         model: keras.Model,
         transform: tft.TFTransformOutput,
-        class_names: Sequence[str],
+        dataset: Dataset,
     ) -> None:
         super().__init__()
         self._model = model
@@ -62,61 +63,68 @@ class Servable(tf.Module):
         # tf.saved_model.load) restores the copies and leaves the network's uninitialised.
         self._variables = [variable.value for variable in model.variables]
         self._transform = transform.transform_features_layer()
-        self._class_names = tf.constant(list(class_names))
-        self._mean, self._std = mean_and_deviation(self._transform)
+        self._dataset = dataset
+        self._class_names = tf.constant(list(dataset.class_names))
+        self._mean, self._std = mean_and_deviation(self._transform, dataset)
+        shape = [None, *dataset.pixels]
+        # One function, traced once: all signatures share its graph in the SavedModel.
+        self._predict = tf.function(
+            self._answers, input_signature=[tf.TensorSpec(shape)]
+        )
+        self.serve_images = tf.function(
+            self._serve_images,
+            input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")],
+        )
 
     def normalise_raw(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Raw pixels, string [batch], as float32 images, by the Transform graph."""
-        return apply_transform(self._transform, image_bytes)
+        return apply_transform(self._transform, image_bytes, self._dataset)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, *features.IMAGE_SHAPE], tf.uint8, name="images")
-        ]
-    )
-    def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Decoded pixels, uint8 [batch, 32, 32, 3]."""
+    def _serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Decoded pixels, uint8 [batch, height, width, channels]."""
         return self._predict(normalise(images, self._mean, self._std))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples as ingested; only the image is read."""
-        return self._predict(self.normalise_raw(_parse_images(examples)))
+        raw = parse(examples, [features.IMAGE])[features.IMAGE]
+        return self._predict(self.normalise_raw(raw))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """PNG or JPEG files of 32 x 32 pixels."""
+        """PNG or JPEG files of an image's size; of a grey model grey ones, or any."""
+        height, width, channels = self._dataset.pixels
 
         def decode(file: tf.Tensor) -> tf.Tensor:
+            # Grey ones, too: their three equal channels have their own luminance.
             image = tf.io.decode_image(file, channels=3, expand_animations=False)
             right_size = tf.debugging.assert_equal(
                 tf.shape(image),
-                list(features.IMAGE_SHAPE),
-                message="encoded_images takes finished PNG or JPEG files of 32 x 32 "
-                "pixels; the client resizes others (--resize)",
+                [height, width, 3],
+                message=f"encoded_images takes finished PNG or JPEG files of {width} x "
+                f"{height} pixels; the client resizes others (--resize)",
             )
             with tf.control_dependencies([right_size]):
                 image = tf.identity(image)
-            image.set_shape(features.IMAGE_SHAPE)
-            return image
+            image.set_shape([height, width, 3])
+            return image if channels == 3 else luminance(image)
 
         images = tf.map_fn(decode, encoded, fn_output_signature=tf.uint8)
-        images = tf.reshape(images, [-1, *features.IMAGE_SHAPE])  # also when empty
+        images = tf.reshape(images, [-1, height, width, channels])  # also when empty
         return self._predict(normalise(images, self._mean, self._std))
 
     # The name "inputs" is what TF Serving's Classify feeds.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def serve_classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples, answered with all class names and scores."""
-        outputs = self._predict(self.normalise_raw(_parse_images(inputs)))
+        raw = parse(inputs, [features.IMAGE])[features.IMAGE]
+        outputs = self._predict(self.normalise_raw(raw))
         scores = outputs[features.PROBABILITIES]
         names = tf.tile(self._class_names[None], [tf.shape(scores)[0], 1])
         return {"classes": names, "scores": scores}
 
-    # One function, traced once: all signatures share its graph in the SavedModel.
-    @tf.function(input_signature=[tf.TensorSpec([None, *features.IMAGE_SHAPE])])
-    def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Normalised images, float32 [batch, 32, 32, 3], to a signature's outputs."""
+    def _answers(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Normalised images, float32 [batch, ...], to a signature's outputs."""
         logits = self._model(images, training=False)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
         label = tf.argmax(probabilities, axis=1, output_type=tf.int64)
@@ -130,7 +138,7 @@ class Servable(tf.Module):
 def save(
     model: keras.Model,
     transform: tft.TFTransformOutput,
-    class_names: Sequence[str],
+    dataset: Dataset,
     *,
     directory: str,
     run: ModelRun,
@@ -141,14 +149,14 @@ def save(
     Args:
         model: The trained network, images -> logits.
         transform: Output of the Transform component.
-        class_names: In label order.
+        dataset: That it was trained on: shape of the images, names of the classes.
         directory: Folder to be made; its parent is the Trainer's `Format-Serving`.
         run: Its provenance, stored as `assets.extra/run.json`.
-        images: Eval images, uint8 [n, 32, 32, 3]; the network's answers to the first
-            8 are stored with the model. None: no answers, and the serving canary will
-            refuse the model for it.
+        images: Eval images, uint8 [n, height, width, channels]; the network's answers to
+            the first 8 are stored with the model. None: no answers, and the serving
+            canary will refuse the model for it.
     """
-    servable = Servable(model, transform, class_names)
+    servable = Servable(model, transform, dataset)
     tf.saved_model.save(
         servable,
         directory,
@@ -171,10 +179,10 @@ def save(
     with tf.io.gfile.GFile(os.path.join(directory, MODEL_RUN_FILE), "w") as file:
         file.write(run.to_json(indent=2, sort_keys=True))
     with tf.io.TFRecordWriter(os.path.join(directory, WARMUP_FILE)) as writer:
-        for log in warmup_requests():
+        for log in warmup_requests(dataset):
             writer.write(log.SerializeToString())
     if images is not None:
-        answers = expected_answers(model, transform, class_names, images)
+        answers = expected_answers(model, transform, dataset, images)
         path = os.path.join(directory, EXPECTED_ANSWERS_FILE)
         with tf.io.gfile.GFile(path, "wb") as file:
             file.write(answers)
@@ -185,7 +193,7 @@ def save(
 def expected_answers(
     model: keras.Model,
     transform: tft.TFTransformOutput,
-    class_names: Sequence[str],
+    dataset: Dataset,
     images: np.ndarray,
 ) -> bytes:
     """The content of `EXPECTED_ANSWERS_FILE`: what the network answers while it is trained.
@@ -197,33 +205,30 @@ def expected_answers(
     Args:
         model: The trained network, images -> logits.
         transform: Output of the Transform component.
-        class_names: In label order.
-        images: uint8 [n, 32, 32, 3]; those after the first 8 are left out.
+        dataset: As of `save`.
+        images: uint8 [n, height, width, channels]; those after the first 8 are left out.
     """
     images = np.asarray(images[:MOST_EXPECTED_ANSWERS], np.uint8)
     layer = transform.transform_features_layer()
     rows = tf.constant([image.tobytes() for image in images], tf.string)
-    logits = tf.cast(infer(model, apply_transform(layer, rows)), tf.float32)
+    logits = tf.cast(infer(model, apply_transform(layer, rows, dataset)), tf.float32)
     buffer = io.BytesIO()
     np.savez(
         buffer,
         images=images,
         probabilities=tf.nn.softmax(logits).numpy(),
-        class_names=np.array(list(class_names), dtype=np.str_),
+        class_names=np.array(list(dataset.class_names), dtype=np.str_),
     )
     return buffer.getvalue()
 
 
-def warmup_requests() -> list[prediction_log_pb2.PredictionLog]:
+def warmup_requests(dataset: Dataset) -> list[prediction_log_pb2.PredictionLog]:
     """One request per signature, and one batch: TF Serving sends them before traffic.
 
     Source: tensorflow/serving, g3doc/saved_model_warmup.md.
     """
-    pixels = np.zeros((1, *features.IMAGE_SHAPE), np.uint8)
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()]))
-    example = tf.train.Example(
-        features=tf.train.Features(feature={features.IMAGE: feature})
-    )
+    pixels = np.zeros((1, *dataset.pixels), np.uint8)
+    example = example_of(pixels[0])
     inputs = [
         (features.SIGNATURE_IMAGES, "images", pixels),
         (features.SIGNATURE_IMAGES, "images", pixels.repeat(_WARMUP_BATCH, axis=0)),
@@ -244,9 +249,11 @@ def warmup_requests() -> list[prediction_log_pb2.PredictionLog]:
     return [*logs, classify]
 
 
-def _parse_images(examples: tf.Tensor) -> tf.Tensor:
-    """The raw pixels, string [batch], of serialized tf.Examples."""
-    parsed = tf.io.parse_example(
-        examples, {features.IMAGE: tf.io.FixedLenFeature([], tf.string)}
-    )
-    return parsed[features.IMAGE]
+def luminance(image: tf.Tensor) -> tf.Tensor:
+    """Grey of ITU-R BT.601 in the integers of Pillow's "L": uint8 [..., 3] -> [..., 1].
+
+    As ingestion makes images grey, components/example_gen/reduction.py.
+    """
+    weights = tf.constant([19_595, 38_470, 7_471])  # of 2^16
+    total = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
+    return tf.cast((total + 0x8000) // 0x10000, tf.uint8)

@@ -71,7 +71,7 @@ def fit(
     """Trains `model` in place, under the strategy in whose scope it was built.
 
     Args:
-        model: float32 images [batch, 32, 32, 3] -> logits [batch, classes].
+        model: float32 images [batch, height, width, channels] -> logits [batch, classes].
         data: Splits in memory and their normalisation.
         config: The recipe.
         checkpoint_directory: Own folder of this training; each attempt writes into one

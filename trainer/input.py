@@ -21,7 +21,7 @@ from trainer.examples import Examples
 
 Normalise = Callable[
     [tf.Tensor], tf.Tensor
-]  # string [batch] -> float32 [batch, 32, 32, 3]
+]  # string [batch] -> float32 [batch, height, width, channels]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ def training_batches(
     """Endless passes over the split, cut to steps [first_step, steps).
 
     Returns:
-        A dataset of (images float32 [global_batch_size, 32, 32, 3], labels int64
-        [global_batch_size]); the last, incomplete batch of a pass is dropped or kept.
+        A dataset of (images float32 [global_batch_size, height, width, channels], labels
+        int64 [global_batch_size]); the last, incomplete batch of a pass is dropped or kept.
     """
     count = len(examples)
     per_epoch = recipe.steps_per_epoch(config, count)
@@ -75,7 +75,7 @@ def training_batches(
 def evaluation_batches(
     examples: Examples, normalise: Normalise, batch_size: int
 ) -> tf.data.Dataset:
-    """One pass in order: (images float32 [<=batch_size, 32, 32, 3], labels int64)."""
+    """One pass in order: (images float32 [<=batch_size, height, ...], labels int64)."""
     pairs = tf.data.Dataset.from_tensor_slices((examples.images, examples.labels))
     return pairs.batch(batch_size).map(
         lambda images, labels: (normalise(images), labels), num_parallel_calls=2

@@ -15,7 +15,9 @@ import tensorflow_transform as tft
 
 from contract import features
 from contract.config.preprocessing import PreprocessingConfig
+from contract.datasets import Dataset
 from contract.fields import from_json
+from contract.records import DATASET_FILE
 
 # The statistics as two more outputs, each broadcast to the batch: signatures that receive
 # decoded pixels instead of tf.Examples read them from the graph once.
@@ -31,15 +33,17 @@ def preprocessing_fn(
 
     Args:
         inputs: Ingested features; `features.IMAGE` is string [batch, 1].
-        custom_config: {"preprocessing": JSON of PreprocessingConfig}.
+        custom_config: {"preprocessing": JSON of PreprocessingConfig, "dataset": JSON of
+            contract.datasets.Dataset}.
 
     Returns:
         `features.TRANSFORMED_IMAGE`, `IMAGE_MEAN` and `IMAGE_STD`, each float32
-        [batch, 32, 32, 3]; pixel values count 0 to 255 before normalisation. The names
-        of `features.BANDS`, each int64 [batch].
+        [batch, height, width, channels]; pixel values count 0 to 255 before normalisation.
+        The names of `features.BANDS`, each int64 [batch].
     """
     config = from_json(PreprocessingConfig, custom_config["preprocessing"])
-    pixels = decode_pixels(inputs[features.IMAGE])
+    dataset = Dataset.from_json(custom_config["dataset"], DATASET_FILE)
+    pixels = decode_pixels(inputs[features.IMAGE], dataset)
     images = tf.cast(pixels, tf.float32)
     mean, std = _statistics(pixels, config)
     brightness, contrast = brightness_and_contrast(pixels)
@@ -53,15 +57,16 @@ def preprocessing_fn(
     }
 
 
-def decode_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Raw bytes, string [batch] or [batch, 1], as uint8 [batch, 32, 32, 3]."""
+def decode_pixels(image_bytes: tf.Tensor, dataset: Dataset) -> tf.Tensor:
+    """Raw bytes, string [batch] or [batch, 1], as uint8 [batch, height, width, channels]."""
     flat = tf.io.decode_raw(tf.reshape(image_bytes, [-1]), tf.uint8)
-    return tf.reshape(flat, [-1, *features.IMAGE_SHAPE])
+    return tf.reshape(flat, [-1, *dataset.pixels])
 
 
 def brightness_and_contrast(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation of each image's values, float32 [batch], 0 to 255."""
-    values = tf.reshape(tf.cast(pixels, tf.float32), [-1, features.IMAGE_BYTES])
+    size: Any = pixels.shape[1:].num_elements()
+    values = tf.reshape(tf.cast(pixels, tf.float32), [-1, size])
     return tf.reduce_mean(values, axis=1), tf.math.reduce_std(values, axis=1)
 
 
@@ -70,16 +75,16 @@ def normalise(images: tf.Tensor, mean: tf.Tensor, std: tf.Tensor) -> tf.Tensor:
     return (tf.cast(images, tf.float32) - mean) / std
 
 
-def apply_transform(layer: Any, image_bytes: tf.Tensor) -> tf.Tensor:
-    """Raw pixels, string [batch], as normalised float32 [batch, 32, 32, 3]."""
+def apply_transform(layer: Any, image_bytes: tf.Tensor, dataset: Dataset) -> tf.Tensor:
+    """Raw pixels, string [batch], as normalised float32 [batch, height, width, channels]."""
     outputs = layer({features.IMAGE: tf.reshape(image_bytes, [-1, 1])})
     images = outputs[features.TRANSFORMED_IMAGE]
-    return tf.ensure_shape(images, [None, *features.IMAGE_SHAPE])
+    return tf.ensure_shape(images, [None, *dataset.pixels])
 
 
-def mean_and_deviation(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and deviation inside the Transform graph, float32 [32, 32, 3] each."""
-    blank = tf.constant([[bytes(features.IMAGE_BYTES)]])
+def mean_and_deviation(layer: Any, dataset: Dataset) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and deviation inside the Transform graph, float32, an image's shape each."""
+    blank = tf.constant([[bytes(dataset.image_bytes)]])
     outputs = layer({features.IMAGE: blank})
     return outputs[IMAGE_MEAN][0], outputs[IMAGE_STD][0]
 
@@ -94,7 +99,7 @@ def _statistics(
     """
     samples = tf.cast(pixels, tf.int64)
     if config.statistics == "per_channel":
-        samples = tf.reshape(samples, [-1, features.IMAGE_SHAPE[-1]])
+        samples = tf.reshape(samples, [-1, pixels.shape[-1]])
 
     def total(values: tf.Tensor) -> tf.Tensor:
         return tf.cast(tft.sum(values, reduce_instance_dims=False), tf.float64)

@@ -20,11 +20,12 @@ import tensorflow_transform as tft
 from contract import provenance
 from contract.config.model import ModelConfig
 from contract.config.train import TrainConfig
+from contract.datasets import Dataset
 from contract.fields import from_json
 from contract.model_run import ModelRun
 from contract.records import HISTORY_FILE
 from trainer import export, fit, network, preprocessing, strategy
-from trainer.examples import Examples, load_examples
+from trainer.examples import Examples, artifact_of, dataset_of, load_examples
 from trainer.input import TrainingData
 
 
@@ -35,18 +36,20 @@ def run_fn(fn_args: Any) -> None:
     Args:
         fn_args: tfx.components.FnArgs; its `custom_config` holds "role" ("baseline" or
             "candidate"), "model", "train" and "preprocessing" (JSON of the sections),
-            "class_names", "label_key" and "checkpoints" (a folder, local or gs://).
+            and "checkpoints" (a folder, local or gs://). Shape, classes and which label is
+            learnt stand beside the examples.
     """
     settings = fn_args.custom_config
     model_config = from_json(ModelConfig, settings["model"])
     config = from_json(TrainConfig, settings["train"])
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     layer = transform.transform_features_layer()
-    train = load_examples(_files(fn_args.train_files), settings["label_key"])
-    evaluation = load_examples(_files(fn_args.eval_files), settings["label_key"])
+    dataset = dataset_of(artifact_of(fn_args.train_files))
+    train = load_examples(_files(fn_args.train_files), dataset.label_key)
+    evaluation = load_examples(_files(fn_args.eval_files), dataset.label_key)
 
-    mean, std = preprocessing.mean_and_deviation(layer)
-    key = _training_key(settings, train, evaluation, mean.numpy(), std.numpy())
+    mean, std = preprocessing.mean_and_deviation(layer, dataset)
+    key = _training_key(settings, dataset, train, evaluation, mean.numpy(), std.numpy())
     checkpoints = os.path.join(settings["checkpoints"], key)
 
     # The same command, the same weights: also after a resumed run.
@@ -55,7 +58,8 @@ def run_fn(fn_args: Any) -> None:
     with strategy.create(config).scope():
         model = network.build(
             model_config.network,
-            classes=len(settings["class_names"]),
+            classes=len(dataset.class_names),
+            image_shape=dataset.pixels,
             seed=config.seed,
             initialiser=config.initialiser,
             rematerialise=config.rematerialise,
@@ -68,7 +72,9 @@ def run_fn(fn_args: Any) -> None:
             TrainingData(
                 train=train,
                 evaluation=evaluation,
-                normalise=lambda images: preprocessing.apply_transform(layer, images),
+                normalise=lambda images: preprocessing.apply_transform(
+                    layer, images, dataset
+                ),
             ),
             config,
             checkpoint_directory=checkpoints,
@@ -84,7 +90,9 @@ def run_fn(fn_args: Any) -> None:
         train=dataclasses.asdict(config),
         train_examples=len(train),
         eval_examples=len(evaluation),
-        class_names=tuple(settings["class_names"]),
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        image_shape=dataset.pixels,
         preprocessing=json.loads(settings["preprocessing"]),
         commit=provenance.commit(),
         versions=provenance.versions(),
@@ -97,11 +105,11 @@ def run_fn(fn_args: Any) -> None:
     export.save(
         model,
         transform,
-        settings["class_names"],
+        dataset,
         directory=fn_args.serving_model_dir,
         run=record,
         images=preprocessing.decode_pixels(
-            evaluation.images[: export.MOST_EXPECTED_ANSWERS]
+            evaluation.images[: export.MOST_EXPECTED_ANSWERS], dataset
         ).numpy(),
     )
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
@@ -117,14 +125,16 @@ def _files(patterns: list[str]) -> list[str]:
 
 def _training_key(
     settings: dict[str, Any],
+    dataset: Dataset,
     train: Examples,
     evaluation: Examples,
     *statistics: Any,
 ) -> str:
     """A folder name that differs whenever the training would differ."""
     digest = hashlib.sha256()
-    for name in ("role", "model", "train", "class_names", "label_key", "source"):
+    for name in ("role", "model", "train", "source"):
         digest.update(json.dumps(settings.get(name), sort_keys=True).encode())
+    digest.update(dataset.to_json(sort_keys=True).encode())
     for split in (train, evaluation):
         digest.update(b"".join(split.images.numpy()))
         digest.update(split.labels.numpy().tobytes())

@@ -5,4 +5,4 @@ from components.declaration import Component
 
 
 class DatasetSchema(Component, executor=Executor):
-    """A schema, written down, as an artifact; see `write_schema`."""
+    """What examples must look like, or must not become; see `write_schema`."""

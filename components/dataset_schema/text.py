@@ -1,6 +1,6 @@
 """What the examples of a data set must look like, as a TensorFlow Metadata schema.
 
-Data set name in, text form of a `tensorflow.metadata.v0.Schema` out: one of the examples,
+Data set in, text form of a `tensorflow.metadata.v0.Schema` out: one of the examples,
 and one of what the ExampleValidator compares over time. No TensorFlow and
 no protobuf here: the text is short, and its author is this file.
 
@@ -9,43 +9,36 @@ Source: tensorflow_metadata/proto/v0/schema.proto.
 
 from __future__ import annotations
 
-from components.drift.image_statistics import NUMBERS
+from components.drift.image_statistics import numbers_of
 from contract import features
 from contract.config.drift import DriftConfig
-from contract.datasets import DATASETS
+from contract.datasets import Dataset
 
 # Every example has exactly one value of each feature.
 _EXACTLY_ONE = "presence { min_fraction: 1 min_count: 1 } shape { dim { size: 1 } }"
 
 # `image_domain` tells TFDV that these bytes are no text: it collects their lengths
-# instead of counting 3,072-byte "words". It can check an upper bound of a length but no
+# instead of counting "words" of a whole image. It can check an upper bound of a length but no
 # lower one, and no uniqueness; tags state both, for this project's ExampleValidator.
 MINIMUM_BYTES_TAG = "minimum_bytes:"
 UNIQUE_TAG = "unique"
 
 
-def schema_text(dataset: str) -> str:
-    """The schema of a data set's ingested examples.
-
-    Args:
-        dataset: Key of `contract.datasets.DATASETS`.
-    """
-    entry = DATASETS[dataset]
-    size = features.IMAGE_BYTES
+def schema_text(dataset: Dataset) -> str:
+    """The schema of a data set's ingested examples."""
+    size = dataset.image_bytes
     parts = [
         f'feature {{ name: "{features.IMAGE}" type: BYTES {_EXACTLY_ONE} '
         f"image_domain {{ max_image_byte_size: {size} }} "
         f'annotation {{ tag: "{MINIMUM_BYTES_TAG}{size}" }} }}',
-        _label(features.LABEL, len(entry.class_names)),
         f'feature {{ name: "{features.EXAMPLE_ID}" type: BYTES {_EXACTLY_ONE} '
         f'annotation {{ tag: "{UNIQUE_TAG}" }} }}',
     ]
-    if entry.coarse_class_names:
-        parts.append(_label(features.COARSE_LABEL, len(entry.coarse_class_names)))
+    parts += [_label(name, len(classes)) for name, classes in dataset.labels.items()]
     return "\n".join(parts) + "\n"
 
 
-def invariants_text(dataset: str, drift: DriftConfig) -> str:
+def invariants_text(dataset: Dataset, drift: DriftConfig) -> str:
     """What must not change from run to run, nor differ from split to split.
 
     A schema of its own, because its features are made of the examples' (class names,
@@ -56,18 +49,16 @@ def invariants_text(dataset: str, drift: DriftConfig) -> str:
     `skew_comparator` compares train with eval and with test.
 
     Args:
-        dataset: Key of `contract.datasets.DATASETS`.
+        dataset: Whose classes and image numbers are compared.
         drift: The thresholds; of labels in even shares, which become shares here.
     """
-    entry = DATASETS[dataset]
-    parts = [_classes(features.LABEL, entry.class_names, drift)]
-    if entry.coarse_class_names:
-        parts.append(_classes(features.COARSE_LABEL, entry.coarse_class_names, drift))
+    parts = [_classes(name, names, drift) for name, names in dataset.labels.items()]
     comparators = _comparators(
         "jensen_shannon_divergence", drift.images, drift.skew_images
     )
     parts += [
-        f'feature {{ name: "{name}" type: FLOAT {comparators}}}' for name in NUMBERS
+        f'feature {{ name: "{name}" type: FLOAT {comparators}}}'
+        for name in numbers_of(dataset.pixels[-1])
     ]
     return "\n".join(parts) + "\n"
 

@@ -1,6 +1,6 @@
 """Numbers that describe images, and TFDV's statistics of such numbers.
 
-TFDV sees an image as one string of 3,072 bytes; whether a data set became darker, lost
+TFDV sees an image as one string of bytes; whether a data set became darker, lost
 its colours or has red and blue exchanged is invisible to it. A few numbers per image
 show that. The ExampleValidator compares them from run to run and from split to split;
 monitoring/statistics.py compares the images that a server was asked about.
@@ -31,17 +31,23 @@ NUMBERS: dict[str, float] = {
 }
 BINS = 32
 
-_CHUNK = 1024  # images whose pixels exist as float32 at a time: 12 MiB
+_CHUNK = 1024  # images whose pixels exist as float32 at a time: 12 MiB of 32 x 32 x 3
+
+
+def numbers_of(channels: int) -> tuple[str, ...]:
+    """The keys of `NUMBERS` that images have; grey ones have no colours."""
+    colours = (RED, GREEN, BLUE)
+    return tuple(name for name in NUMBERS if channels == 3 or name not in colours)
 
 
 def measure(images: np.ndarray) -> dict[str, np.ndarray]:
     """The numbers of each image.
 
     Args:
-        images: uint8 [n, height, width, 3], RGB; at least 2 x 2 pixels.
+        images: uint8 [n, height, width, channels], RGB or grey; at least 2 x 2 pixels.
 
     Returns:
-        Keys of `NUMBERS`, each float32 [n]: `brightness`, the mean of all values / 255;
+        `numbers_of` the channels, each float32 [n]: `brightness`, the mean of all values / 255;
         `contrast`, their standard deviation / 255; `red`, `green`, `blue`, the
         channels' means / 255; `sharpness`, the mean difference of neighbours / 255,
         which a blur lowers first.
@@ -50,30 +56,25 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
         _measure(images[first : first + _CHUNK])
         for first in range(0, max(len(images), 1), _CHUNK)
     ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in NUMBERS}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
-    values = images.astype(np.float32)  # [n, height, width, 3]
+    values = images.astype(np.float32)  # [n, height, width, channels]
     pixels = values.shape[1] * values.shape[2]
     # Sums of whole numbers below 2^24 are exact in float32; their quotients are not.
     sums = np.einsum("nhwc->nc", values).astype(np.float64)
-    channels = sums / (255 * pixels)  # [n, 3]
+    channels = sums / (255 * pixels)  # [n, channels]
     brightness = channels.mean(axis=1)
     squares = np.einsum("nhwc,nhwc->n", values, values, dtype=np.float64)
-    variance = squares / (255**2 * pixels * 3) - brightness**2
+    variance = squares / (255**2 * pixels * values.shape[3]) - brightness**2
     down = np.abs(values[:, 1:] - values[:, :-1])
     right = np.abs(values[:, :, 1:] - values[:, :, :-1])
     steps = down.mean(axis=(1, 2, 3)) + right.mean(axis=(1, 2, 3))
-    red, green, blue = channels.T
-    found = {
-        BRIGHTNESS: brightness,
-        CONTRAST: np.sqrt(np.maximum(variance, 0)),
-        RED: red,
-        GREEN: green,
-        BLUE: blue,
-        SHARPNESS: steps / (2 * 255),
-    }
+    found = {BRIGHTNESS: brightness, CONTRAST: np.sqrt(np.maximum(variance, 0))}
+    if values.shape[3] == 3:
+        found |= dict(zip((RED, GREEN, BLUE), channels.T, strict=True))
+    found[SHARPNESS] = steps / (2 * 255)
     return {name: numbers.astype(np.float32) for name, numbers in found.items()}
 
 

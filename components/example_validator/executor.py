@@ -36,9 +36,9 @@ from components.declaration import Output, executor_of
 from components.drift import image_statistics, invariants
 from components.example_validator import accepted_records, consistency
 from contract import features
-from contract.datasets import DATASETS
+from contract.datasets import DATASETS, Dataset
 from contract.progress import PROGRESS_LOGGER
-from trainer.examples import records
+from trainer.examples import batches, dataset_of, pixels_of
 
 # Custom properties of `accepted_statistics`: of which data set and examples they are, and
 # which thresholds these met.
@@ -48,7 +48,6 @@ DISTANCES = "distances"  # of `anomalies`: list of objects, see `_record`
 # there are none.
 EMPTY = "empty"
 
-_BATCH = 1000
 _progress = logging.getLogger(PROGRESS_LOGGER)
 
 # Split, and how far one of its features is from that of the reference.
@@ -183,9 +182,10 @@ def _compare(
     schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(invariants.uri))
     ours: dict[str, statistics_pb2.DatasetFeatureStatisticsList] = {}
     contents: dict[str, consistency.Contents] = {}
+    dataset = dataset_of(examples.uri, examples.get_string_custom_property(NAME))
     for split in artifact_utils.decode_split_names(accepted.split_names):
         folder = artifact_utils.get_split_uri([examples], split)
-        ours[split], contents[split] = measure_split(folder, schema)
+        ours[split], contents[split] = measure_split(folder, schema, dataset)
         target = artifact_utils.get_split_uri([accepted], split)
         io_utils.write_bytes_file(
             os.path.join(target, stats_artifact_utils.BINARY_PB_BASENAME),
@@ -196,7 +196,7 @@ def _compare(
         for split in artifact_utils.decode_split_names(previous.split_names):
             found = stats_artifact_utils.load_statistics(previous, split)
             earlier[split] = found.proto()
-    known = DATASETS.get(examples.get_string_custom_property(NAME))
+    known = DATASETS.get(dataset.name)
     counted = consistency.examine(contents, known.superclasses if known else ())
     sizes = {split: len(part.labels) for split, part in contents.items()}
     for sentence in consistency.warnings(counted, sizes):
@@ -237,7 +237,7 @@ def compare_splits(
 
 
 def measure_split(
-    folder: str, schema: schema_pb2.Schema
+    folder: str, schema: schema_pb2.Schema, dataset: Dataset
 ) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, consistency.Contents]:
     """Statistics of the image numbers and of the class names of one split, and contents.
 
@@ -245,6 +245,7 @@ def measure_split(
         folder: Of TFRecords of ingested tf.Examples, valid, at least one.
         schema: Its features with a string_domain are labels: the domain names the
             classes in order.
+        dataset: Shape of the images.
     """
     classes = {
         feature.name: np.array(feature.string_domain.value, object)
@@ -257,8 +258,7 @@ def measure_split(
     for batch in _batches(folder, list(classes)):
         images = batch.pop(features.IMAGE)
         digests += [hashlib.sha256(image).digest() for image in images]
-        pixels = np.frombuffer(b"".join(images), np.uint8)
-        part = image_statistics.measure(pixels.reshape(-1, *features.IMAGE_SHAPE))
+        part = image_statistics.measure(pixels_of(images, dataset))
         part |= {name: classes[name][batch[name]] for name in classes}
         for name, values in part.items():
             columns.setdefault(name, []).append(values)
@@ -278,15 +278,8 @@ def measure_split(
 def _batches(folder: str, label_keys: list[str]) -> Iterator[dict[str, Any]]:
     """Raw images (bytes) and labels (int64), each [at most 1000]."""
     files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
-    specification = {features.IMAGE: tf.io.FixedLenFeature([], tf.string)} | {
-        key: tf.io.FixedLenFeature([], tf.int64) for key in label_keys
-    }
-    batches = (
-        records(files, parallel=2)
-        .batch(_BATCH)
-        .map(lambda serialized: tf.io.parse_example(serialized, specification))
-    )
-    for batch in batches.prefetch(1):
+    found = batches(files, [features.IMAGE, *label_keys], parallel=2)
+    for batch in found.prefetch(1):
         yield {name: column.numpy() for name, column in batch.items()}
 
 

@@ -10,7 +10,6 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
 from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
+from contract.datasets import Dataset
 from contract.model_run import ModelRun
 from contract.records import CANARY_LOG_FILE, EXPECTED_ANSWERS_FILE, MODEL_RUN_FILE
 from contract.typed_json import RecordError
@@ -26,13 +26,13 @@ _STATUS_POLL_SECONDS = 0.05
 
 
 def check(
-    model: Path, class_names: Sequence[str], config: CanaryConfig, output: Path
+    model: Path, dataset: Dataset, config: CanaryConfig, output: Path
 ) -> CanaryResult:
     """Tries a model in a server.
 
     Args:
         model: SavedModel folder; local.
-        class_names: Of the data set, in label order.
+        dataset: Whose images and classes it must have.
         config: Server and budgets.
         output: Folder that gets the server's log if the model does not pass.
 
@@ -41,8 +41,8 @@ def check(
     """
     chosen = server.check(config.server)
     try:
-        expected = judgement.read_expected(model, class_names)
-        _check_run_names(model, expected)
+        expected = judgement.read_expected(model, dataset)
+        _check_run(model, expected)
     except judgement.NotComparable as error:
         return _untried(config, str(error))
     with tempfile.TemporaryDirectory(prefix="canary-") as folder:
@@ -76,23 +76,27 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _check_run_names(model: Path, expected: Expected) -> None:
-    """run.json, where there is one, must tell the same class names."""
+def _check_run(model: Path, expected: Expected) -> None:
+    """run.json, where there is one, must tell the same class names and image shape."""
     path = model / MODEL_RUN_FILE
     if not path.is_file():
         return
     try:
         with path.open("rb") as file:
-            names = ModelRun.read(file, MODEL_RUN_FILE).class_names
+            run = ModelRun.read(file, MODEL_RUN_FILE)
     except (OSError, RecordError) as error:
         raise judgement.NotComparable(
             f"{MODEL_RUN_FILE} of the model cannot be read ({error})"
         ) from None
-    if names is not None and names != expected.class_names:
-        raise judgement.NotComparable(
-            f"{MODEL_RUN_FILE} and {EXPECTED_ANSWERS_FILE} of the model have different "
-            "class names"
-        )
+    for what, told, found in (
+        ("class names", run.class_names, expected.class_names),
+        ("image shapes", run.image_shape, expected.images.shape[1:]),
+    ):
+        if told is not None and told != found:
+            raise judgement.NotComparable(
+                f"{MODEL_RUN_FILE} and {EXPECTED_ANSWERS_FILE} of the model have different "
+                f"{what}"
+            )
 
 
 def observe(

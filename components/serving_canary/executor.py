@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
 from tfx.components.util import model_utils
-from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing
+from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
 from tfx.utils import io_utils, path_utils
 
 from components.declaration import Output, executor_of
 from components.serving_canary import canary
 from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
+from contract.datasets import Dataset
 from contract.records import CANARY_FILE
+from trainer.examples import dataset_of
 
 # As TFX's InfraValidator writes them, for whom a Pusher cannot tell the two apart. (Not
 # imported from it: that loads the clients of Docker and Kubernetes.)
@@ -28,8 +29,8 @@ def try_model(
     *,
     model: Model,
     model_blessing: ModelBlessing,
+    examples: Examples,
     config: CanaryConfig,
-    class_names: Sequence[str],
     blessing: Output[InfraBlessing],
 ) -> None:
     """Serves the blessed model in a process of its own and holds it against training.
@@ -41,8 +42,8 @@ def try_model(
     Args:
         model: With a SavedModel in Format-Serving/; empty if nobody won.
         model_blessing: Without a blessing nothing is checked.
+        examples: Of the data set whose images and classes the model must have.
         config: What is asked of the model.
-        class_names: Of the data set, in label order.
         blessing: As TFX's InfraValidator writes it (INFRA_BLESSED or INFRA_NOT_BLESSED,
             custom property `blessed`), with canary.json beside it, server.log if the
             model did not pass, and the custom property `reasons`.
@@ -52,7 +53,8 @@ def try_model(
             started on this machine, whatever the model.
     """
     if model_utils.is_model_blessed(model_blessing):
-        found = _check(model, class_names, config, blessing.uri)
+        dataset = dataset_of(examples.uri, examples.get_string_custom_property("name"))
+        found = _check(model, dataset, config, blessing.uri)
     else:
         found = canary.nothing_to_check(config)
     for reason in found.reasons:
@@ -70,7 +72,7 @@ Executor = executor_of(try_model)
 
 
 def _check(
-    model: Model, names: Sequence[str], config: CanaryConfig, output: str
+    model: Model, dataset: Dataset, config: CanaryConfig, output: str
 ) -> CanaryResult:
     source = path_utils.serving_model_path(
         model.uri, path_utils.is_old_model_artifact(model)
@@ -82,7 +84,7 @@ def _check(
             local = Path(folder, "model")
             io_utils.copy_dir(source, str(local))
         kept.mkdir()
-        found = canary.check(local, names, config, kept)
+        found = canary.check(local, dataset, config, kept)
         for file in kept.iterdir():
             io_utils.copy_file(str(file), os.path.join(output, file.name))
     return found

@@ -18,6 +18,7 @@ import numpy as np
 from contract import arrays, features, paths, stored
 from contract.canary import CanaryResult, SignatureCheck
 from contract.config.canary import CanaryConfig
+from contract.datasets import Dataset
 from contract.records import EXPECTED_ANSWERS_FILE
 
 # Signatures that a model must offer, in the order in which they are tried.
@@ -40,7 +41,7 @@ class NotComparable(Exception):
 class Expected:
     """Answers of the training path."""
 
-    images: np.ndarray  # uint8 [n, 32, 32, 3]
+    images: np.ndarray  # uint8 [n, height, width, channels]
     probabilities: np.ndarray  # float32 [n, classes]
     class_names: tuple[str, ...]  # in label order
 
@@ -69,16 +70,16 @@ class Observed:
     latencies_ms: tuple[float, ...] = ()  # of those
 
 
-def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
+def read_expected(model: Path, dataset: Dataset) -> Expected:
     """Reads and checks the answers that the Trainer stored with a model.
 
     Args:
         model: SavedModel folder.
-        class_names: Of the data set, in label order.
+        dataset: Whose images and classes they must be of.
 
     Raises:
         NotComparable: The file is missing or damaged, training answered NaN, or it had
-            other class names than the data set.
+            images of another shape or other class names than the data set.
     """
     path = model / EXPECTED_ANSWERS_FILE
     if not path.is_file():
@@ -107,7 +108,7 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
     if (
         not count
         or expected.images.dtype != np.uint8
-        or expected.images.shape[1:] != features.IMAGE_SHAPE
+        or expected.images.shape[1:] != dataset.pixels
         or expected.probabilities.dtype.kind != "f"
         or expected.probabilities.shape != shape
     ):
@@ -115,10 +116,10 @@ def read_expected(model: Path, class_names: Sequence[str]) -> Expected:
             f"{EXPECTED_ANSWERS_FILE} of the model holds images "
             f"{expected.images.dtype} {list(expected.images.shape)} and probabilities "
             f"{list(expected.probabilities.shape)} for {shape[1]} classes, which do not "
-            "fit together"
+            f"fit together or to images {list(dataset.pixels)}"
         )
-    if expected.class_names != tuple(class_names):
-        raise NotComparable(_other_names(expected.class_names, class_names))
+    if expected.class_names != dataset.class_names:
+        raise NotComparable(_other_names(expected.class_names, dataset.class_names))
     broken = _rows_without_numbers(expected.probabilities)
     if broken:
         raise NotComparable(

@@ -60,7 +60,7 @@ class Caller:
         self._client.close()
 
     def ask(self, signature: str, images: np.ndarray) -> Answer | str:
-        """Asks one signature for all images, uint8 [n, 32, 32, 3], in one request.
+        """Asks one signature for all images, uint8 [n, height, ...], in one request.
 
         Returns:
             The answer, or the error in words.
@@ -217,7 +217,8 @@ def _png_files(images: np.ndarray) -> list[bytes]:
     files = []
     for image in images:
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
+        grey = image.shape[-1] == 1
+        Image.fromarray(image[..., 0] if grey else image).save(buffer, "PNG")
         files.append(buffer.getvalue())
     return files
 

@@ -14,11 +14,8 @@ from contract import provenance
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 PROJECT = Path(__file__).parents[2]
-# TFX's own executors, which are given the name of a function of ours.
-STARTS = {
-    "Transform": "trainer/preprocessing.py",
-    "BaselineTrainer": "trainer/run.py",
-}
+# TFX's own executor, which is given the name of a function of ours.
+STARTS = {"BaselineTrainer": "trainer/run.py"}
 
 
 def files(module: str) -> list[Path]:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import model_pb2, prediction_log_pb2
 
+from contract.datasets import Dataset
 from contract.predictions import Predictions
 from serving.server import request_log
 from tests.contract.comparisons import earlier
@@ -27,8 +28,15 @@ def example(image):
 
 
 def write_examples(folder, pixels):
-    """Two shards of the training split."""
+    """Two shards of the training split, and what the images are."""
     (folder / "Split-train").mkdir(parents=True)
+    dataset = Dataset(
+        name="toy",
+        title="Toy",
+        image_shape=pixels.shape[1:],
+        labels={"label": CLASSES},
+    )
+    (folder / "dataset.json").write_text(dataset.to_json())
     for shard in range(2):
         path = str(folder / f"Split-train/data_tfrecord-{shard:05}-of-00002.gz")
         with tf.io.TFRecordWriter(path, "GZIP") as writer:

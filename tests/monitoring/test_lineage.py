@@ -113,6 +113,13 @@ def answer(evaluation, **probabilities):
             ],
             "{output}/artifacts/CifarExampleGen/examples/1 cannot be read as training ",
         ),
+        (
+            lambda output: (
+                output / "artifacts/CifarExampleGen/examples/1/dataset.json"
+            ).unlink(),
+            "{output}/artifacts/CifarExampleGen/examples/1 cannot be read as training "
+            "examples: {output}/artifacts/CifarExampleGen/examples/1/dataset.json is missing",
+        ),
     ],
 )
 def test_what_is_lost_is_said_and_others_are_compared(runs, tmp_path, run, lose, says):

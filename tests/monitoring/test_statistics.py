@@ -20,7 +20,7 @@ def test_same_traffic_has_no_drift(runs, tmp_path, run):
         "on and its answers to 300 eval images\n"
     )
     assert printed.out.endswith("No drift.\n")
-    _, tables = traffic.live_tables(str(tmp_path), 10_000)
+    _, tables = traffic.live_tables(str(tmp_path), 10_000, lambda *_: (32, 32, 3))
     expected = images(400, 77).astype(float).mean(axis=(1, 2, 3)) / 255
     # In whatever form an image was sent, it is the same image.
     np.testing.assert_allclose(tables[runs.first]["brightness"], expected, atol=1e-5)

@@ -75,9 +75,10 @@ def test_what_the_log_lacks(runs, shared_log, run, options, says):
     assert printed.err == f"{shared_log} holds {says.format(runs)}\n"
 
 
-def classified(*rows):
+def classified(version, *rows):
     made = prediction_log_pb2.PredictionLog()
     made.log_metadata.model_spec.name = "cifar"
+    made.log_metadata.model_spec.version.value = version
     for labels in rows:
         call = made.classify_log
         call.request.input.example_list.examples.append(example(images(1, 1)[0]))
@@ -87,22 +88,23 @@ def classified(*rows):
     return made
 
 
-def numbered():
-    made = predict_log({"images": images(2, 1)}, ["cat", "dog"], version=1)
+def numbered(version):
+    made = predict_log({"images": images(2, 1)}, ["cat", "dog"], version=version)
     names = made.predict_log.response.outputs["class_name"]
     names.CopyFrom(tf.make_tensor_proto(np.array([3, 4], np.int64)))
     return made
 
 
-def bomb():
+def bomb(version):
     data = bytearray(png(images(1, 1)[0]))
     data[16:24] = (20_000).to_bytes(4, "big") * 2  # width and height
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return predict_log({"images": np.array([bytes(data)], object)}, ["cat"], version=1)
+    sent = {"images": np.array([bytes(data)], object)}
+    return predict_log(sent, ["cat"], version=version)
 
 
-def cut():
-    made = predict_log({"images": images(1, 1)}, ["cat"], version=1)
+def cut(version):
+    made = predict_log({"images": images(1, 1)}, ["cat"], version=version)
     tensor = made.predict_log.request.inputs["images"]
     tensor.tensor_content = tensor.tensor_content[:-1]
     return made
@@ -112,13 +114,16 @@ def cut():
     ("odd", "reason"),
     [
         (numbered, "its class_name is int64, not text\n"),
-        (lambda: classified(["cat"], []), "a classification has no classes\n"),
+        (
+            lambda version: classified(version, ["cat"], []),
+            "a classification has no classes\n",
+        ),
         (bomb, "an image has more than 1,048,576 pixels\n"),
         (cut, ""),
     ],
 )
 def test_odd_record_is_counted(runs, tmp_path, run, odd, reason):
-    write(tmp_path, odd())
+    write(tmp_path, odd(runs.first))
     status, printed = run(tmp_path, runs.output)
     first, second = printed.err.splitlines(keepends=True)
     assert (status, printed.out) == (2, "")
@@ -128,9 +133,10 @@ def test_odd_record_is_counted(runs, tmp_path, run, odd, reason):
 
 def test_odd_records_stop_no_comparison(runs, tmp_path, run):
     # The last is of the same model, with an answer of another kind: nothing is wrong.
-    other = classified()
+    other = classified(runs.first)
     other.regress_log.SetInParent()
-    odd = (numbered(), bomb(), classified([]), other)
+    version = runs.first
+    odd = (numbered(version), bomb(version), classified(version, []), other)
     write(tmp_path, *odd[:2], same_as_training(400, 77, version=runs.first), *odd[2:])
     status, printed = run(tmp_path, runs.output)
     assert status == 0
@@ -153,4 +159,34 @@ def test_a_second_header_decodes_nothing_large(monkeypatch):
     monkeypatch.setattr(
         ImageFile.ImageFile, "load", lambda self: pytest.fail(f"decodes {self.size}")
     )
-    assert _image(first[:33] + bytes(second) + first[33:]) is None
+    twice = first[:33] + bytes(second) + first[33:]
+    assert _image(twice, (32, 32, 3)) is None
+
+
+def test_a_grey_model_is_compared_by_what_it_sees(tmp_path):
+    """Arrays, examples, and the luminance of pictures, grey or in colours."""
+    from PIL import Image
+
+    from monitoring.traffic import live_tables
+
+    grey = np.random.default_rng(4).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    colours = np.random.default_rng(5).integers(0, 256, (8, 8, 3), np.uint8)
+    files = [png(grey[2, ..., 0]), png(colours), png(np.zeros((9, 9), np.uint8))]
+    write(
+        tmp_path,
+        predict_log({"images": grey[:1]}, ["cat"], version=1),
+        predict_log(
+            {"examples": np.array([example(grey[1]).SerializeToString()], object)},
+            ["dog"],
+            version=1,
+        ),
+        predict_log(
+            {"encoded": np.array(files, object)}, ["cat", "dog", "ship"], version=1
+        ),
+    )
+    _, tables = live_tables(str(tmp_path), 10, lambda *_: (8, 8, 1))
+    luminance = np.asarray(Image.fromarray(colours).convert("L"))
+    seen = [*grey[:3, ..., 0], luminance]
+    expected = [image.mean() / 255 for image in seen]
+    np.testing.assert_allclose(tables[1]["brightness"], expected, atol=1e-6)
+    assert set(tables[1]) == {"brightness", "contrast", "sharpness", "class"}

@@ -8,6 +8,7 @@ import pytest
 from components.dataset_schema.text import invariants_text, schema_text
 from contract.config.data import DataConfig
 from contract.config.drift import DriftConfig
+from contract.datasets import known
 from tests.object_storage.emulator import ObjectStorage
 
 pytestmark = pytest.mark.tf
@@ -50,7 +51,7 @@ class World:
         found = tfdv.generate_statistics_from_dataframe(
             pd.DataFrame({"image": raw, "label": labels, "example_id": ids}),
             tfdv.StatsOptions(
-                schema=text_format.Parse(schema_text(name), schema_pb2.Schema())
+                schema=text_format.Parse(schema_text(known(name)), schema_pb2.Schema())
             ),
             n_jobs=1,
         )
@@ -67,12 +68,11 @@ class World:
 
     def schema(self, run: str, text: str) -> Any:
         from tfx.types import standard_artifacts
-
-        from components.dataset_schema.executor import Executor
+        from tfx.utils import io_utils
 
         made = standard_artifacts.Schema()
         made.uri = self.storage.url(run)
-        Executor().Do({}, {"schema": [made]}, {"text": text})
+        io_utils.write_string_file(f"{made.uri}/schema.pbtxt", text)
         return made
 
     def previous(self, run: str, examples: Any, invariants: Any) -> Any:
@@ -104,7 +104,7 @@ class World:
         examples, statistics = self.examples(run, name, data)
         rules = DriftConfig(images=None) if thresholds == "off" else DriftConfig()
         invariants = self.schema(
-            f"invariants-{thresholds}", invariants_text(name, rules)
+            f"invariants-{thresholds}", invariants_text(known(name), rules)
         )
         previous = self.previous(run, examples, invariants)
         anomalies = self.artifact(standard_artifacts.ExampleAnomalies, run)
@@ -113,7 +113,7 @@ class World:
         Executor().Do(
             {
                 "statistics": [statistics],
-                "schema": [self.schema(f"{run}/schema", schema_text(name))],
+                "schema": [self.schema(f"{run}/schema", schema_text(known(name)))],
                 "examples": [examples],
                 "invariants": [invariants],
                 "previous_statistics": [previous],
@@ -157,10 +157,14 @@ def test_runs_are_compared_with_the_newest_accepted_one_of_the_same_data(
 
     # The same examples with the same thresholds: what was compared with then.
     examples, _ = world.examples("2", "cifar10", "again")
-    same = world.schema("invariants-same", invariants_text("cifar10", DriftConfig()))
+    same = world.schema(
+        "invariants-same", invariants_text(known("cifar10"), DriftConfig())
+    )
     assert world.previous("6", examples, same).uri == first.uri
     # With other thresholds: accepted once more, and so with itself.
-    other = world.schema("other", invariants_text("cifar10", DriftConfig(labels=1.0)))
+    other = world.schema(
+        "other", invariants_text(known("cifar10"), DriftConfig(labels=1.0))
+    )
     assert world.previous("6", examples, other).uri == second.uri
 
     # Accepted with a threshold off, they are the measure when it is back.
@@ -180,7 +184,7 @@ def test_statistics_that_were_removed_are_no_earlier_run(
     _, first, _ = world.validate("1", "digits", "honest")
     _, second, _ = world.validate("2", "digits", "again")
     examples, _ = world.examples("3", "digits", "honest")
-    rules = world.schema("rules", invariants_text("digits", DriftConfig()))
+    rules = world.schema("rules", invariants_text(known("digits"), DriftConfig()))
     assert world.previous("3", examples, rules).uri == second.uri
     for accepted, left in ((second, first.uri), (first, None)):
         tf.io.gfile.rmtree(accepted.uri)
@@ -249,7 +253,7 @@ def test_a_local_flow_says_nothing_of_records() -> None:
 
     def parameters(**records: str) -> set[str]:
         examples = CifarExampleGen(data=DataConfig(), fingerprint="")
-        schema = DatasetSchema(text="")
+        schema = DatasetSchema(examples=examples.outputs["examples"])
         statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
         validator = BlockingExampleValidator(
             statistics=statistics.outputs["statistics"],

@@ -146,7 +146,11 @@ def judge(root: str) -> None:
     )
     config = CanaryConfig(max_p50_ms=60_000, max_p99_ms=60_000, requests=3)
     ServingCanary().Do(
-        {"model": [chosen], "model_blessing": [blessing]},
+        {
+            "model": [chosen],
+            "model_blessing": [blessing],
+            "examples": [artifact("Examples", f"{root}/examples")],
+        },
         {"blessing": [artifact("InfraBlessing", f"{root}/infra_blessing")]},
-        {"config": to_json(config), "class_names": json.dumps(training.CLASSES)},
+        {"config": to_json(config)},
     )

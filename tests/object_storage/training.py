@@ -45,8 +45,6 @@ def train(root: str) -> None:
         "model": to_json(ModelConfig(network=NETWORK)),
         "train": to_json(config),
         "preprocessing": to_json(PreprocessingConfig()),
-        "class_names": list(CLASSES),
-        "label_key": features.LABEL,
         "checkpoints": f"{root}/checkpoints",
         "source": "",
     }

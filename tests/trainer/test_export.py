@@ -1,5 +1,6 @@
 """Transform graph and exported signatures against NumPy and plain TensorFlow."""
 
+import dataclasses
 import io
 import json
 
@@ -8,12 +9,17 @@ import pytest
 
 from contract import features
 from contract.config.preprocessing import PreprocessingConfig
+from contract.datasets import Dataset
 from contract.model_run import ModelRun
 from tests.trainer import transform_graph
 
 pytestmark = pytest.mark.tf
 
 CLASSES = ("cat", "dog", "ship")
+TOY = Dataset(
+    name="toy", title="Toy", image_shape=(32, 32, 3), labels={"label": CLASSES}
+)
+GREY = dataclasses.replace(TOY, image_shape=(8, 8, 1))
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +59,14 @@ def test_statistics_are_those_of_the_split(transformed, images):
 
     transform, mean, std = transformed
     layer = transform.transform_features_layer()
-    found_mean, found_std = preprocessing.mean_and_deviation(layer)
+    found_mean, found_std = preprocessing.mean_and_deviation(layer, TOY)
     np.testing.assert_allclose(
         found_mean, np.broadcast_to(mean, (32, 32, 3)), rtol=1e-6
     )
     np.testing.assert_allclose(found_std, np.broadcast_to(std, (32, 32, 3)), rtol=1e-6)
     rows = tf.constant([image.tobytes() for image in images[:5]])
     np.testing.assert_allclose(
-        preprocessing.apply_transform(layer, rows),
+        preprocessing.apply_transform(layer, rows, TOY),
         (images[:5] - mean) / std,
         rtol=1e-5,
         atol=1e-3,
@@ -89,7 +95,7 @@ def saved(transformed, images, tmp_path_factory):
     export.save(
         model,
         transform,
-        CLASSES,
+        TOY,
         directory=str(directory),
         run=run,
         images=images[100:],
@@ -194,6 +200,61 @@ def test_a_picture_of_another_size_is_refused(saved):
     big = png(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(tf.errors.InvalidArgumentError, match="32 x 32"):
         signatures["encoded_images"](encoded=tf.constant([big]))
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """A model of 8 x 8 grey pixels, and images of them."""
+    import keras
+    import tensorflow_transform as tft
+
+    from trainer import export, network
+
+    images = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    folder = tmp_path_factory.mktemp("grey")
+    graph = transform_graph.write(folder, [i.tobytes() for i in images], dataset=GREY)
+    keras.utils.set_random_seed(5)
+    model = network.build("preact_resnet8", classes=3, image_shape=(8, 8, 1))
+    export.save(
+        model,
+        tft.TFTransformOutput(graph),
+        GREY,
+        directory=str(folder / "model"),
+        run=ModelRun(network="preact_resnet8"),
+        images=images,
+    )
+    return model, folder / "model", images
+
+
+def test_grey_images_of_another_size_are_answered_by_all_signatures(grey):
+    import tensorflow as tf
+
+    model, directory, images = grey
+    normalised = ((images[:7] - images.mean()) / images.std()).astype(np.float32)
+    expected = tf.nn.softmax(model(normalised, training=False)).numpy()
+    signatures = tf.saved_model.load(str(directory)).signatures
+    serialized = tf.constant([example(image) for image in images[:7]])
+    files = tf.constant([png(image[..., 0]) for image in images[:7]])
+    for answer in (
+        signatures["serving_default"](images=tf.constant(images[:7])),
+        signatures["serialized_examples"](examples=serialized),
+        signatures["encoded_images"](encoded=files),
+        {"probabilities": signatures["classify"](inputs=serialized)["scores"]},
+    ):
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+
+
+def test_a_grey_model_takes_the_luminance_of_a_picture_in_colours(grey):
+    import tensorflow as tf
+    from PIL import Image
+
+    _, directory, _ = grey
+    signatures = tf.saved_model.load(str(directory)).signatures
+    colours = np.random.default_rng(2).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    luminance = np.stack([Image.fromarray(i).convert("L") for i in colours])[..., None]
+    found = signatures["encoded_images"](encoded=tf.constant([png(i) for i in colours]))
+    wanted = signatures["serving_default"](images=tf.constant(luminance))
+    np.testing.assert_array_equal(found["probabilities"], wanted["probabilities"])
 
 
 def test_classify_is_a_classify_for_tf_serving(saved):

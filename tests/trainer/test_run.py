@@ -14,6 +14,7 @@ from contract import features
 from contract.config.model import ModelConfig
 from contract.config.preprocessing import PreprocessingConfig
 from contract.config.train import TrainConfig
+from contract.datasets import known
 from contract.fields import to_json
 from tests.trainer import transform_graph
 
@@ -84,14 +85,16 @@ def digits(part: slice) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory) -> Path:
-    """A folder with train.gz and eval.gz, as ExampleGen writes them, and graph/."""
+    """A folder with Split-train and Split-eval, as ExampleGen writes them, and graph/."""
     import tensorflow as tf
 
     folder = tmp_path_factory.mktemp("flow")
     splits = {"train": slice(TRAIN), "eval": slice(TRAIN, TRAIN + EVAL)}
     for name, part in splits.items():
         options = tf.io.TFRecordOptions(compression_type="GZIP")
-        with tf.io.TFRecordWriter(str(folder / f"{name}.gz"), options) as writer:
+        (folder / f"Split-{name}").mkdir()
+        path = str(folder / f"Split-{name}/data_tfrecord-00000-of-00001.gz")
+        with tf.io.TFRecordWriter(path, options) as writer:
             for i, (image, label) in enumerate(zip(*digits(part), strict=True)):
                 example = tf.train.Example()
                 values = example.features.feature
@@ -99,6 +102,7 @@ def flow(tmp_path_factory) -> Path:
                 values[features.EXAMPLE_ID].bytes_list.value.append(b"%05d" % i)
                 values[features.LABEL].int64_list.value.append(label)
                 writer.write(example.SerializeToString())
+    (folder / "dataset.json").write_text(known("digits").to_json())
     images, _ = digits(splits["train"])
     transform_graph.write(folder, [image.tobytes() for image in images])
     return folder
@@ -113,8 +117,8 @@ def train(flow: Path, output: Path, case: dict) -> None:
     run.run_fn(
         SimpleNamespace(
             transform_graph_path=str(flow / "graph"),
-            train_files=[str(flow / "train.gz")],
-            eval_files=[str(flow / "eval.gz")],
+            train_files=[str(flow / "Split-train/*")],
+            eval_files=[str(flow / "Split-eval/*")],
             serving_model_dir=str(output / "model"),
             model_run_dir=str(output / "run"),
             custom_config={
@@ -122,8 +126,6 @@ def train(flow: Path, output: Path, case: dict) -> None:
                 "model": to_json(ModelConfig(network="preact_resnet8")),
                 "train": to_json(config),
                 "preprocessing": to_json(PreprocessingConfig()),
-                "class_names": [str(i) for i in range(10)],
-                "label_key": features.LABEL,
                 "checkpoints": str(output / "checkpoints"),
             },
         )
@@ -141,6 +143,8 @@ def test_the_exported_model_makes_the_errors_of_the_last_point(name, flow, tmp_p
     else:
         train(flow, tmp_path, CASES[name])
     record = json.loads((tmp_path / "run/history.json").read_text())
+    assert record["class_names"] == [str(i) for i in range(10)]
+    assert (record["dataset"], record["image_shape"]) == ("digits", [32, 32, 3])
     points = [point for point in record["history"] if "eval_accuracy" in point]
     assert points[-1]["step"] == record["steps"]
     images, labels = digits(slice(TRAIN, TRAIN + EVAL))

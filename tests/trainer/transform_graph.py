@@ -5,6 +5,7 @@ from pathlib import Path
 
 from contract import features
 from contract.config.preprocessing import PreprocessingConfig
+from contract.datasets import Dataset, known
 from contract.fields import to_json
 
 
@@ -12,8 +13,9 @@ def write(
     folder: Path,
     images: Iterable[bytes],
     config: PreprocessingConfig | None = None,
+    dataset: Dataset | None = None,
 ) -> str:
-    """Writes the graph of some images, 3,072 bytes each, to `folder`; returns its path."""
+    """Writes the graph of some images, raw bytes, to `folder`; returns its path."""
     import apache_beam as beam
     import tensorflow as tf
     import tensorflow_transform.beam as tft_beam
@@ -27,7 +29,10 @@ def write(
         )
     )
     rows = [{features.IMAGE: [image]} for image in images]
-    settings = {"preprocessing": to_json(config or PreprocessingConfig())}
+    settings = {
+        "preprocessing": to_json(config or PreprocessingConfig()),
+        "dataset": (dataset or known("cifar10")).to_json(),
+    }
     with (
         beam.Pipeline("FnApiRunner") as p,
         tft_beam.Context(temp_dir=f"{folder}/tmp"),

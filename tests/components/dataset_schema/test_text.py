@@ -10,12 +10,12 @@ from components.dataset_schema.text import invariants_text, schema_text
 from components.drift.image_statistics import NUMBERS
 from contract import features
 from contract.config.drift import DriftConfig
-from contract.datasets import DATASETS, class_names
+from contract.datasets import DATASETS, known
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_schema_requires_exactly_the_features_of_the_data_set(dataset: str):
-    schema = text_format.Parse(schema_text(dataset), schema_pb2.Schema())
+    schema = text_format.Parse(schema_text(known(dataset)), schema_pb2.Schema())
     by_name = {feature.name: feature for feature in schema.feature}
     expected = {features.IMAGE, features.LABEL, features.EXAMPLE_ID}
     if dataset == "cifar100":
@@ -37,7 +37,7 @@ def test_schema_requires_exactly_the_features_of_the_data_set(dataset: str):
     ],
 )
 def test_labels_are_indices_of_class_names(dataset, feature, highest):
-    schema = text_format.Parse(schema_text(dataset), schema_pb2.Schema())
+    schema = text_format.Parse(schema_text(known(dataset)), schema_pb2.Schema())
     (found,) = (item for item in schema.feature if item.name == feature)
     assert found.type == schema_pb2.INT
     assert (found.int_domain.min, found.int_domain.max) == (0, highest)
@@ -45,39 +45,64 @@ def test_labels_are_indices_of_class_names(dataset, feature, highest):
 
 @pytest.mark.tf
 def test_component_writes_what_tfx_reads(tmp_path):
-    from tfx.types import standard_artifacts
+    from tfx.types import channel_utils, standard_artifacts
     from tfx.utils import io_utils
 
     from components.dataset_schema.component import DatasetSchema
     from components.dataset_schema.executor import Executor
 
-    text = schema_text("cifar100")
-    node = DatasetSchema(text=text)
-    assert node.exec_properties["text"] == text, "the cache must see the text"
-    artifact = standard_artifacts.Schema()
-    artifact.uri = str(tmp_path)
-    Executor().Do({}, {"schema": [artifact]}, node.exec_properties)
-    written = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(str(tmp_path)))
-    assert written == text_format.Parse(text, schema_pb2.Schema())
+    dataset = known("cifar100", image_size=16, channels=1)
+    drift = DriftConfig(labels=0.5)
+    examples = standard_artifacts.Examples()
+    examples.uri = str(tmp_path / "examples")
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples/dataset.json").write_text(dataset.to_json())
+    for name, given, expected in (
+        ("schema", {}, schema_text(dataset)),
+        ("invariants", {"drift": drift}, invariants_text(dataset, drift)),
+    ):
+        node = DatasetSchema(examples=channel_utils.as_channel([examples]), **given)
+        artifact = standard_artifacts.Schema()
+        artifact.uri = str(tmp_path / name)
+        Executor().Do(
+            {"examples": [examples]}, {"schema": [artifact]}, node.exec_properties
+        )
+        written = io_utils.SchemaReader().read(
+            io_utils.get_only_uri_in_dir(artifact.uri)
+        )
+        assert written == text_format.Parse(expected, schema_pb2.Schema())
 
 
 @pytest.mark.tf
-def test_text_that_is_no_schema_is_refused(tmp_path):
+def test_examples_of_an_earlier_version_are_what_they_are_called(tmp_path):
     from tfx.types import standard_artifacts
 
     from components.dataset_schema.executor import Executor
 
-    artifact = standard_artifacts.Schema()
-    artifact.uri = str(tmp_path)
-    with pytest.raises(text_format.ParseError):
-        Executor().Do({}, {"schema": [artifact]}, {"text": "feature { nme: 1 }"})
-    assert list(tmp_path.iterdir()) == []
+    examples, artifact = standard_artifacts.Examples(), standard_artifacts.Schema()
+    examples.uri, artifact.uri = str(tmp_path / "examples"), str(tmp_path / "schema")
+    with pytest.raises(FileNotFoundError, match="dataset.json is missing.*ingest them"):
+        Executor().Do({"examples": [examples]}, {"schema": [artifact]}, {})
+    examples.set_string_custom_property("name", "digits")
+    Executor().Do({"examples": [examples]}, {"schema": [artifact]}, {})
+    found = text_format.Parse(
+        (tmp_path / "schema/schema.pbtxt").read_text(), schema_pb2.Schema()
+    )
+    assert found == text_format.Parse(schema_text(known("digits")), schema_pb2.Schema())
+
+
+def test_grey_images_have_no_colours_to_compare():
+    text = invariants_text(known("digits", channels=1), DriftConfig())
+    schema = text_format.Parse(text, schema_pb2.Schema())
+    assert {feature.name for feature in schema.feature} == {
+        "label", "brightness", "contrast", "sharpness",
+    }  # fmt: skip
 
 
 def invariants(
     dataset: str, **thresholds: float | None
 ) -> dict[str, schema_pb2.Feature]:
-    text = invariants_text(dataset, DriftConfig(**thresholds))
+    text = invariants_text(known(dataset), DriftConfig(**thresholds))
     schema = text_format.Parse(text, schema_pb2.Schema())
     return {feature.name: feature for feature in schema.feature}
 
@@ -85,9 +110,9 @@ def invariants(
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_invariants_have_thresholds_in_the_schema(dataset: str):
     found = invariants(dataset, labels=0.5, skew_labels=0.25, images=0.1)
-    labels = {features.LABEL: class_names(dataset)}
+    labels = {features.LABEL: known(dataset).class_names}
     if dataset == "cifar100":
-        labels[features.COARSE_LABEL] = class_names(dataset, "coarse")
+        labels[features.COARSE_LABEL] = known(dataset, "coarse").class_names
     assert set(found) == set(NUMBERS) | set(labels)
     for name, classes in labels.items():
         feature = found[name]

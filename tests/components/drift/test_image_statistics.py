@@ -38,6 +38,14 @@ def test_numbers_are_what_their_names_say(images):
         assert ((found[name] >= 0) & (found[name] <= 1 + 1e-6)).all()
 
 
+def test_grey_images_have_the_numbers_of_equal_channels():
+    grey = np.random.default_rng(5).integers(0, 256, (20, 8, 8, 1), np.uint8)
+    found, coloured = measure(grey), measure(grey.repeat(3, axis=3))
+    assert list(found) == ["brightness", "contrast", "sharpness"]
+    for name, values in found.items():
+        np.testing.assert_allclose(values, coloured[name], atol=1e-6)
+
+
 def test_many_images_are_measured_as_each_alone():
     images = np.random.default_rng(7).integers(0, 256, (2500, 4, 4, 3), np.uint8)
     together = measure(images)

@@ -15,7 +15,7 @@ from components.dataset_schema.text import invariants_text
 from components.drift import invariants
 from components.drift.image_statistics import NUMBERS
 from contract.config.drift import DriftConfig
-from contract.datasets import DATASETS, class_names
+from contract.datasets import DATASETS, known
 
 pytestmark = pytest.mark.tf
 
@@ -23,7 +23,7 @@ Columns = dict[str, np.ndarray]
 
 
 def schema(dataset: str, **thresholds: float | None) -> schema_pb2.Schema:
-    text = invariants_text(dataset, DriftConfig(**thresholds))
+    text = invariants_text(known(dataset), DriftConfig(**thresholds))
     return text_format.Parse(text, schema_pb2.Schema())
 
 
@@ -89,7 +89,7 @@ def test_distances_are_those_of_their_definitions():
 
     def shares(columns: Columns) -> np.ndarray:
         return np.array(
-            [np.mean(columns["label"] == n) for n in class_names("cifar10")]
+            [np.mean(columns["label"] == n) for n in known("cifar10").class_names]
         )
 
     largest = np.abs(shares(ours) - shares(theirs)).max()

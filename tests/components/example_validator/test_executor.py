@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from components.beam import IN_PROCESS
-from components.dataset_schema.text import schema_text
 
 pytestmark = pytest.mark.tf
 
@@ -110,9 +109,11 @@ def validate(
     from components.example_validator.executor import Executor
 
     schema = artifact(standard_artifacts.Schema, root)
-    DatasetSchema().Do({}, {"schema": [schema]}, {"text": schema_text("cifar100")})
     nothing = standard_artifacts.Examples()  # that would be compared with another run's
     nothing.split_names = "[]"
+    nothing.uri = str(root / "nothing")
+    nothing.set_string_custom_property("name", "cifar100")
+    DatasetSchema().Do({"examples": [nothing]}, {"schema": [schema]}, {})
     anomalies = artifact(standard_artifacts.ExampleAnomalies, root)
     accepted = artifact(standard_artifacts.ExampleStatistics, root / "accepted")
     Executor().Do(

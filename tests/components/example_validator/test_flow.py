@@ -17,11 +17,12 @@ from tfx.types import artifact_utils, standard_artifacts
 import tensorflow as tf  # isort: skip - after TFX, whose libraries it must share
 
 from components.dataset_schema.component import DatasetSchema
-from components.dataset_schema.text import invariants_text, schema_text
+from components.dataset_schema.text import schema_text
 from components.example_validator.component import BlockingExampleValidator
 from components.example_validator.executor import AnomalyError
 from components.previous_statistics.strategy import PreviousStatistics
 from contract.config.drift import DriftConfig
+from contract.datasets import known
 
 pytestmark = pytest.mark.tf
 
@@ -78,7 +79,7 @@ def Source(
                 example.features.feature["image"].bytes_list.value.append(image)
                 example.features.feature["label"].int64_list.value.append(label)
                 file.write(example.SerializeToString())
-        schema = text_format.Parse(schema_text(name), schema_pb2.Schema())
+        schema = text_format.Parse(schema_text(known(name)), schema_pb2.Schema())
         found = tfdv.generate_statistics_from_dataframe(
             pd.DataFrame({"image": raw, "label": labels, "example_id": ids}),
             tfdv.StatsOptions(schema=schema),
@@ -91,9 +92,9 @@ def Source(
 
 def flow(root: Path, name: str, data: str, **thresholds: float | None) -> None:
     source = Source(name=name, data=data)
-    schema = DatasetSchema(text=schema_text(name))
+    schema = DatasetSchema(examples=source.outputs["examples"])
     invariants = DatasetSchema(
-        text=invariants_text(name, DriftConfig(**thresholds))
+        examples=source.outputs["examples"], drift=DriftConfig(**thresholds)
     ).with_id("DataInvariants")
     previous = tfx.dsl.Resolver(
         strategy_class=PreviousStatistics,

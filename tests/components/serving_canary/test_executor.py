@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from contract.config.canary import CanaryConfig
+from contract.datasets import Dataset
 from contract.fields import to_json
 from contract.provenance import source_digest
 
@@ -54,13 +55,22 @@ def run(
     approved = artifact(kinds.ModelBlessing, folder / "model_blessing")
     approved.set_int_custom_property("blessed", int(blessed))
     blessing = artifact(kinds.InfraBlessing, folder / "blessing")
+    examples = artifact(kinds.Examples, folder / "examples")
+    dataset = Dataset(
+        name="toy",
+        title="Toy",
+        image_shape=(32, 32, 3),
+        labels={"label": tuple(names)},
+    )
+    (folder / "examples/dataset.json").write_text(dataset.to_json())
     Executor().Do(
         {
             "model": [artifact(kinds.Model, folder)],
             "model_blessing": [approved],
+            "examples": [examples],
         },
         {"blessing": [blessing]},
-        {"config": to_json(config), "class_names": json.dumps(list(names))},
+        {"config": to_json(config)},
     )
     report = json.loads((folder / "blessing/canary.json").read_text())
     assert_marked(blessing, report["passed"])
@@ -168,7 +178,7 @@ def test_expected_answers_that_cannot_be_used_need_no_server(models, tmp_path):
 
 
 def test_without_a_winner_there_is_nothing_to_check(tmp_path):
-    blessing, report = run(tmp_path, CONFIG, ("a",), blessed=False)
+    blessing, report = run(tmp_path, CONFIG, ("a", "b"), blessed=False)
     assert report["reasons"] == ["no contender was blessed: nothing to check"]
     assert blessing.get_int_custom_property("blessed") == 0
 
@@ -191,12 +201,11 @@ def test_the_node_hands_its_parameters_on():
     node = ServingCanary(
         model=types.Channel(type=kinds.Model),
         model_blessing=types.Channel(type=kinds.ModelBlessing),
+        examples=types.Channel(type=kinds.Examples),
         config=CONFIG,
-        class_names=("cat", "dog"),
     )
     assert node.exec_properties == {
         "config": to_json(CONFIG),
-        "class_names": '["cat", "dog"]',
         "source": source_digest("components/serving_canary/executor.py"),
     }
     assert node.outputs["blessing"].type is kinds.InfraBlessing

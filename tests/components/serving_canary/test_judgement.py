@@ -25,8 +25,10 @@ from components.serving_canary.judgement import (
 )
 from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
+from contract.datasets import Dataset
 
 NAMES = ("cat", "dog", "ship")
+TOY = Dataset(name="toy", title="Toy", image_shape=(32, 32, 3), labels={"label": NAMES})
 PROBABILITIES = np.array(
     [[0.12, 0.80, 0.08], [0.50, 0.25, 0.25], [0.05, 0.05, 0.90]], np.float32
 )
@@ -247,7 +249,7 @@ def model_with(tmp_path: Path, **arrays) -> Path:
 
 
 def test_expected_answers_are_read_back(tmp_path):
-    found = read_expected(model_with(tmp_path), NAMES)
+    found = read_expected(model_with(tmp_path), TOY)
     assert found.class_names == NAMES
     np.testing.assert_array_equal(found.images, IMAGES)
     np.testing.assert_array_equal(found.probabilities, PROBABILITIES)
@@ -281,23 +283,30 @@ def test_expected_answers_are_read_back(tmp_path):
 )
 def test_expected_answers_that_cannot_be_used(tmp_path, arrays, words):
     with pytest.raises(NotComparable, match=re.escape(words)):
-        read_expected(model_with(tmp_path, **arrays), NAMES)
+        read_expected(model_with(tmp_path, **arrays), TOY)
 
 
 def test_class_names_of_another_data_set_are_refused(tmp_path):
     with pytest.raises(NotComparable, match="3 class names, the data set 2"):
-        read_expected(model_with(tmp_path), NAMES[:2])
+        two = dataclasses.replace(TOY, labels={"label": NAMES[:2]})
+        read_expected(model_with(tmp_path), two)
+
+
+def test_images_of_another_shape_are_refused(tmp_path):
+    grey = dataclasses.replace(TOY, image_shape=(8, 8, 1))
+    with pytest.raises(NotComparable, match=r"do not fit .* images \[8, 8, 1\]"):
+        read_expected(model_with(tmp_path), grey)
 
 
 def test_missing_or_damaged_expected_answers(tmp_path):
     with pytest.raises(NotComparable, match="train it again"):
-        read_expected(tmp_path, NAMES)
+        read_expected(tmp_path, TOY)
     file = model_with(tmp_path) / "assets.extra/expected_answers.npz"
     content = file.read_bytes()
     for damaged in (b"", b"PK\x03\x04", content[: len(content) // 2], b"no zip"):
         file.write_bytes(damaged)
         with pytest.raises(NotComparable, match="cannot be read"):
-            read_expected(tmp_path, NAMES)
+            read_expected(tmp_path, TOY)
 
 
 def test_the_rule_loads_no_tensorflow():

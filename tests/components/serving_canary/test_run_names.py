@@ -41,13 +41,22 @@ def model(tmp_path_factory):
 def test_anything_is_judged_in_one_sentence(model, content):
     (model / "assets.extra/run.json").write_bytes(content)
     try:
-        canary._check_run_names(model, EXPECTED)
+        canary._check_run(model, EXPECTED)
     except NotComparable as error:
         assert str(error).isprintable() and len(str(error)) < 400
     else:
         assert json.loads(content).get("class_names") in (None, ["a", "b"])
 
 
+@pytest.mark.parametrize("shape", [[8, 8, 1], [32, 32], [32, 32, -3], "x"])
+def test_another_shape_is_refused(model, shape):
+    (model / "assets.extra/run.json").write_text(json.dumps({"image_shape": shape}))
+    with pytest.raises(NotComparable, match="image shapes|cannot be read"):
+        canary._check_run(model, EXPECTED)
+    (model / "assets.extra/run.json").write_text('{"image_shape": [32, 32, 3]}')
+    canary._check_run(model, EXPECTED)
+
+
 def test_the_same_names_pass(model):
     (model / "assets.extra/run.json").write_text('{"class_names": ["a", "b"]}')
-    canary._check_run_names(model, EXPECTED)
+    canary._check_run(model, EXPECTED)

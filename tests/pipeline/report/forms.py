@@ -24,7 +24,7 @@ from contract.comparison import (
     SliceDifference,
     pairs_of,
 )
-from contract.datasets import DATASETS, class_names
+from contract.datasets import DATASETS, known
 from pipeline.nodes import KINDS
 
 CLASSES = ["cat", "dog <b>", "ship"]
@@ -412,7 +412,7 @@ def realistic(
     """A report with the sizes of a real one: names, histories, classes, pictures."""
     dice = np.random.default_rng(7)
     made = report(winner)
-    classes = list(class_names(data, label))
+    classes = list(known(data, label).class_names)
     networks = {"baseline": "resnet1001", "candidate": "preact_resnet1001"}
     history = [
         {"step": step, "epoch": step / 10, "loss": 2 / (1 + step), "accuracy": 1 - 0.9 / step}

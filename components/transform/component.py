@@ -1,0 +1,42 @@
+"""The node Transform."""
+
+from __future__ import annotations
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base import executor_spec
+
+from components.transform.executor import PREPROCESSING_FN, Executor
+from contract.config.preprocessing import PreprocessingConfig
+from contract.fields import to_json
+from contract.provenance import source_digest
+
+
+class Transform(tfx.components.Transform):
+    """Mean and deviation over the split `analyzed`, as a graph.
+
+    Nothing is materialised: the Trainers and the exported models apply the graph themselves,
+    which is cheaper than reading float32 images back, and leaves one normalisation for
+    training and serving.
+    """
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        *,
+        examples: tfx.types.BaseChannel,
+        schema: tfx.types.BaseChannel,
+        preprocessing: PreprocessingConfig,
+        analyzed: str,
+    ) -> None:
+        super().__init__(
+            examples=examples,
+            schema=schema,
+            preprocessing_fn=PREPROCESSING_FN,
+            splits_config=tfx.proto.SplitsConfig(analyze=[analyzed]),
+            materialize=False,
+            custom_config={
+                "preprocessing": to_json(preprocessing),
+                "source": source_digest(Executor.__module__.replace(".", "/") + ".py"),
+            },
+        )

@@ -16,7 +16,7 @@ from contract import features
 from contract.datasets import Dataset
 from contract.predictions import Predictions
 from contract.typed_json import REMEDY, RecordError, inside, shown
-from trainer.examples import records
+from trainer.examples import batches, pixels_of
 
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
@@ -121,14 +121,8 @@ def _batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """These features of a split's examples, in order."""
     files = tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*"))
-    texts = (features.IMAGE, features.EXAMPLE_ID)
-    kinds = {
-        key: tf.io.FixedLenFeature([], tf.string if key in texts else tf.int64)
-        for key in keys
-    }
-    for serialized in records(files).batch(1000):
-        parsed = tf.io.parse_example(serialized, kinds)
-        yield {key: parsed[key].numpy() for key in keys}
+    for batch in batches(files, keys):
+        yield {key: batch[key].numpy() for key in keys}
 
 
 def _class_counts(uri: str, data: Dataset) -> dict[str, list[int]]:
@@ -157,11 +151,8 @@ def _samples(uri: str, split: str, data: Dataset, most: int) -> list[list[str]]:
 
 
 def _png_uri(pixels: bytes, data: Dataset) -> str:
-    height, width, channels = data.image_shape
-    assert height and width, "raw pixels are of images of one size"
-    array = np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
+    (array,) = pixels_of([pixels], data)
+    grey = array.shape[-1] == 1
     buffer = io.BytesIO()
-    Image.fromarray(array[..., 0] if channels == 1 else array).save(
-        buffer, "PNG", optimize=True
-    )
+    Image.fromarray(array[..., 0] if grey else array).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -30,7 +30,7 @@ help: ## this list
 setup: ## build .venv, or do nothing if it is current
 	@$(PYTHON) scripts/setup.py
 
-run: setup ## train, compare and publish (preset quick, data auto; `make run preset=smoke` is quickest)
+run: setup ## train, compare and publish (ResNet-164 both ways, data auto; preset=fast: ResNet-20, preset=smoke: quickest)
 	@$(PROJECT_PYTHON) pipeline.py run $(ARGS) $(OVERRIDES)
 
 config: setup ## every setting, where its value comes from, and what it means

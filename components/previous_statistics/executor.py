@@ -14,6 +14,7 @@ from components.example_validator.executor import (
     INVARIANTS_URI,
     NAME,
 )
+from components.previous_statistics.comparable import of_one_shape
 
 
 def find_previous(
@@ -43,7 +44,12 @@ def find_previous(
             examples.uri,
             invariants.uri,
         )
-        if record.name == name and not this_run and fileio.exists(record.uri):
+        if (
+            record.name == name
+            and not this_run
+            and fileio.exists(record.uri)
+            and of_one_shape(name, examples.uri, record.examples_uri)
+        ):
             previous_statistics.uri = record.uri
             previous_statistics.split_names = artifact_utils.encode_split_names(
                 record.split_names

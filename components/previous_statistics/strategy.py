@@ -7,6 +7,7 @@ from tfx.dsl.components.common import resolver
 from tfx.dsl.io import fileio
 
 from components.example_validator.executor import EXAMPLES_URI, INVARIANTS_URI, NAME
+from components.previous_statistics.comparable import of_one_shape
 from components.previous_statistics.executor import Executor
 
 # As the component that does the same on engines without ML Metadata.
@@ -23,7 +24,8 @@ class PreviousStatistics(resolver.ResolverStrategy):
       command a second time thus finds what the first one found, and is answered from the
       cache; and data that were accepted with a threshold switched off are compared with
       themselves, and pass, when it is back.
-    - Of the same data set: CIFAR-10 after digits in the same folder is no drift.
+    - Of the same data set in the same shape: CIFAR-10 after digits in the same folder is no
+      drift, nor are images that were reduced to another size.
 
     Use it as
 
@@ -52,14 +54,16 @@ class PreviousStatistics(resolver.ResolverStrategy):
         """
         (examples,), (invariants,) = input_dict[_EXAMPLES], input_dict[_INVARIANTS]
         this_run = (examples.uri, invariants.uri)
+        name = _text(examples, NAME)
         found = [
             artifact
             for artifact in input_dict[_PREVIOUS]
             if _text(artifact, EXAMPLES_URI)
-            and _text(artifact, NAME) == _text(examples, NAME)
+            and _text(artifact, NAME) == name
             and (_text(artifact, EXAMPLES_URI), _text(artifact, INVARIANTS_URI))
             != this_run
             and fileio.exists(artifact.uri)  # people delete folders
+            and of_one_shape(name, examples.uri, _text(artifact, EXAMPLES_URI))
         ]
         newest = sorted(found, key=lambda artifact: artifact.id)[-1:]
         return input_dict | {_PREVIOUS: newest}

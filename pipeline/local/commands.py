@@ -182,8 +182,11 @@ def _moved(places: Sequence[str]) -> str:
 def _heading(resolved: Resolved) -> dict[str, str]:
     config = resolved.config
     classes = ", coarse classes" if config.data.label == "coarse" else ""
+    size = config.data.image_size  # None: as published
+    form = f" at {size} x {size} pixels" if size else ""
+    form += ", grey" if config.data.channels == 1 else ""
     return {
-        "data": f"{config.data.name}{classes} ({resolved.data_reason})",
+        "data": f"{config.data.name}{form}{classes} ({resolved.data_reason})",
         "networks": f"baseline {config.baseline.network}, candidate "
         f"{config.candidate.network}; preset {config.preset}",
         "output": config.output_root,

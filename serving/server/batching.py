@@ -1,11 +1,11 @@
 """Joins concurrent requests into batches, as TensorFlow Serving's batching session does.
 
-Requests come from many threads, which wait; what leaves are calls of `run` with up to
+Requests come from coroutines on any thread; what leaves are calls of `run` with up to
 `max_batch_size` rows, and each caller gets exactly its own rows back.
 
 At most `num_batch_threads` batches run at the same time. A free thread takes at once what
-waits, so batches grow with the load. A caller that meets an idle batcher runs its request
-itself.
+waits, so batches grow with the load; and it carries on the coroutines whose requests it
+has run (serving/server/pending.py), so nobody has to be woken up for an answer.
 
 A request whose deadline has passed, or whose caller has gone, is never run.
 
@@ -24,13 +24,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 
 import grpc
 import numpy as np
 
 from serving.server import metrics
 from serving.server.errors import ServingError, invalid
+from serving.server.pending import Pending
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -123,8 +123,13 @@ def row_count(feeds: Arrays) -> int:
     return rows
 
 
-class _Task(Future[Arrays]):
+class _Task(Pending[Arrays]):
     """Rows of one caller that are run in one batch."""
+
+    __slots__ = (
+        "cancelled", "deadline", "enqueued", "error", "feeds", "key", "outputs",
+        "queued", "rows",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -139,7 +144,7 @@ class _Task(Future[Arrays]):
         self.rows = rows
         self.key = key
         self.deadline = deadline
-        self.left = cancelled  # Future's own `cancelled` is another thing
+        self.cancelled = cancelled
         self.enqueued = time.monotonic()
         self.queued = True
         self.outputs: Arrays | None = None
@@ -152,18 +157,11 @@ class _Task(Future[Arrays]):
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "Run() timeout exceeded while waiting in batching queue",
             )
-        elif self.left is not None and self.left():
+        elif self.cancelled is not None and self.cancelled():
             self.error = ServingError(
                 grpc.StatusCode.CANCELLED, "The caller cancelled the request"
             )
         return self.error is not None
-
-    def settle(self) -> None:
-        """Wakes the caller."""
-        if self.error is not None:
-            self.set_exception(self.error)
-        else:
-            self.set_result(self.outputs or {})
 
 
 @dataclasses.dataclass(slots=True)
@@ -200,18 +198,21 @@ class Batcher:
         self._rows = 0  # waiting
         self._running = 0  # batches
         self._closed = False
-        for number in range(parameters.num_batch_threads):
+        # Twice as many as batches may run: the next one need not wait until the callers
+        # of the last one are answered.
+        for number in range(2 * parameters.num_batch_threads):
             threading.Thread(
                 target=self._work, name=f"batch-{name}-{number}", daemon=True
             ).start()
 
-    def submit(
+    async def submit(
         self,
         feeds: Arrays,
         deadline: float | None = None,
         cancelled: Callable[[], bool] | None = None,
+        spare: bool = False,
     ) -> Arrays:
-        """Runs the request as part of some batch, and waits for that.
+        """Runs the request as part of some batch; goes on on the thread that has run it.
 
         Args:
             feeds: Arrays with a common first dimension; not changed. Strings are object
@@ -219,6 +220,8 @@ class Batcher:
             deadline: In seconds of time.monotonic(). Afterwards the request is not run,
                 but what runs is not interrupted.
             cancelled: Whether the caller has gone; asked before the request is run.
+            spare: Whether this thread may be kept busy. Then a request that meets an
+                idle batcher is run at once, here: no change of thread.
 
         Returns:
             This request's rows of the outputs: views of the batch's arrays.
@@ -239,19 +242,19 @@ class Batcher:
             _Task(part, size, self._key(part, size), deadline, cancelled)
             for part, size in self._parts(feeds, rows)
         ]
-        if self._take(tasks, rows):
+        if self._take(tasks, rows, spare):
             self._answer(tasks)
         if len(tasks) == 1:
-            return tasks[0].result()
+            return await tasks[0]
         parts: list[Arrays] = []
         errors: list[BaseException] = []
         for task in tasks:  # all of them: a part that runs has to end before its caller
             try:
-                parts.append(task.result())
+                parts.append(await task)
             except BaseException as error:
                 errors.append(error)
                 for other in tasks:
-                    other.left = lambda: True
+                    other.cancelled = lambda: True
         if errors:
             raise errors[0]
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
@@ -284,7 +287,7 @@ class Batcher:
             shapes.sort(key=lambda item: item[0])
         return tuple(shapes), not rows
 
-    def _take(self, tasks: list[_Task], rows: int) -> bool:
+    def _take(self, tasks: list[_Task], rows: int, spare: bool) -> bool:
         """Puts a request into the queue, whole or not at all.
 
         Returns:
@@ -295,7 +298,8 @@ class Batcher:
             with self._changed:
                 self._admit(rows, gone)
                 here = (
-                    len(tasks) == 1
+                    spare
+                    and len(tasks) == 1
                     and not self._groups
                     and self._running < self._parameters.num_batch_threads
                     and (not self._timeout or rows == self._limit)
@@ -308,7 +312,7 @@ class Batcher:
                 return here
         finally:
             for task in gone:
-                task.settle()
+                task.settle(None, task.error)
 
     # The methods from here to _ready are called with the lock held.
 
@@ -414,7 +418,7 @@ class Batcher:
             self._running -= 1
             self._changed.notify()
         for task in batch:
-            task.settle()
+            task.settle(task.outputs, task.error)
 
     def _fill(self, tasks: list[_Task]) -> None:
         """Sets outputs or error of every task."""

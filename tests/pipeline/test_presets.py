@@ -1,5 +1,7 @@
 """Presets and recipes against the figures of the papers."""
 
+import dataclasses
+
 import pytest
 
 from contract.fields import ConfigError
@@ -30,6 +32,20 @@ def test_an_unknown_preset_is_refused_with_the_list():
         config("preset=huge")
 
 
+def test_the_default_trains_the_papers_networks_and_fast_shallow_ones():
+    chosen = config()
+    assert chosen == config("preset=quick")
+    assert chosen.baseline.network == "resnet164"
+    assert chosen.candidate.network == "preact_resnet164"
+    fast = config("preset=fast")
+    assert fast.baseline.network == "resnet20"
+    assert fast.candidate.network == "preact_resnet20"
+    # On digits they differ in the networks and the images' size alone.
+    assert (chosen.data.image_size, fast.data.image_size) == (16, None)
+    assert fast.train == chosen.train
+    assert dataclasses.replace(chosen.data, image_size=None) == fast.data
+
+
 def test_the_papers_recipe():
     chosen = config("preset=resnet164")
     train = chosen.train
@@ -58,11 +74,14 @@ def test_the_released_recipe():
 
 
 def test_what_wins_over_what():
-    assert config("preset=quick").train.flip is False  # the preset's, for digits
-    asked = config("preset=quick", "train.recipe=released").train
+    assert config("preset=fast").train.flip is False  # the preset's, for digits
+    asked = config("preset=fast", "train.recipe=released").train
     assert asked.epochs == 200  # a recipe that is asked for is meant whole
     assert asked.flip is False  # it says nothing of mirror images
     assert config("train.recipe=paper", "train.steps=5").train.steps == 5
+    # The papers' images are whole, unless a person wants small ones.
+    assert config("train.recipe=paper").data.image_size is None
+    assert config("train.recipe=paper", "data.image_size=8").data.image_size == 8
     assert set(RECIPES) == {"quick", "paper", "released"}
 
 

@@ -77,6 +77,7 @@ def test_recomputed_units_cost_another_forward_pass():
         ("preset=resnet164", 64_000),  # He et al. 2016b
         ("preset=fast", 351),  # 45,000 of 50,000 images, batches of 128
         ("preset=fast train.epochs=2.5", 878),
+        ("preset=quick", 123),  # 0.35 of 351
         ("preset=resnet1001", 200 * 704),  # the last batch kept
         ("preset=resnet1001 vertex.hardware=gpu8", 200 * 703),
         ("data.name=digits preset=smoke", 3 * 17),  # 1,437 less a fifth, batches of 64

@@ -3,11 +3,12 @@
     python -m benchmarks.verdict [--draws 200] [--workers 2] [--output FILE]
 
 Contenders that answer from a table, so that their true error rates are known and nothing
-is trained, go through the Evaluator, the ModelChooser and the AtomicPusher with the
-policy `superior`: 200 draws of a candidate that is as good as the baseline (whoever
+is trained, go through Answers, the Evaluator, the ModelChooser and the AtomicPusher with
+the policy `superior`: 200 draws of a candidate that is as good as the baseline (whoever
 pushes it was fooled by chance), 200 of one that is 2 points better, 10,000 images each.
-Then the cost of evaluating: the Evaluator's time for two networks and 10,000 images
-against the bare forward passes of their SavedModels at the same batch size.
+Then the cost of evaluating: the time of Answers and Evaluator for two networks and 10,000
+images, half of them eval's and half test's, against the bare forward passes of their
+SavedModels at the same batch size.
 
 Writes benchmarks/results/verdict.json.
 """
@@ -66,7 +67,9 @@ def draw_wrong(examples: int, gain: float, seed: int) -> tuple[np.ndarray, np.nd
 class World:
     """Examples, a Transform graph and places for artifacts, made once per process."""
 
-    def __init__(self, folder: Path, examples: int = EXAMPLES) -> None:
+    def __init__(
+        self, folder: Path, examples: int = EXAMPLES, test_examples: int = 10
+    ) -> None:
         import apache_beam as beam
         import tensorflow as tf
         import tensorflow_transform as tft
@@ -76,32 +79,41 @@ class World:
         from contract import features
         from contract.config.preprocessing import PreprocessingConfig
         from contract.fields import to_json
+        from contract.records import DATASET_FILE
         from trainer.preprocessing import preprocessing_fn
 
         self.folder, self.examples = folder, examples
         rng = np.random.default_rng(0)
-        self.labels = rng.integers(CLASSES, size=examples)
-        images = rng.integers(0, 256, (examples, DATASET.image_bytes), dtype=np.uint8)
+        every = examples + test_examples
+        self.all_labels = rng.integers(CLASSES, size=every)
+        self.labels = self.all_labels[:examples]
+        images = rng.integers(0, 256, (every, DATASET.image_bytes), dtype=np.uint8)
         # A table model finds its row by the number in the first four pixels.
-        images[:, :4] = np.arange(examples, dtype="<u4")[:, None].view(np.uint8)
+        images[:, :4] = np.arange(every, dtype="<u4")[:, None].view(np.uint8)
         self.images = images
-        split = folder / "examples" / "Split-eval"
-        split.mkdir(parents=True)
-        with tf.io.TFRecordWriter(
-            str(split / "data-00000-of-00001.gz"), "GZIP"
-        ) as writer:
-            for index, (pixels, label) in enumerate(
-                zip(images, self.labels, strict=True)
-            ):
-                values = {
-                    features.IMAGE: _bytes(pixels.tobytes()),
-                    features.EXAMPLE_ID: _bytes(b"%d" % index),
-                    features.LABEL: tf.train.Feature(
-                        int64_list=tf.train.Int64List(value=[label])
-                    ),
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=values))
-                writer.write(example.SerializeToString())
+        splits = {
+            features.EVAL: range(examples),
+            features.TEST: range(examples, every),
+        }
+        for split, rows in splits.items():
+            place = folder / "examples" / f"Split-{split}"
+            place.mkdir(parents=True)
+            with tf.io.TFRecordWriter(
+                str(place / "data-00000-of-00001.gz"), "GZIP"
+            ) as writer:
+                for row in rows:
+                    values = {
+                        features.IMAGE: _bytes(images[row].tobytes()),
+                        features.EXAMPLE_ID: _bytes(b"%d" % row),
+                        features.LABEL: tf.train.Feature(
+                            int64_list=tf.train.Int64List(value=[self.all_labels[row]])
+                        ),
+                    }
+                    example = tf.train.Example(
+                        features=tf.train.Features(feature=values)
+                    )
+                    writer.write(example.SerializeToString())
+        (folder / "examples" / DATASET_FILE).write_text(DATASET.to_json())
         spec = {features.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
         metadata = dataset_metadata.DatasetMetadata(
             schema_utils.schema_from_feature_spec(spec)
@@ -125,12 +137,24 @@ class World:
         self.transform = tft.TFTransformOutput(str(folder / "transform"))
 
     def write_table(self, name: str, wrong: np.ndarray) -> Path:
-        """A SavedModel that is wrong exactly on these images; returns a Model's folder."""
+        """A SavedModel that is wrong exactly on these eval images, and right on test.
+
+        Args:
+            name: Of its folder; what is behind the last slash is the contender's name.
+            wrong: bool [examples].
+
+        Returns:
+            Folder of a Model.
+        """
         import tensorflow as tf
 
         from contract import features
+        from contract.model_run import ModelRun
+        from contract.records import MODEL_RUN_FILE
 
-        answers = np.where(wrong, (self.labels + 1) % CLASSES, self.labels)
+        flags = np.zeros(len(self.all_labels), bool)
+        flags[: self.examples] = wrong
+        answers = np.where(flags, (self.all_labels + 1) % CLASSES, self.all_labels)
 
         class Table(tf.Module):
             def __init__(self) -> None:
@@ -159,54 +183,87 @@ class World:
             str(folder / "Format-Serving"),
             signatures={features.SIGNATURE_EXAMPLES: table.serve},
         )
+        contender = name.rpartition("/")[2]
+        record = folder / "Format-Serving" / MODEL_RUN_FILE
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(ModelRun(network=contender, role=contender).to_json())
         return folder
 
-    def evaluate(self, models: dict[str, Path], output: Path) -> dict[str, Any]:
-        """The Evaluator on these contenders (role -> folder); returns comparison.json."""
-        from tfx.dsl.components.base import base_beam_executor
+    def answer(self, contender: str, model: Path | None, output: Path) -> Any:
+        """Answers of one model; returns the artifact. None: nothing is in service."""
         from tfx.types import artifact_utils, standard_artifacts
 
+        from components import artifacts
+        from components.answers.executor import Executor
+
+        examples = _artifact(standard_artifacts.Examples, self.folder / "examples")
+        examples.split_names = artifact_utils.encode_split_names(["eval", "test"])
+        graph = _artifact(standard_artifacts.TransformGraph, self.folder / "transform")
+        inputs = {"examples": [examples], "transform_graph": [graph]}
+        if contender == "in_service":
+            kind, key = standard_artifacts.PushedModel, "pushed"
+        else:
+            kind, key = standard_artifacts.Model, "model"
+        if model is not None:
+            inputs[key] = [_artifact(kind, model)]
+        made = _artifact(artifacts.Answers, output)
+        Executor().Do(
+            inputs,
+            {"answers": [made]},
+            {"contender": contender, "batch_size": BATCH_SIZE},
+        )
+        return made
+
+    def evaluate(self, models: dict[str, Path], output: Path) -> dict[str, Any]:
+        """Answers of these models, and the Evaluator on them.
+
+        Args:
+            models: Contender's name, or "in_service" -> folder.
+            output: Gets the evaluation of eval, and that of test and the answers below.
+
+        Returns:
+            comparison.json of eval.
+        """
+        given = [
+            self.answer(name, folder, output / "answers" / name)
+            for name, folder in models.items()
+        ]
+        return self.compare(given, output)
+
+    def compare(self, answers: Sequence[Any], output: Path) -> dict[str, Any]:
+        """The Evaluator on artifacts of Answers; returns comparison.json of eval."""
+        from tfx.dsl.components.base import base_beam_executor
+        from tfx.types import standard_artifacts
+
+        from components import numbered
         from components.evaluator.executor import Executor
         from contract.records import COMPARISON_FILE
 
-        examples = _artifact(standard_artifacts.Examples, self.folder / "examples")
-        examples.split_names = artifact_utils.encode_split_names(["eval"])
-        evaluation = _artifact(standard_artifacts.ModelEvaluation, output)
-        graph = _artifact(standard_artifacts.TransformGraph, self.folder / "transform")
+        made = {
+            "evaluation": _artifact(standard_artifacts.ModelEvaluation, output),
+            "test_evaluation": _artifact(
+                standard_artifacts.ModelEvaluation, output / "test"
+            ),
+        }
         context = base_beam_executor.BaseBeamExecutor.Context(
             beam_pipeline_args=[*IN_PROCESS],
             tmp_dir=str(output),
             unique_id="1",
         )
-        inputs = {"examples": [examples], "transform_graph": [graph]}
-        for role, folder in models.items():
-            kind = (
-                standard_artifacts.PushedModel
-                if role == "in_service"
-                else standard_artifacts.Model
-            )
-            inputs[role] = [_artifact(kind, folder)]
         Executor(context).Do(
-            inputs,
-            {"evaluation": [evaluation]},
-            {
-                "split": "eval",
-                "class_names": json.dumps(CLASS_NAMES),
-                "label_key": "label",
-                "batch_size": BATCH_SIZE,
-                "baseline_network": "baseline",
-                "candidate_network": "candidate",
-            },
+            {key: [each] for key, each in numbered.given("answers", answers).items()},
+            {key: [each] for key, each in made.items()},
+            {},
         )
         return json.loads((output / COMPARISON_FILE).read_text())
 
     def decide(
         self, models: dict[str, Path], evaluation: Path, policy: str
     ) -> str | None:
-        """The ModelChooser and the AtomicPusher; returns the pushed contender's role."""
+        """The ModelChooser and the AtomicPusher; returns the pushed contender's name."""
         from tfx.types import standard_artifacts
 
-        from components import artifacts
+        from components import artifacts, numbered
         from components.atomic_pusher.executor import Executor as Pusher
         from components.model_chooser.executor import Executor as Chooser
         from contract.config.evaluation import EvaluationConfig
@@ -219,13 +276,14 @@ class World:
             ),
             "decision": _artifact(artifacts.Decision, evaluation / "decision"),
         }
-        inputs = {
-            role: [_artifact(standard_artifacts.Model, models[role])]
-            for role in ("baseline", "candidate")
-        }
+        trained = [
+            [_artifact(standard_artifacts.Model, folder)]
+            for name, folder in models.items()
+            if name != "in_service"
+        ]
+        inputs = numbered.given("model", trained)
         measured = _artifact(standard_artifacts.ModelEvaluation, evaluation)
-        # Two lookups in a table take turns at being five times as slow by chance.
-        rule = to_json(EvaluationConfig(policy=policy, max_latency_ratio=None))
+        rule = to_json(EvaluationConfig(policy=policy))
         Chooser().Do(
             inputs | {"evaluation": [measured]},
             {key: [value] for key, value in made.items()},
@@ -266,7 +324,7 @@ def pushed_candidates(
 
 
 def evaluation_cost(network: str) -> dict[str, float]:
-    """Seconds of the Evaluator and of the bare forward passes, two networks of a kind."""
+    """Seconds of evaluating and of the bare forward passes, two networks of a kind."""
     import tensorflow as tf
 
     from contract.model_run import ModelRun
@@ -275,7 +333,7 @@ def evaluation_cost(network: str) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        world = World(folder)
+        world = World(folder, EXAMPLES // 2, EXAMPLES // 2)
         models = {}
         for role, name in (("baseline", network), ("candidate", f"preact_{network}")):
             model = networks.build(name, classes=CLASSES)
@@ -290,12 +348,12 @@ def evaluation_cost(network: str) -> dict[str, float]:
                 world.transform,
                 DATASET,
                 directory=str(models[role] / "Format-Serving"),
-                run=ModelRun(network=name),
+                run=ModelRun(network=name, role=role),
             )
-        file = str(next((folder / "examples" / "Split-eval").iterdir()))
+        files = sorted(map(str, (folder / "examples").glob("Split-*/*")))
         records = [
             record.numpy()
-            for record in tf.data.TFRecordDataset(file, compression_type="GZIP")
+            for record in tf.data.TFRecordDataset(files, compression_type="GZIP")
         ]
         bare = []
         for path in models.values():
@@ -311,7 +369,7 @@ def evaluation_cost(network: str) -> dict[str, float]:
         seconds = time.perf_counter() - began
     return {
         "bare_seconds": sum(bare),
-        "evaluator_seconds": seconds,
+        "evaluating_seconds": seconds,
         "ratio": seconds / sum(bare),
     }
 
@@ -330,7 +388,8 @@ def main() -> None:
         result[f"cost_{network}"] = cost = evaluation_cost(network)
         print(
             f"two {network}, {EXAMPLES:,} images: forward passes "
-            f"{cost['bare_seconds']:.1f} s, Evaluator {cost['evaluator_seconds']:.1f} s, "
+            f"{cost['bare_seconds']:.1f} s, Answers and Evaluator "
+            f"{cost['evaluating_seconds']:.1f} s, "
             f"{cost['ratio']:.2f} times",
             flush=True,
         )

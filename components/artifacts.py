@@ -9,6 +9,17 @@ from __future__ import annotations
 from tfx.types import artifact
 
 
+class Answers(artifact.Artifact):
+    """What one model answered to every image of eval and test.
+
+    * File structure:
+      - `{uri}/answers.json`, `{uri}/eval.npz`, `{uri}/test.npz`: see contract/answers.py;
+        where no model is in service only the first.
+    """
+
+    TYPE_NAME = "components.Answers"
+
+
 class Decision(artifact.Artifact):
     """Why which contender was chosen.
 
@@ -16,7 +27,7 @@ class Decision(artifact.Artifact):
       - `{uri}/decision.json`: see contract/comparison.py.
 
     * Custom properties:
-      - `winner`: "baseline", "candidate", "in_service" when that stays, or "none".
+      - `winner`: name of a contender, "in_service" when that stays, or "none".
       - `reason`: one sentence for people.
     """
 

@@ -31,6 +31,9 @@ class CanaryResult(Record):
     p50_ms: Size | None = None  # of requests with one image; None: there were none
     p99_ms: Size | None = None
     requests: Count = 0  # of those
+    # Median of requests with one image, the models taking turns: of the winner, by its
+    # name, and of "in_service" or else "baseline", unless that won.
+    latency_ms: Mapping[str, Size] = field(default_factory=dict)
     max_abs_difference: Size | None = None  # the largest of all signatures
     signatures: Mapping[str, SignatureCheck] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -119,7 +119,8 @@ class ComparedModel(Record):
 
     network: str
     problem: str | None  # why nothing can be concluded from it, as a sentence
-    latency_ms: Size | None  # median of one image at a time
+    # Median of one image at a time; of earlier versions, whose Evaluator took it.
+    latency_ms: Size | None = None
     images_per_second: Size | None  # in batches
     load_seconds: Size | None
     artifact_id: int | None = None  # of its Model or PushedModel

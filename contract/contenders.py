@@ -7,7 +7,9 @@ A leaf: standard library only.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 BASELINE, CANDIDATE, IN_SERVICE = "baseline", "candidate", "in_service"
 # A task of Vertex AI takes 100 artifacts; one is the model in service.
@@ -46,3 +48,12 @@ def in_order(names: list[str]) -> list[str]:
     """The baseline first, the model in service last, the others by name."""
     rank = {BASELINE: 0, IN_SERVICE: 2}
     return sorted(names, key=lambda name: (rank.get(name, 1), name))
+
+
+def names_in(config: Mapping[str, Any]) -> list[str]:
+    """The contenders of a recorded configuration, in order.
+
+    Args:
+        config: contract.config.run.RunConfig as plain values; of an earlier version too.
+    """
+    return in_order([BASELINE, CANDIDATE, *config.get("contenders", {})])

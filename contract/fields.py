@@ -283,7 +283,11 @@ def of_section(name: str, known: typing.Iterable[str]) -> str:
 
 
 # Fields of earlier versions -> what stands in their place.
-_RENAMED = {"vertex.spot": "vertex.scheduling=spot"}
+_RENAMED = {
+    "vertex.spot": "vertex.scheduling=spot",
+    "evaluation.max_latency_ms": "canary.max_latency_ms",
+    "evaluation.max_latency_ratio": "canary.max_latency_ratio",
+}
 
 
 def _unknown(name: str, known: typing.Iterable[str]) -> str:

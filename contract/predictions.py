@@ -1,7 +1,8 @@
-"""What the contenders answered, image by image: predictions.npz of a ModelEvaluation.
+"""What the contenders answered, image by image: predictions.npz and the like.
 
-The Evaluator writes it; report and monitoring read it, also where another version of the
-project wrote it. A leaf: standard library and NumPy.
+Answers of one model, and the Evaluator for all of them, write it; Evaluator, report and
+monitoring read it, also where another version of the project wrote it. A leaf: standard
+library and NumPy.
 """
 
 from __future__ import annotations

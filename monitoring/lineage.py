@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ def _inputs(shown: dict[str, Any], output: str) -> tuple[Path, Path, str]:
     """Folders of the Examples and of the Evaluator's result; the data set's name."""
     executions = shown["executions"]
     (chooser,) = (each for each in executions if each["node"] == "ModelChooser")
-    (trained,) = chooser["inputs"][shown["role"]]
+    trained = _trained(shown["role"], chooser["inputs"], executions)
     (evaluation,) = chooser["inputs"]["evaluation"]
     (training,) = (each for each in executions if [trained] in each["outputs"].values())
     (examples,) = training["inputs"]["examples"]
@@ -128,6 +128,26 @@ def _inputs(shown: dict[str, Any], output: str) -> tuple[Path, Path, str]:
         _here(found[evaluation]["uri"], output),
         found[examples]["properties"].get("name", ""),
     )
+
+
+def _trained(
+    contender: str,
+    inputs: Mapping[str, list[int]],
+    executions: Sequence[Mapping[str, Any]],
+) -> int:
+    """The Model that a contender's Trainer made, of those that the ModelChooser was given."""
+    if contender in inputs:  # as runs of earlier versions have it
+        (trained,) = inputs[contender]
+        return trained
+    given = {each for ids in inputs.values() for each in ids}
+    (trained,) = (
+        made
+        for each in executions
+        if each["node"] == f"{contender.capitalize()}Trainer"
+        for made in each["outputs"].get("model", ())
+        if made in given
+    )
+    return trained
 
 
 def _here(uri: str, output: str) -> Path:

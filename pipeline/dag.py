@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.types import BaseChannel
 
+from components import numbered
+from components.answers.component import Answers
 from components.atomic_pusher.component import AtomicPusher
 from components.dataset_schema.component import DatasetSchema
 from components.evaluator.component import Evaluator
@@ -16,7 +21,7 @@ from components.transform.component import Transform
 from contract import features
 from contract.config.model import ModelConfig
 from contract.config.run import RunConfig
-from contract.datasets import class_names
+from contract.contenders import BASELINE, IN_SERVICE, Contender
 from contract.fields import to_json
 from contract.provenance import source_digest
 from pipeline.stages import Engine
@@ -32,9 +37,6 @@ def create_pipeline(
         fingerprint: Of the data source, so that changed files are ingested again.
         engine: What carries it out, for the few nodes that depend on it.
     """
-    classes = class_names(config.data.name, config.data.label)
-    label_key = features.label_key(config.data.label)
-
     # Where no command line has settled what the run does, the first step settles it.
     configuration = engine.run_configuration()
 
@@ -73,8 +75,8 @@ def create_pipeline(
     )
     transform.add_upstream_node(validator)
 
-    # Two networks, one recipe, one run_fn.
-    def create_trainer(role: str, model: ModelConfig) -> BaseComponent:
+    # One recipe, one run_fn, as many networks as are configured: the baseline comes first.
+    def create_trainer(contender: Contender) -> BaseComponent:
         return engine.trainer(
             run_fn="trainer.run.run_fn",
             examples=example_gen.outputs["examples"],
@@ -83,58 +85,65 @@ def create_pipeline(
             train_args=tfx.proto.TrainArgs(splits=[features.TRAIN]),
             eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
             custom_config={
-                "role": role,
-                "model": to_json(model),
-                "train": to_json(config.train),
+                "role": contender.name,
+                "model": to_json(ModelConfig(network=contender.network)),
+                "train": to_json(replace(config.train, seed=contender.seed)),
                 "preprocessing": to_json(config.preprocessing),
                 "checkpoints": f"{config.output_root}/checkpoints",
                 "source": source_digest("trainer/run.py"),
-                **engine.training_settings(role),
+                **engine.training_settings(contender.name),
             },
-        ).with_id(f"{role.capitalize()}Trainer")
+        ).with_id(f"{contender.title}Trainer")
 
-    baseline = create_trainer("baseline", config.baseline)
-    candidate = create_trainer("candidate", config.candidate)
+    contenders = {each.name: each for each in config.all_contenders}
+    trainers = {name: create_trainer(each) for name, each in contenders.items()}
+    models = {name: each.outputs["model"] for name, each in trainers.items()}
 
     # The model in service, if there is one: what was pushed last.
     destination = f"{config.serving_root}/{config.serving.model_name}"
     in_service = engine.model_in_service(
-        destination=destination,
-        baseline=baseline.outputs["model"],
-        candidate=candidate.outputs["model"],
+        destination=destination, models=[*models.values()]
     )
 
-    # All three on the same eval images, which decide; and on test, which only reports.
-    def create_evaluator(split: str) -> BaseComponent:
-        return Evaluator(
+    # What each of them answers, a node for each: one more model costs one more. On eval,
+    # which decides, and on test, which only reports.
+    def create_answers(contender: str, **model: BaseChannel) -> BaseComponent:
+        return Answers(
             examples=example_gen.outputs["examples"],
             transform_graph=transform.outputs["transform_graph"],
-            baseline=baseline.outputs["model"],
-            candidate=candidate.outputs["model"],
-            in_service=in_service.outputs["pushed"],
-            split=split,
-            class_names=classes,
-            label_key=label_key,
+            contender=contender,
             batch_size=config.evaluation.batch_size,
-            baseline_network=config.baseline.network,
-            candidate_network=config.candidate.network,
+            **model,
         )
 
-    evaluator = create_evaluator(features.EVAL)
-    test_evaluator = create_evaluator(features.TEST).with_id("TestEvaluator")
-
-    # The better one, with the reason.
-    chooser = ModelChooser(
-        evaluation=evaluator.outputs["evaluation"],
-        baseline=baseline.outputs["model"],
-        candidate=candidate.outputs["model"],
-        rule=config.evaluation,
+    answers = [
+        create_answers(name, model=model).with_id(f"{contenders[name].title}Answers")
+        for name, model in models.items()
+    ]
+    served = in_service.outputs["pushed"]
+    answers.append(
+        create_answers(IN_SERVICE, pushed=served).with_id("InServiceAnswers")
     )
 
-    # It must load, answer as it did in training, and be quick, in a server of its own.
+    # All of them held against each other, image by image.
+    evaluator = Evaluator(
+        **numbered.given("answers", [each.outputs["answers"] for each in answers])
+    )
+
+    # The best one, with the reason; test has no part in it.
+    chooser = ModelChooser(
+        evaluation=evaluator.outputs["evaluation"],
+        rule=config.evaluation,
+        **numbered.given("model", models.values()),
+    )
+
+    # It must load, answer as it did in training, and be quick, in a server of its own;
+    # not much slower than what it may replace.
     canary = ServingCanary(
         model=chooser.outputs["model"],
         model_blessing=chooser.outputs["blessing"],
+        baseline=models[BASELINE],
+        in_service=served,
         examples=example_gen.outputs["examples"],
         config=config.canary,
     )
@@ -157,11 +166,10 @@ def create_pipeline(
         previous,
         validator,
         transform,
-        baseline,
-        candidate,
+        *trainers.values(),
         in_service,
+        *answers,
         evaluator,
-        test_evaluator,
         chooser,
         canary,
         pusher,

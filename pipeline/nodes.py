@@ -3,17 +3,17 @@
 pipeline/dag.py says what follows what and what a node is made of; this table what is true
 of a node wherever it runs: its title, whether a cache may answer for it, what carries it
 out, what it is given on Vertex AI, by which rule its cost is estimated, and which of its
-outputs are parts of the report. A leaf: standard library only.
+outputs are parts of the report. Loads neither TensorFlow nor TFX.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from contract import features
-from contract.contenders import BASELINE, CANDIDATE
+from components import numbered
+from contract.contenders import Contender
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Resources:
 # the trainings held more than 2.2 GB, 1.2 of them TensorFlow and TFX. The Trainers' steps
 # only wait for their jobs.
 _USUAL = Resources(4, 16)
-# The evaluators run every contender over the images, on the processor: the deeper the
-# networks, the more cores pay.
+# Answers runs a model over the images, on the processor: the deeper the network, the more
+# cores pay.
 _MANY_CORES = Resources(8, 32)
 
 
@@ -40,22 +40,25 @@ class Output:
 
     key: str
     type: str  # class in TFX's standard_artifacts or components.artifacts
-    part: str  # name of the part, behind the member's: "run" is "baseline_run"
+    part: str  # name of the part, behind the contender's: "run" is "baseline_run"
     needed: bool = False  # else it is named in the lineage, if it is there at all
+    # Node and key of the same in runs of earlier versions, whose reports are still made.
+    earlier: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A row: what all nodes of one kind have in common."""
 
-    # The id of its only node; where there are several, what their ids end with.
+    # The id of its only node; where there is one per contender, what their ids end with.
     name: str
     title: str  # for people, in a few words
     # Length of the longest way to it from the first node on Vertex AI; nodes of one level
     # run at the same time.
     level: int
-    # What tells its nodes apart, as their ids begin: "baseline" is the BaselineTrainer.
-    members: tuple[str, ...] = ("",)
+    per_contender: bool = (
+        False  # a node for each, "BaselineTrainer" and so on; else one
+    )
     # Values of serving.push with which it is in the DAG; None: with all.
     push: tuple[str, ...] | None = None
     # Whether Vertex AI's cache may answer for it. Not where a node reads or changes
@@ -66,24 +69,30 @@ class Kind:
     work: Literal["step", "beam", "training"] = "step"
     resources: Resources = _USUAL
     # Cost: besides the seconds that pipeline/vertex/estimate/prices.toml has under its
-    # name, a pass of all contenders over the split that the member is called.
+    # name, a pass of a model over the images of eval and of test.
     forward_passes: bool = False
     outputs: tuple[Output, ...] = ()
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of its nodes."""
-        return tuple(f"{member.capitalize()}{self.name}" for member in self.members)
+    def ids(self, contenders: Sequence[str]) -> tuple[str, ...]:
+        """Of its nodes, in a run of contenders with these names."""
+        if not self.per_contender:
+            return (self.name,)
+        return tuple(f"{title(name)}{self.name}" for name in contenders)
 
     def has(self, node_id: str) -> bool:
-        """Whether a node is of this kind; of several, also one that is not known yet."""
-        if self.members == ("",):
+        """Whether a node is of this kind, whatever its contender is called."""
+        if not self.per_contender:
             return node_id == self.name
-        return node_id.endswith(self.name)
+        return node_id.endswith(self.name) and node_id not in (self.name, *KINDS)
 
-    def member(self, node_id: str) -> str:
-        """Which of its nodes: "baseline" of BaselineTrainer; empty if it has no name."""
+    def contender(self, node_id: str) -> str:
+        """Whose node it is: "baseline" of BaselineTrainer; empty if it is nobody's."""
         return node_id.removesuffix(self.name).lower()
+
+
+def title(contender: str) -> str:
+    """As the ids of a contender's nodes begin."""
+    return Contender(name=contender, network="", seed=0).title
 
 
 # In the order of the DAG.
@@ -151,7 +160,7 @@ KINDS: Mapping[str, Kind] = {
             name="Trainer",
             title="trains a network",
             level=6,
-            members=(BASELINE, CANDIDATE),
+            per_contender=True,
             work="training",
             outputs=(
                 Output("model", "Model", ""),
@@ -166,21 +175,40 @@ KINDS: Mapping[str, Kind] = {
             outputs=(Output("pushed", "PushedModel", "in_service"),),
         ),
         Kind(
-            name="Evaluator",
-            title="compares all contenders on the same images",
-            level=8,
-            members=("", features.TEST),  # no name: eval, which decides
-            work="beam",
+            name="Answers",
+            title="what a network answers to every image of eval and test",
+            level=7,
+            per_contender=True,
             resources=_MANY_CORES,
             forward_passes=True,
+        ),
+        Kind(
+            name="InServiceAnswers",
+            title="the same of the model in service",
+            level=8,
+            resources=_MANY_CORES,
+            forward_passes=True,
+        ),
+        Kind(
+            name="Evaluator",
+            title="compares everyone's answers to the same images",
+            level=9,
+            work="beam",
             outputs=(
                 Output("evaluation", "ModelEvaluation", "evaluation", needed=True),
+                Output(
+                    "test_evaluation",
+                    "ModelEvaluation",
+                    "test_evaluation",
+                    needed=True,
+                    earlier=("TestEvaluator", "evaluation"),
+                ),
             ),
         ),
         Kind(
             name="ModelChooser",
             title="the better one, with the reason",
-            level=9,
+            level=10,
             outputs=(
                 Output("model", "Model", "model"),
                 Output("blessing", "ModelBlessing", "blessing"),
@@ -190,7 +218,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="ServingCanary",
             title="tries the winner in a server of its own",
-            level=10,
+            level=11,
             cached=False,  # judges this machine
             outputs=(
                 Output("blessing", "InfraBlessing", "infra_blessing", needed=True),
@@ -199,7 +227,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="AtomicPusher",
             title="publishes the winner as a new version",
-            level=11,
+            level=12,
             cached=False,  # publishes
             outputs=(
                 Output("pushed_model", "PushedModel", "pushed_model", needed=True),
@@ -208,7 +236,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="VertexPush",  # on Vertex AI
             title="registers the new version, and sends an endpoint's requests to it",
-            level=12,
+            level=13,
             push=("registry", "endpoint"),
             cached=False,  # registers and deploys
             outputs=(Output("registered", "PushedModel", "registered"),),
@@ -216,7 +244,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name="Report",  # on Vertex AI; locally the command line writes it
             title="the page and report.json",
-            level=13,
+            level=14,
             cached=False,  # writes a copy into the output folder
         ),
     )
@@ -244,12 +272,32 @@ class Part:
 
     node: str
     output: Output
+    # What the node Report calls it, on Vertex AI: by the part's name, or, of a contender's
+    # nodes, by its number.
+    input: str
+
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Node and key of the output, and the earlier ones."""
+        now = (self.node, self.output.key)
+        return (now, self.output.earlier) if self.output.earlier else (now,)
 
 
-# The report's parts by name, on every engine.
-PARTS: Mapping[str, Part] = {
-    "_".join(filter(None, (member, output.part))): Part(node, output)
-    for kind in KINDS.values()
-    for member, node in zip(kind.members, kind.ids, strict=True)
-    for output in kind.outputs
-}
+def parts(contenders: Sequence[str]) -> dict[str, Part]:
+    """The report's parts by name, on every engine.
+
+    Args:
+        contenders: Their names, the baseline first.
+    """
+    found = {}
+    for kind in KINDS.values():
+        for number, node in enumerate(kind.ids(contenders)):
+            for output in kind.outputs:
+                name = output.part
+                if kind.per_contender:
+                    name = "_".join(filter(None, (contenders[number], output.part)))
+                    place = numbered.key(output.key, number)
+                else:
+                    place = name
+                found[name] = Part(node, output, place)
+    return found

@@ -7,7 +7,7 @@ and pipeline/vertex answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from tfx.components.trainer.component import Trainer
@@ -23,7 +23,7 @@ class Engine(Protocol):
         """The component that calls run_fn."""
         ...
 
-    def training_settings(self, role: str) -> dict[str, Any]:
+    def training_settings(self, contender: str) -> dict[str, Any]:
         """What a Trainer's custom_config holds besides what run_fn reads."""
         ...
 
@@ -42,9 +42,9 @@ class Engine(Protocol):
         ...
 
     def model_in_service(
-        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
+        self, *, destination: str, models: Sequence[BaseChannel]
     ) -> BaseNode:
-        """The node that finds the model in service."""
+        """The node that finds the model in service; `models`: of the contenders."""
         ...
 
     def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:

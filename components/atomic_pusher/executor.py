@@ -22,8 +22,14 @@ from components import artifacts
 from components.atomic_pusher import ledger, object_storage, publish
 from components.declaration import Output, executor_of
 from contract import pushed_model as properties
+from contract.canary import CanaryResult
 from contract.comparison import Decision
-from contract.records import DECISION_FILE, RUN_CONFIGURATION_FILE, run_of
+from contract.records import (
+    CANARY_FILE,
+    DECISION_FILE,
+    RUN_CONFIGURATION_FILE,
+    run_of,
+)
 from contract.run_facts import RunRecord
 from contract.typed_json import Record
 
@@ -77,7 +83,9 @@ def push(
     # the serving folder.
     io_utils.copy_dir(source, pushed_model.uri)
     if destination.startswith(ledger.SCHEME):
-        origin = _origin(model, trained, decision, configuration, pushed_model.uri)
+        origin = _origin(
+            model, trained, decision, infra_blessing, configuration, pushed_model.uri
+        )
         folder = ledger.open_folder(destination)
         version = publish_once(source, folder, origin).version
         path = folder.version_uri(version)
@@ -151,12 +159,14 @@ def _origin(
     model: Model,
     trained: str,
     decision: artifacts.Decision | None,
+    infra_blessing: InfraBlessing | None,
     configuration: artifacts.RunConfiguration | None,
     pushed_uri: str,
 ) -> ledger.Origin:
     """What the ledger says of the model; what nobody recorded stays unknown."""
     role = model.get_string_custom_property(properties.ROLE)
     decided = _read(Decision, decision, DECISION_FILE)
+    canary = _read(CanaryResult, infra_blessing, CANARY_FILE, needed=False)
     run = _read(RunRecord, configuration, RUN_CONFIGURATION_FILE)
     config = run.facts.config if run else {}
     return ledger.Origin(
@@ -169,13 +179,15 @@ def _origin(
         dataset=config.get("data", {}).get("name"),
         policy=decided.policy if decided else None,
         reason=decided.reason if decided else None,
-        metrics=_metrics(decided, role),
+        metrics=_metrics(decided, canary, role),
         config=config or None,
         commit=run.facts.commit if run else None,
     )
 
 
-def _metrics(decision: Decision | None, role: str) -> dict[str, Any]:
+def _metrics(
+    decision: Decision | None, canary: CanaryResult | None, role: str
+) -> dict[str, Any]:
     """What the ledger keeps of the winner's evaluation."""
     winner = decision.comparison.models.get(role) if decision else None
     if winner is None or winner.measured is None:
@@ -185,14 +197,18 @@ def _metrics(decision: Decision | None, role: str) -> dict[str, Any]:
         "ci95": list(winner.measured.ci95),
         "cross_entropy": winner.measured.cross_entropy,
         "ece": winner.measured.ece,
-        "latency_ms": winner.latency_ms,
+        "latency_ms": canary.latency_ms.get(role) if canary else None,
     }
 
 
-def _read(kind: type[R], artifact: types.Artifact | None, name: str) -> R | None:
-    """A file of an optional input; None if that was not given."""
+def _read(
+    kind: type[R], artifact: types.Artifact | None, name: str, *, needed: bool = True
+) -> R | None:
+    """A file of an optional input; None if that was not given, or has no such file."""
     if artifact is None:
         return None
     path = os.path.join(artifact.uri, name)
+    if not needed and not fileio.exists(path):
+        return None
     with fileio.open(path, "rb") as file:
         return kind.read(file, path)

@@ -5,4 +5,4 @@ from components.evaluator.executor import Executor
 
 
 class Evaluator(Component, executor=Executor):
-    """Compares the contenders on one split; see `evaluate`."""
+    """Compares everyone's answers; see `evaluate`."""

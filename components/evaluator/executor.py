@@ -1,167 +1,171 @@
-"""Work of the Evaluator: all contenders over one split, TFMA's result and comparison.json."""
+"""Work of the Evaluator: everyone's answers in; TFMA's result and comparison.json out."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Annotated
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-import tensorflow_transform as tft
 from absl import logging
-from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import (
-    Examples,
-    Model,
-    ModelEvaluation,
-    PushedModel,
-    TransformGraph,
-)
-from tfx.utils import io_utils, path_utils
+from tfx import types
+from tfx.types.standard_artifacts import ModelEvaluation
+from tfx.utils import io_utils
 
+from components import artifacts, numbered
 from components.declaration import Beam, Output, executor_of
-from components.evaluator import blocks, inference, measures
-from contract import features, pushed_model
-from contract.comparison import BASELINE, CANDIDATE, IN_SERVICE, Comparison
+from components.evaluator import blocks, measures
+from contract import features
+from contract.answers import Answers, predictions_file
+from contract.comparison import Comparison
+from contract.contenders import in_order
 from contract.predictions import Predictions
-from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
+from contract.records import ANSWERS_FILE, COMPARISON_FILE, PREDICTIONS_FILE
 
 
 def evaluate(
     *,
-    examples: Examples,
-    transform_graph: TransformGraph,
-    baseline: Model,
-    candidate: Model,
-    in_service: PushedModel | None,
-    split: str,
-    class_names: Sequence[str],
-    label_key: str,
-    batch_size: int,
-    baseline_network: str,
-    candidate_network: str,
     evaluation: Output[ModelEvaluation],
+    test_evaluation: Output[ModelEvaluation],
     make_pipeline: Beam,
+    **answers: Annotated[types.Artifact, numbered.inputs("answers", artifacts.Answers)],
 ) -> None:
-    """Runs up to three models over the same images, once, and compares them.
+    """Compares what all models answered to the same images. No model is loaded.
 
-    TFX's Evaluator takes two models and compares them unpaired; this one adds the model
-    in service, keeps every prediction and counts what differs image by image, with TFMA
-    and with NumPy.
+    TFX's Evaluator takes two models and compares them unpaired; this one takes any number,
+    the model in service among them, keeps every prediction and counts what differs image
+    by image, with TFMA and with NumPy.
 
     Args:
-        examples: With the split.
-        transform_graph: Whose outputs include `features.BANDS`.
-        baseline: With the signature `serialized_examples`.
-        candidate: The same.
-        in_service: Nothing, or one whose `pushed` is 0, where no model is in service.
-        split: Which split is measured.
-        class_names: In label order.
-        label_key: Feature with the true class.
-        batch_size: Images per forward pass.
-        baseline_network: Name of the baseline's network, for people.
-        candidate_network: Name of the candidate's network, for people.
-        evaluation: Gets TFMA's result (`tfma.load_eval_result(uri, model_name=...)`, the
-            models being called baseline, candidate and in_service), comparison.json and
-            predictions.npz.
+        evaluation: Of the eval split, which decides. Gets TFMA's result
+            (`tfma.load_eval_result(uri, model_name=...)`, the models being called as the
+            contenders are, and in_service), comparison.json and predictions.npz.
+        test_evaluation: The same of the test split, which only reports.
         make_pipeline: For TFMA.
+        **answers: One for each model, of the same examples.
 
     Raises:
-        ValueError: The split is empty.
+        ValueError: The answers are of different images, or two are of one contender.
+        RecordError: Answers are damaged.
         RuntimeError: TFMA counted other errors than `measures` did.
     """
-    split_uri = artifact_utils.get_split_uri([examples], split)
-    began = time.perf_counter()
-    serialized, images = inference.load_split(
-        sorted(tf.io.gfile.glob(io_utils.all_files_pattern(split_uri))),
-        label_key,
-        tft.TFTransformOutput(transform_graph.uri),
-    )
-    models = _models(
-        {
-            BASELINE: (baseline_network, baseline),
-            CANDIDATE: (candidate_network, candidate),
-        },
-        in_service,
-    )
-    answers = inference.run_all(
-        {role: (name, folder) for role, (name, folder, _) in models.items()},
-        serialized,
-        class_names,
-        batch_size=batch_size,
-    )
-    answers = {
-        role: dataclasses.replace(given, artifact_id=models[role][2])
-        for role, given in answers.items()
-    }
-    forward = time.perf_counter() - began
-    comparison = measures.compare(
-        split, images, answers, class_names, features.BAND_NAMES
-    )
-    sound = {
-        role: given.probabilities
-        for role, given in answers.items()
-        if given.probabilities is not None
-    }
-    if sound:
-        blocks.evaluate(images, sound, label_key, evaluation.uri, make_pipeline)
-        _check_counts(evaluation.uri, comparison)
-    logging.info(
-        "Evaluated %d models on %d images: %.1f s, of it %.1f s reading and running",
-        len(models), len(images), time.perf_counter() - began, forward,
-    )  # fmt: skip
-    io_utils.write_string_file(
-        os.path.join(evaluation.uri, COMPARISON_FILE),
-        comparison.to_json(allow_nan=False) + "\n",
-    )
-    predictions = Predictions(
-        ids=images.ids,
-        labels=images.labels,
-        bands=images.bands,
-        probabilities=sound,
-    )
-    with tf.io.gfile.GFile(
-        os.path.join(evaluation.uri, PREDICTIONS_FILE), "wb"
-    ) as file:
-        predictions.write(file)
+    asked: dict[str, tuple[Answers, str]] = {}
+    for artifact in answers.values():
+        path = os.path.join(artifact.uri, ANSWERS_FILE)
+        with tf.io.gfile.GFile(path, "rb") as file:
+            found = Answers.read(file, path)
+        if found.contender in asked:
+            raise ValueError(
+                f"{artifact.uri} and {asked[found.contender][1]} are both answers of "
+                f"{found.contender}: only one model can be called so"
+            )
+        asked[found.contender] = (found, artifact.uri)
+    there = {name: asked[name] for name in in_order([*asked]) if asked[name][0].there}
+    if not there:
+        raise ValueError("no model has answered: there is nothing to compare")
+    for split, output in (
+        (features.EVAL, evaluation),
+        (features.TEST, test_evaluation),
+    ):
+        _evaluate_split(split, there, output.uri, make_pipeline)
 
 
 Executor = executor_of(evaluate)
 
 
-def _models(
-    contenders: Mapping[str, tuple[str, Model]], in_service: PushedModel | None
-) -> dict[str, tuple[str, str, int]]:
-    """Role -> (network, folder of the SavedModel, artifact id)."""
-    found = {}
-    for role, (network, model) in contenders.items():
-        folder = path_utils.serving_model_path(
-            model.uri, path_utils.is_old_model_artifact(model)
+def _evaluate_split(
+    split: str,
+    asked: Mapping[str, tuple[Answers, str]],
+    output: str,
+    make_pipeline: Beam,
+) -> None:
+    """One split; `asked`: name -> what was asked, and the folder of its answers."""
+    began = time.perf_counter()
+    records = {name: record for name, (record, _) in asked.items()}
+    data = next(iter(records.values()))
+    found = _same_images(
+        {
+            os.path.join(folder, predictions_file(split)): record
+            for record, folder in asked.values()
+        }
+    )
+    images = measures.Images(ids=found.ids, labels=found.labels, bands=found.bands)
+    comparison = measures.compare(
+        split,
+        images,
+        {
+            name: measures.Answered(
+                network=record.network or "unknown network",
+                probabilities=found.probabilities.get(name),
+                problem=record.problems.get(split),
+                images_per_second=record.images_per_second,
+                load_seconds=record.load_seconds,
+                artifact_id=record.artifact_id,
+            )
+            for name, record in records.items()
+        },
+        data.class_names,
+        features.BAND_NAMES,
+    )
+    if found.probabilities:
+        blocks.evaluate(
+            images, found.probabilities, data.label_key, output, make_pipeline
         )
-        found[role] = (network, folder, model.id)
-    # Where every output must have an artifact, one that was not pushed says that nothing
-    # is in service yet.
-    if in_service is not None and (
-        not in_service.has_custom_property(pushed_model.PUSHED)
-        or in_service.get_int_custom_property(pushed_model.PUSHED)
-    ):
-        network = in_service.get_string_custom_property(pushed_model.NETWORK)
-        found[IN_SERVICE] = (
-            network or "unknown network",
-            in_service.uri,
-            in_service.id,
+        _check_counts(output, comparison)
+    logging.info(
+        "Compared %d models on %d images of %s: %.1f s",
+        len(asked), len(found.labels), split, time.perf_counter() - began,
+    )  # fmt: skip
+    io_utils.write_string_file(
+        os.path.join(output, COMPARISON_FILE),
+        comparison.to_json(allow_nan=False) + "\n",
+    )
+    with tf.io.gfile.GFile(os.path.join(output, PREDICTIONS_FILE), "wb") as file:
+        found.write(file)
+
+
+def _same_images(files: Mapping[str, Answers]) -> Predictions:
+    """Everyone's predictions as one; `files`: path -> whose they are."""
+    first: Predictions | None = None
+    where, probabilities = "", {}
+    told = {(record.label_key, record.class_names) for record in files.values()}
+    if len(told) > 1:
+        raise ValueError(
+            f"{', '.join(files)} are answers about different classes: their examples are "
+            "not the same"
         )
-    return found
+    for path, record in files.items():
+        with tf.io.gfile.GFile(path, "rb") as file:
+            read = Predictions.read(file, path, len(record.class_names))
+        if first is None:
+            first, where = read, path
+        elif not (
+            np.array_equal(first.ids, read.ids)
+            and np.array_equal(first.labels, read.labels)
+        ):
+            raise ValueError(
+                f"{where} and {path} are answers to different images: only answers to the "
+                "same can be compared"
+            )
+        probabilities |= read.probabilities
+    assert first is not None
+    return Predictions(
+        ids=first.ids,
+        labels=first.labels,
+        bands=first.bands,
+        probabilities=probabilities,
+    )
 
 
 def _check_counts(output: str, comparison: Comparison) -> None:
     """Two ways to count must agree before anything is decided by the counts."""
     measured = {
-        role: model.measured.error
-        for role, model in comparison.models.items()
+        name: model.measured.error
+        for name, model in comparison.models.items()
         if model.measured
     }
     called = dict(zip(blocks.model_names(list(measured)), measured, strict=True))
@@ -171,11 +175,11 @@ def _check_counts(output: str, comparison: Comparison) -> None:
         for item in record.metric_keys_and_values:
             if item.key.is_diff or item.key.name != blocks.ERROR:
                 continue
-            role = called[item.key.model_name]
-            ours = measured[role]
+            name = called[item.key.model_name]
+            ours = measured[name]
             if not math.isclose(item.value.double_value.value, ours, abs_tol=1e-9):
                 raise RuntimeError(
-                    f"{role}: TFMA counts an error rate of "
+                    f"{name}: TFMA counts an error rate of "
                     f"{item.value.double_value.value}, the paired comparison {ours}; one "
                     "of them is wrong, so nothing is decided"
                 )

@@ -44,58 +44,15 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What one contender made of them."""
+class Answered:
+    """What one model made of them."""
 
     network: str
     probabilities: np.ndarray | None  # float32 [n, classes]; None: it could not be run
     problem: str | None = None  # why nothing can be concluded from it, as a sentence
-    latency_ms: float | None = None  # median of one image at a time
     images_per_second: float | None = None  # in batches
     load_seconds: float | None = None
     artifact_id: int | None = None
-
-
-def probabilities_problem(
-    probabilities: np.ndarray, examples: int, classes: int
-) -> str | None:
-    """Why a model's output is no set of class probabilities, or None."""
-    if probabilities.shape != (examples, classes):
-        return (
-            f"its probabilities have the shape {list(probabilities.shape)}, where "
-            f"{examples:,} images of {classes} classes need {[examples, classes]}"
-        )
-    broken = ~np.isfinite(probabilities).all(axis=1)
-    if broken.any():
-        return f"its probabilities are not numbers for {broken.sum():,} of {examples:,} images"
-    sums = probabilities.sum(axis=1)
-    off = (np.abs(sums - 1) > 0.01) | (probabilities < 0).any(axis=1)
-    if off.any():
-        return (
-            f"its probabilities are negative or do not add up to 1 for {off.sum():,} of "
-            f"{examples:,} images"
-        )
-    return None
-
-
-def class_name_problem(
-    found: Sequence[bytes], predicted: np.ndarray, class_names: Sequence[str]
-) -> str | None:
-    """Why a model's class names are not those of the data, or None.
-
-    Args:
-        found: The name it gave for each image, [n].
-        predicted: The class index it gave for each image, int64 [n].
-        class_names: Of the data set, in label order.
-    """
-    for name, index in zip(found, predicted.tolist(), strict=True):
-        right = class_names[index] if 0 <= index < len(class_names) else None
-        if right is None or name != right.encode():
-            return (
-                f"it calls class {index} {name.decode(errors='replace')!r}, which is "
-                f"{right!r} in the data"
-            )
-    return None
 
 
 def slices(images: Images, band_names: Sequence[str]) -> dict[Slice, np.ndarray]:
@@ -114,7 +71,7 @@ def slices(images: Images, band_names: Sequence[str]) -> dict[Slice, np.ndarray]
 def compare(
     split: str,
     images: Images,
-    answers: Mapping[str, Answers],
+    answers: Mapping[str, Answered],
     class_names: Sequence[str],
     band_names: Sequence[str],
 ) -> Comparison:
@@ -123,7 +80,7 @@ def compare(
     Args:
         split: Name of the split.
         images: Labels, ids and bands of its images.
-        answers: By role; nothing in service: not there.
+        answers: By contender's name, and "in_service"; nothing in service: not there.
         class_names: In label order.
         band_names: In order of the bands' indices.
     """
@@ -147,7 +104,6 @@ def compare(
             role: ComparedModel(
                 network=given.network,
                 problem=given.problem,
-                latency_ms=given.latency_ms,
                 images_per_second=given.images_per_second,
                 load_seconds=given.load_seconds,
                 artifact_id=given.artifact_id,

@@ -4,8 +4,8 @@ Between the Evaluator's comparison on the eval split and the push; both values a
 contract/comparison.py. No TensorFlow here, so that the rule can be read, tested and
 reported on its own.
 
-First every contender must be fit for service: measured, above the floor, calibrated, fast
-enough, and not worse, beyond doubt, than the model in service. Then the policy chooses
+First every contender must be fit for service: measured, above the floor, calibrated, and
+not worse, beyond doubt, than the model in service. Then the policy chooses
 among those that are, and says whether the choice may replace the model in service.
 """
 
@@ -107,7 +107,6 @@ def obstacles_of(
             f"its expected calibration error is {measured.ece:.3f}; evaluation.max_ece "
             f"allows {rule.max_ece:g}"
         )
-    found += _too_slow(name, comparison, rule, serving)
     if serving:
         found += _worse_than_service(name, comparison, rule)
     return found
@@ -170,36 +169,6 @@ def _rates(comparison: Comparison, names: Sequence[str]) -> dict[str, float]:
 def _pair(comparison: Comparison, first: str, second: str) -> Difference:
     """Of two that were measured."""
     return comparison.pairs[first, second]
-
-
-def _too_slow(
-    name: str, comparison: Comparison, rule: EvaluationConfig, serving: bool
-) -> list[str]:
-    own = comparison.models[name].latency_ms
-    if own is None:
-        return []
-    found = []
-    if rule.max_latency_ms is not None and own > rule.max_latency_ms:
-        found.append(
-            f"it takes {own:.1f} ms for one image; evaluation.max_latency_ms allows "
-            f"{rule.max_latency_ms:g}"
-        )
-    # The model that users are used to, or else the fastest of the other contenders.
-    times = {
-        each: milliseconds
-        for each in ([IN_SERVICE] if serving else comparison.contenders)
-        if each != name and (milliseconds := comparison.models[each].latency_ms)
-    }
-    other = min(times, key=lambda each: times[each], default=name)
-    reference = times.get(other)
-    ratio = rule.max_latency_ratio
-    if ratio is not None and reference and own > ratio * reference:
-        found.append(
-            f"it takes {own:.1f} ms for one image, {own / reference:.1f} times as long as "
-            f"{_name(comparison, other)} ({reference:.1f} ms); "
-            f"evaluation.max_latency_ratio allows {ratio:g} times"
-        )
-    return found
 
 
 def _worse_than_service(

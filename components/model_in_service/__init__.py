@@ -1,1 +1,1 @@
-"""Finds the model in service, the third contender: in ML Metadata, or in the ledger."""
+"""Finds the model in service, which a contender has to beat: in ML Metadata or the ledger."""

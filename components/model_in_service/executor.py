@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from absl import logging
+from tfx import types
 from tfx.types.standard_artifacts import Model, PushedModel
 
+from components import numbered
 from components.atomic_pusher import ledger
 from components.declaration import Output, executor_of
 from contract import pushed_model as properties
+from contract.contenders import MOST_CONTENDERS
 
 
 def find_in_service(
-    *, destination: str, baseline: Model, candidate: Model, pushed: Output[PushedModel]
+    *,
+    destination: str,
+    pushed: Output[PushedModel],
+    **models: Annotated[
+        types.Artifact, numbered.inputs("model", Model, MOST_CONTENDERS)
+    ],
 ) -> None:
     """Finds the model that a run's contenders have to beat, in the ledger of the pushes.
 
@@ -21,15 +31,14 @@ def find_in_service(
 
     Args:
         destination: gs:// folder `<base>/<model name>` of the pushes.
-        baseline: That this run trained: no model is compared with itself.
-        candidate: The other one.
         pushed: Becomes the version in service, folder and all, with the custom
             properties of contract/pushed_model.py; `pushed` is 0 when there is none.
+        **models: That this run trained: none is compared with itself.
 
     Raises:
         PublishError: The ledger cannot be read.
     """
-    own = [baseline.uri, candidate.uri]
+    own = [model.uri for model in models.values()]
     folder = ledger.open_folder(destination)
     with ledger.errors(f"{folder.uri} cannot be read"):
         _, history = ledger.published(folder)

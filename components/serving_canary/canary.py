@@ -1,17 +1,23 @@
 """The canary's run: one server, real requests to all signatures, one verdict.
 
-In: a SavedModel with the answers of its training path. Out: a CanaryResult.
+In: a SavedModel with the answers of its training path, and the one that it may replace,
+which a second server holds while their times are compared. Out: a CanaryResult.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from absl import logging
 
 from components.serving_canary import judgement, server, traffic
 from components.serving_canary.judgement import Answer, Expected, Observed
@@ -25,21 +31,35 @@ from contract.typed_json import RecordError
 _STATUS_POLL_SECONDS = 0.05
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A model, and what it is called."""
+
+    name: str  # of a contender, or "in_service"
+    model: str  # SavedModel folder
+
+
 def check(
-    model: Path, dataset: Dataset, config: CanaryConfig, output: Path
+    winner: Named,
+    other: Named | None,
+    dataset: Dataset,
+    config: CanaryConfig,
+    output: Path,
 ) -> CanaryResult:
     """Tries a model in a server.
 
     Args:
-        model: SavedModel folder; local.
-        dataset: Whose images and classes it must have.
+        winner: Local.
+        other: Whose times the winner's are compared with; local. What is wrong with it
+            does not count against the winner.
+        dataset: Whose images and classes the winner must have.
         config: Server and budgets.
         output: Folder that gets the server's log if the model does not pass.
 
     Raises:
         server.ServerMissing: The configured server cannot be started here at all.
     """
-    chosen = server.check(config.server)
+    chosen, model = server.check(config.server), Path(winner.model)
     try:
         expected = judgement.read_expected(model, dataset)
         _check_run(model, expected)
@@ -51,10 +71,46 @@ def check(
         start = server.command(chosen, model, workspace)
         with server.running(start, log) as running:
             observed = observe(running, expected, config)
-        found = judgement.judge(expected, observed, config)
+            if observed.singles and not judgement.beyond_doubt(
+                observed.latencies_ms, config
+            ):
+                with _second(chosen, other, config) as address:
+                    addresses = {winner.name: running.address}
+                    if other is not None and address is not None:
+                        addresses[other.name] = address
+                    observed = dataclasses.replace(
+                        observed,
+                        in_turns=traffic.in_turns(addresses, expected.images, config),
+                    )
+        found = judgement.judge(expected, observed, config, winner.name)
         if not found.passed:
             shutil.copyfile(log, output / CANARY_LOG_FILE)
     return dataclasses.replace(found, versions=_versions())
+
+
+@contextlib.contextmanager
+def _second(
+    chosen: str, other: Named | None, config: CanaryConfig
+) -> Iterator[str | None]:
+    """The address of a server of the same kind with another model; None: it has none."""
+    if other is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="canary-") as folder:
+        workspace = Path(folder)
+        log = workspace / CANARY_LOG_FILE
+        start = server.command(chosen, Path(other.model), workspace)
+        with server.running(start, log) as running:
+            try:
+                ready = _wait_until_ready(running, config.max_load_seconds)
+                problem = "it was not ready in time"
+            except (server.ServerEnded, server.ServerMissing) as error:
+                ready, problem = False, str(error)
+            if not ready:
+                logging.warning(
+                    "Times are not compared with those of %s: %s", other.name, problem
+                )
+            yield running.address if ready else None
 
 
 def nothing_to_check(config: CanaryConfig) -> CanaryResult:

@@ -8,13 +8,23 @@ from pathlib import Path
 
 from absl import logging
 from tfx.components.util import model_utils
-from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
+from tfx.types.standard_artifacts import (
+    Examples,
+    InfraBlessing,
+    Model,
+    ModelBlessing,
+    PushedModel,
+)
 from tfx.utils import io_utils, path_utils
 
+from components import own_record
 from components.declaration import Output, executor_of
 from components.serving_canary import canary
+from components.serving_canary.canary import Named
+from contract import pushed_model
 from contract.canary import CanaryResult
 from contract.config.canary import CanaryConfig
+from contract.contenders import BASELINE, IN_SERVICE
 from contract.datasets import Dataset
 from contract.records import CANARY_FILE
 from trainer.examples import dataset_of
@@ -29,6 +39,8 @@ def try_model(
     *,
     model: Model,
     model_blessing: ModelBlessing,
+    baseline: Model | None,
+    in_service: PushedModel | None,
     examples: Examples,
     config: CanaryConfig,
     blessing: Output[InfraBlessing],
@@ -42,6 +54,8 @@ def try_model(
     Args:
         model: With a SavedModel in Format-Serving/; empty if nobody won.
         model_blessing: Without a blessing nothing is checked.
+        baseline: Whose latency the winner's is held against where no model is in service.
+        in_service: Whose latency it is held against where one is.
         examples: Of the data set whose images and classes the model must have.
         config: What is asked of the model.
         blessing: As TFX's InfraValidator writes it (INFRA_BLESSED or INFRA_NOT_BLESSED,
@@ -53,8 +67,17 @@ def try_model(
             started on this machine, whatever the model.
     """
     if model_utils.is_model_blessed(model_blessing):
+        winner = Named(
+            name=model.get_string_custom_property(pushed_model.ROLE) or "winner",
+            model=_saved_model(model),
+        )
+        other = None
+        if in_service is not None and own_record.is_in_service(in_service):
+            other = Named(name=IN_SERVICE, model=in_service.uri)
+        elif baseline is not None and winner.name != BASELINE:
+            other = Named(name=BASELINE, model=_saved_model(baseline))
         dataset = dataset_of(examples.uri, examples.get_string_custom_property("name"))
-        found = _check(model, dataset, config, blessing.uri)
+        found = _check(winner, other, dataset, config, blessing.uri)
     else:
         found = canary.nothing_to_check(config)
     for reason in found.reasons:
@@ -71,20 +94,37 @@ def try_model(
 Executor = executor_of(try_model)
 
 
-def _check(
-    model: Model, dataset: Dataset, config: CanaryConfig, output: str
-) -> CanaryResult:
-    source = path_utils.serving_model_path(
+def _saved_model(model: Model) -> str:
+    return path_utils.serving_model_path(
         model.uri, path_utils.is_old_model_artifact(model)
     )
-    # A server reads local files, and so do the folders of artifacts on a local run.
+
+
+def _check(
+    winner: Named,
+    other: Named | None,
+    dataset: Dataset,
+    config: CanaryConfig,
+    output: str,
+) -> CanaryResult:
     with tempfile.TemporaryDirectory(prefix="canary-files-") as folder:
-        local, kept = Path(source), Path(folder, "kept")
-        if "://" in source:
-            local = Path(folder, "model")
-            io_utils.copy_dir(source, str(local))
+        kept = Path(folder, "kept")
         kept.mkdir()
-        found = canary.check(local, dataset, config, kept)
+        here = [
+            each
+            and Named(name=each.name, model=_local(each.model, Path(folder, place)))
+            for each, place in ((winner, "model"), (other, "other"))
+        ]
+        assert here[0] is not None
+        found = canary.check(here[0], here[1], dataset, config, kept)
         for file in kept.iterdir():
             io_utils.copy_file(str(file), os.path.join(output, file.name))
     return found
+
+
+def _local(source: str, copy: Path) -> str:
+    """A server reads local files, as the folders of artifacts on a local run are."""
+    if "://" not in source:
+        return source
+    io_utils.copy_dir(source, str(copy))
+    return str(copy)

@@ -18,6 +18,7 @@ import numpy as np
 from contract import arrays, features, paths, stored
 from contract.canary import CanaryResult, SignatureCheck
 from contract.config.canary import CanaryConfig
+from contract.contenders import IN_SERVICE
 from contract.datasets import Dataset
 from contract.records import EXPECTED_ANSWERS_FILE
 
@@ -68,6 +69,8 @@ class Observed:
     answers: Mapping[str, Answer | str] = field(default_factory=dict)  # str: the error
     singles: Answer | None = None  # serving_default, an image at a time
     latencies_ms: tuple[float, ...] = ()  # of those
+    # Name -> median ms of the model and of the one that it may replace, taking turns.
+    in_turns: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_expected(model: Path, dataset: Dataset) -> Expected:
@@ -129,8 +132,17 @@ def read_expected(model: Path, dataset: Dataset) -> Expected:
     return expected
 
 
-def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> CanaryResult:
-    """Holds what a server did against training and against the budgets."""
+def judge(
+    expected: Expected, observed: Observed, config: CanaryConfig, model: str
+) -> CanaryResult:
+    """Holds what a server did against training and against the budgets.
+
+    Args:
+        expected: Of the training path.
+        observed: Of the server.
+        config: The budgets.
+        model: What it is called in `observed.in_turns`.
+    """
     reasons: list[str] = []
     if observed.failure:
         reasons.append(observed.failure)
@@ -158,6 +170,7 @@ def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> Canar
                     f"{found[name]:,.1f} ms; the budget is {budget:,g} ms "
                     f"(canary.max_{name}_ms)"
                 )
+    reasons += _too_slow(model, observed.in_turns, config)
     differences = [
         entry.max_abs_difference
         for entry in signatures.values()
@@ -171,9 +184,35 @@ def judge(expected: Expected, observed: Observed, config: CanaryConfig) -> Canar
         p50_ms=found.get("p50"),
         p99_ms=found.get("p99"),
         requests=len(observed.latencies_ms),
+        latency_ms=observed.in_turns,
         max_abs_difference=max(differences, default=None),
         signatures=signatures,
     )
+
+
+def _too_slow(
+    name: str, latency_ms: Mapping[str, float], config: CanaryConfig
+) -> list[str]:
+    """What is said against a model's time for one image; `latency_ms`: see `Observed`."""
+    own = latency_ms.get(name)
+    if own is None:
+        return []
+    found = []
+    if config.max_latency_ms is not None and own > config.max_latency_ms:
+        found.append(
+            f"one image takes {own:.1f} ms (canary.max_latency_ms allows "
+            f"{config.max_latency_ms:g} ms)"
+        )
+    for other, reference in latency_ms.items():
+        ratio = config.max_latency_ratio
+        if other != name and ratio is not None and own > ratio * reference:
+            whose = {IN_SERVICE: "the model in service"}.get(other, f"the {other}")
+            found.append(
+                f"one image takes {own:.1f} ms, {own / reference:.1f} times as long as "
+                f"with {whose}, {reference:.1f} ms (canary.max_latency_ratio allows "
+                f"{ratio:g} times)"
+            )
+    return found
 
 
 def beyond_doubt(latencies_ms: Sequence[float], config: CanaryConfig) -> bool:

@@ -7,13 +7,16 @@ answers, or the error in words.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from components.serving_canary import judgement, server
@@ -27,6 +30,7 @@ _STATUS_SECONDS = 2.0
 # A request may take so many times its p99 budget, and at least so many seconds: it is
 # not patience that refuses a model, but its times.
 _PATIENCE, _LEAST_SECONDS = 10, 10.0
+_UNTIMED_ROUNDS, _TIMED_ROUNDS = 3, 21  # of requests with one image, in turns
 
 
 class _Unexpected(Exception):
@@ -114,6 +118,41 @@ class Caller:
                 tuple(each.label for each in result.classes) for result in results
             ),
         )
+
+
+def in_turns(
+    addresses: Mapping[str, str], images: np.ndarray, config: CanaryConfig
+) -> dict[str, float]:
+    """Median milliseconds of a request with one image, of several models.
+
+    They take turns, so that other work on the machine slows all alike.
+
+    Args:
+        addresses: Of their servers, by name.
+        images: uint8 [n, 32, 32, 3].
+        config: Limits of a request's time.
+
+    Returns:
+        By name; a model that does not answer is left out.
+    """
+    found: dict[str, list[float]] = {name: [] for name in addresses}
+    with contextlib.ExitStack() as stack:
+        callers = {
+            name: stack.enter_context(Caller(address, config))
+            for name, address in addresses.items()
+        }
+        for number in range(_UNTIMED_ROUNDS + _TIMED_ROUNDS):
+            image = images[number % len(images)][None]
+            for name, caller in [*callers.items()]:
+                began = time.perf_counter()
+                answer = caller.ask(features.SIGNATURE_IMAGES, image)
+                milliseconds = (time.perf_counter() - began) * 1000
+                if isinstance(answer, str):
+                    logging.warning("Times of %s are not known: %s", name, answer)
+                    del callers[name], found[name]
+                elif number >= _UNTIMED_ROUNDS:
+                    found[name].append(milliseconds)
+    return {name: statistics.median(times) for name, times in found.items()}
 
 
 def single_requests(

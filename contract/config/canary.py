@@ -33,3 +33,16 @@ class CanaryConfig:
     requests: int = setting(
         50, "requests with one image that are timed", low=1, high=10_000
     )
+    max_latency_ms: float | None = setting(
+        None,
+        "median of requests with one image, the model and the one that it may replace "
+        "taking turns",
+        low=0.0,
+        high=3_600_000,
+    )
+    max_latency_ratio: float | None = setting(
+        5.0,
+        "the same, in times of the model in service, or else of the baseline",
+        low=0.1,
+        high=1000,
+    )

@@ -14,8 +14,9 @@ class EvaluationConfig:
 
     policy: Literal["best", "superior", "non_inferior"] = setting(
         "best",
-        "best: the lower eval error is pushed; superior: the candidate only if it is "
-        "better beyond doubt; non_inferior: only if it is worse by less than the margin",
+        "best: the lowest eval error is pushed; superior: another than the baseline only "
+        "if it is better beyond doubt; non_inferior: only if it is worse by less than the "
+        "margin",
     )
     margin: float = setting(
         0.01, "non_inferior: error rate that may be lost", low=0.0, high=1.0
@@ -38,18 +39,5 @@ class EvaluationConfig:
     )
     max_ece: float | None = setting(
         0.3, "highest expected calibration error of a pushed model", low=0.0, high=1.0
-    )
-    max_latency_ms: float | None = setting(
-        None,
-        "longest time for one image, on the machine that evaluates",
-        low=0.0,
-        high=3_600_000,
-    )
-    max_latency_ratio: float | None = setting(
-        5.0,
-        "longest time for one image, in times of the model in service, or else of the "
-        "other contender",
-        low=0.1,
-        high=1000,
     )
     batch_size: int = setting(128, "images per forward pass", low=1, high=65_536)

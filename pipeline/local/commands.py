@@ -187,8 +187,10 @@ def _heading(resolved: Resolved) -> dict[str, str]:
     form += ", grey" if config.data.channels == 1 else ""
     return {
         "data": f"{config.data.name}{form}{classes} ({resolved.data_reason})",
-        "networks": f"baseline {config.baseline.network}, candidate "
-        f"{config.candidate.network}; preset {config.preset}",
+        "networks": ", ".join(
+            f"{each.name} {each.network}" for each in config.all_contenders
+        )
+        + f"; preset {config.preset}",
         "output": config.output_root,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx import v1 as tfx
@@ -10,6 +10,7 @@ from tfx.components.trainer.component import Trainer
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import BaseChannel
 
+from components import numbered
 from components.beam import IN_PROCESS
 from components.model_in_service.strategy import InServiceStrategy
 from components.previous_statistics.strategy import PreviousStatistics
@@ -27,7 +28,7 @@ class Local:
         self._config = config
         self._metadata = metadata or database.path(config.output_root)
 
-    def training_settings(self, role: str) -> dict[str, Any]:  # noqa: ARG002
+    def training_settings(self, contender: str) -> dict[str, Any]:  # noqa: ARG002
         """None: it trains here."""
         return {}
 
@@ -51,14 +52,13 @@ class Local:
         ).with_id("PreviousStatistics")
 
     def model_in_service(
-        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
+        self, *, destination: str, models: Sequence[BaseChannel]
     ) -> BaseNode:
         """A look into ML Metadata: what was pushed last."""
         return tfx.dsl.Resolver(
             strategy_class=InServiceStrategy,
             config={"destination": destination},
-            baseline=baseline,
-            candidate=candidate,
+            **numbered.given("model", models),
             pushed=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
         ).with_id("ModelInService")
 

@@ -31,8 +31,8 @@ def needed(config: RunConfig) -> int:
     examples = sum(data.counts.values()) * expected(kept).image_bytes
     classes, channels = len(data.class_names), data.pixels[-1]
     models = [
-        count_parameters(parse_network(network), classes, channels)
-        for network in (config.baseline.network, config.candidate.network)
+        count_parameters(parse_network(each.network), classes, channels)
+        for each in config.all_contenders
     ]
     saved = [_GRAPH_BYTES + 4 * parameters for parameters in models]
     # The winner thrice more: chosen, pushed and served.

@@ -31,6 +31,7 @@ from contract.comparison import (
     Decision,
     Difference,
 )
+from contract.contenders import names_in
 from contract.datasets import DATASETS, Dataset
 from contract.model_run import ModelRun
 from contract.predictions import Predictions
@@ -45,7 +46,7 @@ from contract.records import (
 )
 from contract.run_facts import RunFacts
 from contract.typed_json import Record, RecordError
-from pipeline.nodes import PARTS
+from pipeline.nodes import parts
 from pipeline.report import pictures, published, remarks, selection
 from trainer.examples import dataset_of
 
@@ -105,11 +106,8 @@ def build(run: Run) -> Report:
         RecordError: A file of the run is damaged.
     """
     outputs = {(artifact.node, artifact.key): artifact for artifact in run.artifacts}
-    found = {
-        name: outputs[part.node, part.output.key]
-        for name, part in PARTS.items()
-        if part.output.needed or (part.node, part.output.key) in outputs
-    }
+    contenders = names_in(run.facts.config)
+    found = _parts(outputs, contenders)
     config, facts = run.facts.config, run.facts
     examples = found["examples"]
     data = dataset_of(examples.uri, config["data"]["name"], config["data"]["label"])
@@ -120,11 +118,7 @@ def build(run: Run) -> Report:
         features.TEST: _read(Comparison, found["test_evaluation"].uri, COMPARISON_FILE),
     }
     trainings = {
-        name: _read(
-            ModelRun,
-            outputs[f"{name.capitalize()}Trainer", "model_run"].uri,
-            HISTORY_FILE,
-        )
+        name: _read(ModelRun, found[f"{name}_run"].uri, HISTORY_FILE)
         for name in compared.contenders
     }
     trainings[IN_SERVICE] = _training_of(found.get("in_service"))
@@ -150,6 +144,7 @@ def build(run: Run) -> Report:
             name: _model(
                 {split: part.models[name] for split, part in comparisons.items()},
                 trainings[name],
+                canary.latency_ms.get(name),
             )
             | (
                 {"found": found["in_service"].properties.get(pushed_model.FOUND)}
@@ -203,6 +198,22 @@ def build(run: Run) -> Report:
             ],
         },
     }
+
+
+def _parts(
+    outputs: Mapping[tuple[str, str], Artifact], contenders: Sequence[str]
+) -> dict[str, Artifact]:
+    """What the report is made of, by name."""
+    found = {}
+    for name, part in parts(contenders).items():
+        place = next((each for each in part.places if each in outputs), None)
+        if place is not None:
+            found[name] = outputs[place]
+        elif part.output.needed:
+            raise LookupError(
+                f"the run has no {part.output.key} of {part.node}, which its report needs"
+            )
+    return found
 
 
 def _title(data: Dataset) -> str:
@@ -262,8 +273,12 @@ def _training_of(served: Artifact | None) -> ModelRun:
     return ModelRun()
 
 
-def _model(compared: Mapping[str, ComparedModel], training: ModelRun) -> dict[str, Any]:
-    """One contender; `compared`: of each split."""
+def _model(
+    compared: Mapping[str, ComparedModel],
+    training: ModelRun,
+    latency_ms: float | None,
+) -> dict[str, Any]:
+    """One model; `compared`: of each split, `latency_ms`: that the canary took."""
     evaluated = compared[features.EVAL].plain()
     return {
         "network": evaluated["network"],
@@ -276,9 +291,10 @@ def _model(compared: Mapping[str, ComparedModel], training: ModelRun) -> dict[st
             key: evaluated.get(key)
             for key in (
                 "problem", "top5", "cross_entropy", "cross_entropy_ci95", "ece",
-                "ece_ci95", "latency_ms",
+                "ece_ci95",
             )
         },
+        "latency_ms": evaluated["latency_ms"] if latency_ms is None else latency_ms,
         "train_seconds": training.seconds,
         "images_per_second": training.images_per_second,
     }  # fmt: skip

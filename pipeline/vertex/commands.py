@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract import signals
 from contract.config.run import RunConfig
+from contract.contenders import BASELINE, CANDIDATE
 from contract.fields import ConfigError, override, parse_assignment
 from pipeline.nodes import KINDS
 from pipeline.resolve import resolve
@@ -43,7 +44,9 @@ EXAMPLES = {"vertex.project": "my-project", "output_root": "gs://my-bucket/cifar
 _LOADING, _LOOKING = "loading Google's client", "looking for the name"
 _COMPILING, _CREATING = "compiling with TFX", "creating"
 _WIDTH = len(_LOADING)
-_LONGEST_NODE = max(len(name) for kind in KINDS.values() for name in kind.ids)
+_LONGEST_NODE = max(
+    len(name) for kind in KINDS.values() for name in kind.ids((BASELINE, CANDIDATE))
+)
 
 
 def add_parsers(

@@ -20,7 +20,7 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 
 from contract.config.run import RunConfig
 from pipeline.dag import create_pipeline
-from pipeline.nodes import KINDS, kind_of
+from pipeline.nodes import kind_of
 from pipeline.vertex import images, jobs, overrides, parameters
 from pipeline.vertex.engine import Vertex
 from pipeline.vertex.steps.first_step.component import RunConfiguration
@@ -58,7 +58,8 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
         contract.fields.ConfigError: As `overrides.encode`.
     """
     training_jobs = {
-        role: jobs.training_job(config, role) for role in KINDS["Trainer"].members
+        each.name: jobs.training_job(config, each.name)
+        for each in config.all_contenders
     }
     # Nothing of this machine goes into the specification: the fingerprint of the data and
     # the digests of the code are open parameters.

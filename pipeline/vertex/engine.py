@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import BaseChannel
 
+from components import numbered
 from components.artifacts import RunConfiguration
 from components.model_in_service.component import ModelInService
 from components.previous_statistics.component import PreviousStatistics
 from contract.config.run import RunConfig
-from pipeline.nodes import PARTS
+from contract.fields import ConfigError
+from pipeline import nodes as table
 from pipeline.vertex import jobs
 from pipeline.vertex.steps.push import settings
 from pipeline.vertex.steps.push.component import VertexPush
@@ -37,7 +39,8 @@ class Vertex:
 
         Args:
             config: Complete and checked.
-            training_jobs: Role -> CustomJob; what the specification was compiled with.
+            training_jobs: Contender's name -> CustomJob; what the specification was
+                compiled with.
             first: The node RunConfiguration; None: the flow as that node itself makes it
                 again, to tell the others their parameters.
         """
@@ -45,13 +48,13 @@ class Vertex:
         self._jobs = training_jobs
         self._first = first
 
-    def training_settings(self, role: str) -> dict[str, Any]:
+    def training_settings(self, contender: str) -> dict[str, Any]:
         """The job in which run_fn runs, for pipeline/vertex/steps/train/."""
         vertex = self._config.vertex
         job = {
             "project": vertex.project,
             "region": vertex.region,
-            "job": self._jobs[role],
+            "job": self._jobs[contender],
         }
         return {TRAINING_JOB: job}
 
@@ -72,11 +75,11 @@ class Vertex:
         )
 
     def model_in_service(
-        self, *, destination: str, baseline: BaseChannel, candidate: BaseChannel
+        self, *, destination: str, models: Sequence[BaseChannel]
     ) -> BaseNode:
         """A look at the ledger of the published versions."""
         return ModelInService(
-            destination=destination, baseline=baseline, candidate=candidate
+            destination=destination, **numbered.given("model", models)
         )
 
     def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:
@@ -91,10 +94,25 @@ class Vertex:
                 )
             )
         nodes |= {node.id: node for node in followers}
-        parts = {
-            name: nodes[part.node].outputs[part.output.key]
-            for name, part in PARTS.items()
+        there = [
+            part
+            for part in table.parts(
+                [each.name for each in self._config.all_contenders]
+            ).values()
             if part.node in nodes
+        ]
+        # One is the configuration; beyond what a task takes, the lineage tells less.
+        if len(there) + 1 > numbered.MOST:
+            there = [part for part in there if part.output.needed]
+        if (excess := len(there) + 1 - numbered.MOST) > 0:
+            count = len(self._config.all_contenders)
+            raise ConfigError(
+                f"contenders: {count} networks; on Vertex AI at most {count - excess} can "
+                f"take part, because a task takes {numbered.MOST} artifacts and the report "
+                "needs others besides"
+            )
+        parts = {
+            part.input: nodes[part.node].outputs[part.output.key] for part in there
         }
         settled = tfx.dsl.Channel(type=RunConfiguration)
         if self._first is not None:

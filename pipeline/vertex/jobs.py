@@ -38,7 +38,7 @@ def training_job(config: RunConfig, role: str) -> dict[str, Any]:
 
     Args:
         config: Complete and checked.
-        role: "baseline" or "candidate".
+        role: Name of the contender.
 
     Returns:
         google.cloud.aiplatform's CustomJob as plain values; TFX adds the command.

@@ -23,7 +23,7 @@ CONSTANT = frozenset(
         "force_tf_compat_v1",
         "disable_statistics",
         "exclude_splits",
-        "split",
+        "contender",
         "records",
         "directory",
     }

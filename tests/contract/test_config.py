@@ -194,3 +194,9 @@ def test_a_field_that_was_renamed_is_refused_with_what_stands_in_its_place():
         ConfigError, match="vertex.spot: .* it is vertex.scheduling=spot"
     ):
         override(RunConfig(), {"vertex.spot": "true"})
+
+
+@pytest.mark.parametrize("name", ["max_latency_ms", "max_latency_ratio"])
+def test_a_limit_that_has_moved_is_refused_with_its_new_name(name):
+    with pytest.raises(ConfigError, match=rf"it is canary\.{name} now"):
+        override(RunConfig(), {f"evaluation.{name}": "2"})

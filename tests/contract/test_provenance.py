@@ -21,6 +21,7 @@ NODES = {
     "Transform": "components/transform/executor.py",
     "Trainer": "trainer/run.py",
     "ModelInService": "components/model_in_service/executor.py",
+    "Answers": "components/answers/executor.py",
     "Evaluator": "components/evaluator/executor.py",
     "ModelChooser": "components/model_chooser/executor.py",
     "ServingCanary": "components/serving_canary/executor.py",
@@ -108,7 +109,9 @@ RUN_BY = {
         "ExampleValidator",
         "PreviousStatistics",
     },
-    "components/evaluator/inference.py": {"Evaluator"},
+    "components/answers/inference.py": {"Answers"},
+    "components/answers/soundness.py": {"Answers"},
+    "components/numbered.py": {"Evaluator", "ModelChooser", "ModelInService"},
     "components/evaluator/paired.py": {"Evaluator"},
     "components/example_gen/choice.py": set(),  # asked before a run
     "components/example_gen/sources.py": {"ExampleGen"},
@@ -124,7 +127,8 @@ RUN_BY = {
     "contract/config/run.py": set(),
     "contract/config/train.py": {"Trainer"},
     "contract/fields.py": EVERY,
-    "contract/model_run.py": {"ServingCanary", "Trainer"},
+    "contract/answers.py": {"Answers", "Evaluator"},
+    "contract/model_run.py": {"Answers", "ModelChooser", "ServingCanary", "Trainer"},
     "monitoring/__init__.py": set(),
     "pipeline/console.py": set(),
     "pipeline/dag.py": set(),  # what it hands to nodes are their parameters
@@ -132,9 +136,9 @@ RUN_BY = {
     "serving/deploy/generate.py": set(),
     "serving/server/page.html": {"ServingCanary"},  # a template of page.py
     "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
-    "trainer/__init__.py": {"DatasetSchema", "Evaluator", "ExampleValidator"}
+    "trainer/__init__.py": {"Answers", "DatasetSchema", "ExampleValidator"}
     | {"PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
-    "trainer/examples.py": {"DatasetSchema", "Evaluator", "ExampleValidator"}
+    "trainer/examples.py": {"Answers", "DatasetSchema", "ExampleValidator"}
     | {"PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
     "trainer/preprocessing.py": {"Trainer", "Transform"},
     "trainer/run.py": {"Trainer"},

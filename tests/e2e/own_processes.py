@@ -26,7 +26,7 @@ from tfx.utils import import_utils
 
 PROJECT = Path(__file__).parents[2]
 # They run the code of others, or none of ours: not worth ten seconds each.
-TWINS = {"StatisticsGen", "DataInvariants", "CandidateTrainer", "TestEvaluator"}
+TWINS = {"StatisticsGen", "DataInvariants", "CandidateTrainer", "CandidateAnswers"}
 # Python imports a module of this name in every process, a child's child too.
 NOTE = """
 import os, sys

@@ -25,8 +25,8 @@ SCHEMAS = {"DatasetSchema", "DataInvariants"}
 TRAINERS = {"BaselineTrainer", "CandidateTrainer"}
 # Of equal outputs, too, what follows runs again: TFX's cache knows artifacts by their ids.
 JUDGEMENT = {"ModelChooser", "ServingCanary", "AtomicPusher"}
-EVALUATORS = {"Evaluator", "TestEvaluator"}
-FOLLOWING = TRAINERS | EVALUATORS | JUDGEMENT
+ANSWERS = {"BaselineAnswers", "CandidateAnswers"}
+FOLLOWING = TRAINERS | ANSWERS | {"Evaluator"} | JUDGEMENT
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def nothing(place: Path) -> None:
 # In this order, each on what the ones before left: name, edit, words, nodes that run, and
 # what is said of some of them.
 CASES = (
-    ("first", nothing, [], INGESTION | SCHEMAS | FOLLOWING, {
+    ("first", nothing, [], INGESTION | SCHEMAS | FOLLOWING | {"InServiceAnswers"}, {
         "Transform": "never ran here"}),
     ("unchanged", nothing, [], set(), {}),
     ("evaluation.policy", nothing, ["evaluation.policy=superior"], JUDGEMENT, {
@@ -147,17 +147,19 @@ CASES = (
         "ModelChooser": "components/model_chooser/choice.py edited"}),
     ("candidate.network", nothing,
      ["evaluation.policy=superior", "candidate.network=preact_resnet14"],
-     FOLLOWING - {"BaselineTrainer"}, {
+     FOLLOWING - {"BaselineTrainer", "BaselineAnswers"}, {
         "CandidateTrainer": "candidate.network preact_resnet8 -> preact_resnet14",
-        "ModelChooser": "new inputs: candidate, evaluation"}),
+        "ModelChooser": "new inputs: evaluation, model_001"}),
     ("train.seed", nothing, ["train.seed=2"], FOLLOWING, {
         "BaselineTrainer": "train.seed 1 -> 2",
         "CandidateTrainer": "train.seed 1 -> 2"}),
-    ("data", change_data, ["train.seed=2"], INGESTION | FOLLOWING, {
+    ("data", change_data, ["train.seed=2"],
+     INGESTION | FOLLOWING | {"InServiceAnswers"}, {
         "CifarExampleGen": "data_batch_2.bin changed",
         "Transform": "new input: examples"}),
     ("enable_cache=false", nothing, ["train.seed=2", "enable_cache=false"],
-     INGESTION | SCHEMAS | FOLLOWING, {"StatisticsGen": "enable_cache=false"}),
+     INGESTION | SCHEMAS | FOLLOWING | {"InServiceAnswers"}, {
+        "StatisticsGen": "enable_cache=false"}),
 )  # fmt: skip
 
 

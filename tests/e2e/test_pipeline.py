@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.tf]
 
 PROJECT = Path(__file__).parents[2]
 TFX = Path(sys.executable).with_name("tfx")
-NODES, RESOLVERS = 15, 2  # a Resolver looks something up in every run
+NODES, RESOLVERS = 17, 2  # a Resolver looks something up in every run
 SMOKE = {"preset": "smoke", "data.name": "digits"}
 
 

@@ -266,8 +266,8 @@ def test_whole_numbers_survive_the_way_through_json(first):
             for name, value in artifact["metadata"].items():
                 assert value is not None, (task, key, name)
     parameters = first.tasks["RunConfiguration"].parameters
-    assert parameters["Evaluator_batch_size"] == 128
-    inputs = first.executor_inputs["Evaluator"]["inputs"]["parameterValues"]
+    assert parameters["BaselineAnswers_batch_size"] == 128
+    inputs = first.executor_inputs["BaselineAnswers"]["inputs"]["parameterValues"]
     assert inputs["batch_size"] == 128
 
 
@@ -280,7 +280,8 @@ def second(first, cloud) -> Run:
 def test_what_did_not_change_comes_from_the_cache(second):
     fresh = {
         "RunConfiguration", "PreviousStatistics", "ExampleValidator", "CandidateTrainer",
-        "ModelInService", "Evaluator", "TestEvaluator", "ModelChooser", "ServingCanary",
+        "CandidateAnswers", "ModelInService", "InServiceAnswers", "Evaluator",
+        "ModelChooser", "ServingCanary",
         "AtomicPusher", "Report",
     }  # fmt: skip
     assert set(second.ran) == fresh

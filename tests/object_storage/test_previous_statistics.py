@@ -215,7 +215,7 @@ def test_the_mark_of_an_empty_artifact_survives_json() -> None:
     """Numbers come back as float from Vertex AI, whose metadata are JSON."""
     from tfx.types import standard_artifacts
 
-    from components.evaluator import executor as evaluator
+    from components import own_record
     from components.example_validator import executor as validator
 
     def from_json(kind: Any, name: str, value: Any) -> Any:
@@ -228,18 +228,18 @@ def test_the_mark_of_an_empty_artifact_survives_json() -> None:
     statistics = from_json(standard_artifacts.ExampleStatistics, validator.EMPTY, 1.0)
     assert is_empty(statistics)
 
-    trained = standard_artifacts.Model()
-    trained.uri = "trained"
-    contenders = {"baseline": ("a", trained), "candidate": ("b", trained)}
-    for key, value, roles in (("pushed", 0.0, 2), ("pushed", 1.0, 3), ("other", 0, 3)):
+    for key, value, there in (
+        ("pushed", 0.0, False),
+        ("pushed", 1.0, True),
+        ("other", 0, True),
+    ):
         served = from_json(standard_artifacts.PushedModel, key, value)
-        found = evaluator._models(contenders, served)
-        assert len(found) == roles
+        assert own_record.is_in_service(served) is there
     served = standard_artifacts.PushedModel()
-    for value, roles in ((0, 2), (1, 3)):
+    for value in (0, 1):
         served.set_int_custom_property("pushed", value)
-        found = evaluator._models(contenders, served)
-        assert len(found) == roles
+        assert own_record.is_in_service(served) is bool(value)
+    assert not own_record.is_in_service(None)
 
 
 def test_a_local_flow_says_nothing_of_records() -> None:

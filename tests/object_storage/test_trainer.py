@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from components.beam import IN_PROCESS
-from contract import features
 from contract.config.canary import CanaryConfig
 from contract.config.evaluation import EvaluationConfig
 from contract.fields import to_json
@@ -92,9 +91,9 @@ def test_a_killed_trainer_goes_on_and_its_model_is_judged_and_served(
     comparison = read_json("evaluation/comparison.json")
     assert comparison["models"]["in_service"] is None
     assert comparison["models"]["baseline"]["problem"] is None
-    assert comparison["models"]["candidate"]["error"] is not None
+    assert comparison["models"]["baseline"]["error"] is not None
     decision = read_json("decision/decision.json")
-    assert decision["winner"] == "baseline"  # of equals
+    assert decision["winner"] == "baseline"
     canary = read_json("infra_blessing/canary.json")
     assert canary["passed"], canary
     assert "flow/infra_blessing/INFRA_BLESSED" in object_storage.names("flow/infra")
@@ -102,7 +101,8 @@ def test_a_killed_trainer_goes_on_and_its_model_is_judged_and_served(
 
 
 def judge(root: str) -> None:
-    """Evaluator, ModelChooser and ServingCanary; both contenders are one model."""
+    """From Answers to ServingCanary; the run's only model is the baseline's."""
+    from components.answers.executor import Executor as Answers
     from components.evaluator.executor import Executor as Evaluator
     from components.model_chooser.executor import Executor as ModelChooser
     from components.serving_canary.executor import Executor as ServingCanary
@@ -110,6 +110,21 @@ def judge(root: str) -> None:
     model = artifact("Model", f"{root}/model")
     nothing = artifact("PushedModel", f"{root}/nothing")
     nothing.set_int_custom_property("pushed", 0)
+    answers = {}
+    for name, given in (
+        ("baseline", {"model": [model]}),
+        ("in_service", {"pushed": [nothing]}),
+    ):
+        answers[name] = artifact("Model", f"{root}/answers/{name}")
+        Answers().Do(
+            {
+                "examples": [artifact("Examples", f"{root}/examples")],
+                "transform_graph": [artifact("TransformGraph", f"{root}/transform")],
+                **given,
+            },
+            {"answers": [answers[name]]},
+            {"contender": name, "batch_size": 128},
+        )
     evaluation = artifact("ModelEvaluation", f"{root}/evaluation")
     context = Evaluator.Context(
         beam_pipeline_args=[*IN_PROCESS],
@@ -118,29 +133,22 @@ def judge(root: str) -> None:
     )
     Evaluator(context).Do(
         {
-            "examples": [artifact("Examples", f"{root}/examples")],
-            "transform_graph": [artifact("TransformGraph", f"{root}/transform")],
-            "baseline": [model],
-            "candidate": [model],
-            "in_service": [nothing],
+            f"answers_{number:03d}": [each]
+            for number, each in enumerate(answers.values())
         },
-        {"evaluation": [evaluation]},
         {
-            "split": features.EVAL,
-            "class_names": json.dumps(training.CLASSES),
-            "label_key": features.LABEL,
-            "batch_size": 128,
-            "baseline_network": training.NETWORK,
-            "candidate_network": training.NETWORK,
+            "evaluation": [evaluation],
+            "test_evaluation": [artifact("ModelEvaluation", f"{root}/test_evaluation")],
         },
+        {},
     )
     chosen = artifact("Model", f"{root}/chosen")
     blessing = artifact("ModelBlessing", f"{root}/blessing")
     decision = artifact("ModelEvaluation", f"{root}/decision")
-    # Of equals the baseline wins; that it is no good yet is not the question here.
-    rule = EvaluationConfig(max_error=1.0, max_ece=None, max_latency_ratio=None)
+    # That it is no good yet is not the question here.
+    rule = EvaluationConfig(max_error=1.0, max_ece=None)
     ModelChooser().Do(
-        {"evaluation": [evaluation], "baseline": [model], "candidate": [model]},
+        {"evaluation": [evaluation], "model_000": [model]},
         {"model": [chosen], "blessing": [blessing], "decision": [decision]},
         {"rule": to_json(rule)},
     )
@@ -149,6 +157,8 @@ def judge(root: str) -> None:
         {
             "model": [chosen],
             "model_blessing": [blessing],
+            "baseline": [model],
+            "in_service": [nothing],
             "examples": [artifact("Examples", f"{root}/examples")],
         },
         {"blessing": [artifact("InfraBlessing", f"{root}/infra_blessing")]},

@@ -17,6 +17,7 @@ from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.estimate.prices import PRICES
 
 PROJECT = Path(__file__).parents[2]
+TWO = ("baseline", "candidate")
 # DAGs by the engine and serving.push; local runs push into a directory.
 DAGS = [("local", "directory")] + [
     ("vertex", push) for push in ("directory", "registry", "endpoint")
@@ -57,7 +58,7 @@ def dag(engine: str, push: str, preset: str) -> dict:
 def test_every_node_is_of_one_kind_and_a_known_one_of_it(engine, push, preset):
     for name in dag(engine, push, preset):
         kind = nodes.kind_of(name)  # one, or it raises
-        assert name in kind.ids
+        assert name in kind.ids(TWO)
         assert kind.push is None or push in kind.push
 
 
@@ -68,7 +69,7 @@ def test_on_vertex_ai_every_kind_has_its_nodes(push):
         name
         for kind in nodes.KINDS.values()
         if kind.push is None or push in kind.push
-        for name in kind.ids
+        for name in kind.ids(TWO)
     }
     assert set(dag("vertex", push, "quick")) == expected
 
@@ -76,7 +77,7 @@ def test_on_vertex_ai_every_kind_has_its_nodes(push):
 @pytest.mark.tf
 def test_every_kind_has_a_node_somewhere():
     found = {name for engine, push in DAGS for name in dag(engine, push, "quick")}
-    assert found == {name for kind in nodes.KINDS.values() for name in kind.ids}
+    assert found == {name for kind in nodes.KINDS.values() for name in kind.ids(TWO)}
 
 
 @pytest.mark.tf
@@ -100,7 +101,7 @@ def test_parts_of_the_report_are_outputs_of_the_node(engine, push):
     from components import artifacts
 
     found = dag(engine, push, "quick")
-    for name, part in nodes.PARTS.items():
+    for name, part in nodes.parts(TWO).items():
         if part.node not in found:
             continue
         kind = found[part.node].outputs[part.output.key].type
@@ -122,7 +123,7 @@ def test_a_level_is_the_longest_way_from_the_first_node():
         return 1 + max(map(level, before), default=-1)
 
     assert {name: level(name) for name in tasks} == {
-        name: kind.level for kind in nodes.KINDS.values() for name in kind.ids
+        name: kind.level for kind in nodes.KINDS.values() for name in kind.ids(TWO)
     }
     levels = [kind.level for kind in nodes.KINDS.values()]
     assert levels == sorted(levels)  # those of one level stand together
@@ -131,7 +132,8 @@ def test_a_level_is_the_longest_way_from_the_first_node():
 def test_parts_are_called_as_the_report_calls_them():
     # Inputs of the node Report: a compiled specification of another release names them.
     assert {
-        name: f"{part.node}.{part.output.key}" for name, part in nodes.PARTS.items()
+        name: f"{part.node}.{part.output.key}"
+        for name, part in nodes.parts(TWO).items()
     } == {
         "examples": "CifarExampleGen.examples",
         "schema": "DatasetSchema.schema",
@@ -146,7 +148,7 @@ def test_parts_are_called_as_the_report_calls_them():
         "candidate_run": "CandidateTrainer.model_run",
         "in_service": "ModelInService.pushed",
         "evaluation": "Evaluator.evaluation",
-        "test_evaluation": "TestEvaluator.evaluation",
+        "test_evaluation": "Evaluator.test_evaluation",
         "model": "ModelChooser.model",
         "blessing": "ModelChooser.blessing",
         "decision": "ModelChooser.decision",
@@ -158,18 +160,44 @@ def test_parts_are_called_as_the_report_calls_them():
 
 def test_ids_of_one_kind_are_of_no_other():
     for kind in nodes.KINDS.values():
-        for name, member in zip(kind.ids, kind.members, strict=True):
+        for name, contender in zip(kind.ids(TWO), TWO, strict=False):
             assert nodes.kind_of(name) is kind
-            assert kind.member(name) == member
+            assert kind.contender(name) == (contender if kind.per_contender else "")
 
 
 def test_one_more_contender_is_of_its_kind():
-    trainer = nodes.kind_of("Full_preactivationTrainer")
-    assert trainer is nodes.KINDS["Trainer"]
-    assert trainer.member("Full_preactivationTrainer") == "full_preactivation"
+    for kind in ("Trainer", "Answers"):
+        found = nodes.kind_of(f"Full_preactivation{kind}")
+        assert found is nodes.KINDS[kind]
+        assert found.contender(f"Full_preactivation{kind}") == "full_preactivation"
+    found = nodes.parts((*TWO, "wide"))
+    assert found["wide_run"].node == "WideTrainer"
+    # Its number is that of its place; a name is no input of the compiled node.
+    assert found["wide_run"].input == "model_run_002"
+    assert {name: part.input for name, part in found.items()}.items() >= {
+        "baseline": "model_000",
+        "candidate_run": "model_run_001",
+        "decision": "decision",
+        "in_service": "in_service",
+    }.items()
 
 
-@pytest.mark.parametrize("name", ["StudyReport", "Pusher", "BaselineTrainer2", ""])
+def test_the_model_in_service_has_a_row_of_its_own():
+    assert nodes.kind_of("InServiceAnswers") is nodes.KINDS["InServiceAnswers"]
+    assert nodes.kind_of("InServiceAnswers").contender("InServiceAnswers") == ""
+
+
+def test_runs_of_earlier_versions_have_the_parts_where_they_had_them():
+    assert nodes.parts(TWO)["test_evaluation"].places == (
+        ("Evaluator", "test_evaluation"),
+        ("TestEvaluator", "evaluation"),
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["StudyReport", "Pusher", "BaselineTrainer2", "Trainer", "TestEvaluator", ""],
+)
 def test_a_node_without_a_row_is_refused_with_its_name(name):
     with pytest.raises(LookupError, match=rf"^'?node {name}: must be of one kind"):
         nodes.kind_of(name)
@@ -190,9 +218,12 @@ def test_the_documents_name_every_node():
     vertex = (PROJECT / "docs/vertex.md").read_text("utf-8")
     cache = vertex[vertex.index("### Cache") : vertex.index("### Failures")]
     uncached = re.search(r"`pipeline/nodes.py`\): ([\w,\s]+)\.", cache)[1]
-    everywhere = {name for kind in nodes.KINDS.values() for name in kind.ids}
+    everywhere = {name for kind in nodes.KINDS.values() for name in kind.ids(TWO)}
     on_vertex = {"RunConfiguration", "VertexPush", "Report"}
     assert local == everywhere - on_vertex
     assert set(re.split(r",\s+", uncached)) == {
-        name for kind in nodes.KINDS.values() if not kind.cached for name in kind.ids
+        name
+        for kind in nodes.KINDS.values()
+        if not kind.cached
+        for name in kind.ids(TWO)
     }

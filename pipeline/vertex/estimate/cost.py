@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract import features
+from contract.answers import SPLITS
 from contract.config.run import RunConfig
+from contract.contenders import Contender
 from contract.datasets import DATASETS
 from contract.fields import ConfigError
 from pipeline.nodes import KINDS, Kind, kind_of
@@ -28,17 +30,15 @@ from trainer import program, recipe, units
 HOURS_PER_MONTH = 730
 JOB = "its training job"
 
-_ROLES = KINDS["Trainer"].members
-_CONTENDERS = len(_ROLES) + 1  # the model in service, taken to be as deep as they are
 # Floating-point operations per multiply-add: forward 2, backward 4, recomputed units 2.
 _FORWARD, _TRAINING, _RECOMPUTED = 2, 6, 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One of the two training jobs."""
+    """A training job."""
 
-    role: str  # "baseline" or "candidate"
+    role: str  # the contender's name
     network: str
     steps: int
     images_per_second: float
@@ -84,18 +84,18 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
         ConfigError: The table cannot be read, or has no price for a machine.
     """
     prices = Prices.load(path, config.vertex.region)
-    trainings = tuple(_training(config, role, prices) for role in _ROLES)
+    trainings = tuple(_training(config, each, prices) for each in config.all_contenders)
     by_role = {training.role: training for training in trainings}
     lines: list[Line] = []
     hours = 0.0
     for _, level in itertools.groupby(_kinds(config), lambda kind: kind.level):
         longest = 0.0  # of the steps of a level, which run at the same time
-        for name in (name for each in level for name in each.ids):
+        for name in (name for each in level for name in each.ids(_names(config))):
             kind = kind_of(name)
             work = prices.step_hours(kind.name)
             if kind.forward_passes:
-                work += _evaluation_hours(config, name, prices)
-            job = by_role[kind.member(name)] if kind.work == "training" else None
+                work += _answering_hours(config, name, prices)
+            job = by_role[kind.contender(name)] if kind.work == "training" else None
             if job is not None:
                 work += job.hours  # it waits for the job
             lines.append(_step_line(name, work, prices))
@@ -151,30 +151,29 @@ def check_budget(config: RunConfig, found: Estimate) -> None:
         )
 
 
-def step_flops(config: RunConfig, role: str) -> float:
+def step_flops(config: RunConfig, contender: Contender) -> float:
     """Floating-point operations of one training step, over all replicas."""
     per_multiply_add = _RECOMPUTED if config.train.rematerialise else _TRAINING
-    multiply_adds = _multiply_adds(config, role)
+    multiply_adds = _multiply_adds(config, contender)
     return per_multiply_add * multiply_adds * config.train.global_batch_size
 
 
-def _multiply_adds(config: RunConfig, role: str) -> int:
+def _multiply_adds(config: RunConfig, contender: Contender) -> int:
     """Of one image."""
-    spec = units.parse_network(getattr(config, role).network)
+    spec = units.parse_network(contender.network)
     data = expected(config.data)
     return program.count_multiply_adds(spec, len(data.class_names), data.pixels)
 
 
-def _training(config: RunConfig, role: str, prices: Prices) -> Training:
+def _training(config: RunConfig, contender: Contender, prices: Prices) -> Training:
     train = config.train
     where = hardware.of(config.vertex)
-    network = getattr(config, role).network
     images = train_images(config)
     steps = recipe.total_steps(train, images)
     speed = prices.speed(where, train.precision)
     share = prices.positive("speed", "share_of_replicas") if where.devices > 1 else 1.0
-    seconds = step_flops(config, role) / (speed.flops * where.devices * share)
-    seconds += units.parse_network(network).depth * speed.layer_seconds
+    seconds = step_flops(config, contender) / (speed.flops * where.devices * share)
+    seconds += units.parse_network(contender.network).depth * speed.layer_seconds
     per_second = min(
         train.global_batch_size / seconds,
         prices.positive("speed", "input_images_per_second"),
@@ -185,8 +184,8 @@ def _training(config: RunConfig, role: str, prices: Prices) -> Training:
     trained = steps * train.global_batch_size
     start = prices.number("steps", "job_start_seconds", where.image)
     return Training(
-        role=role,
-        network=network,
+        role=contender.name,
+        network=contender.network,
         steps=steps,
         images_per_second=per_second,
         hours=((trained + looked_at) / per_second + start) / 3600,
@@ -209,13 +208,21 @@ def _kinds(config: RunConfig) -> list[Kind]:
     ]
 
 
-def _evaluation_hours(config: RunConfig, name: str, prices: Prices) -> float:
-    """Forward passes of an evaluator, on its own processor."""
+def _answering_hours(config: RunConfig, name: str, prices: Prices) -> float:
+    """Forward passes of a model, on its step's own processor."""
     kind = kind_of(name)
-    split = kind.member(name) or features.EVAL
-    deepest = max(_multiply_adds(config, role) for role in _ROLES)
-    work = _FORWARD * deepest * _CONTENDERS * _split_images(config, split)
+    network = {
+        each.name: _multiply_adds(config, each) for each in config.all_contenders
+    }
+    # The model in service is taken to be as deep as the deepest of them.
+    multiply_adds = network.get(kind.contender(name), max(network.values()))
+    images = sum(_split_images(config, split) for split in SPLITS)
+    work = _FORWARD * multiply_adds * images
     return work / prices.processor_flops(kind.resources.cpu) / 3600
+
+
+def _names(config: RunConfig) -> list[str]:
+    return [each.name for each in config.all_contenders]
 
 
 def _step_line(name: str, hours: float, prices: Prices) -> Line:
@@ -255,7 +262,7 @@ def _dataflow_line(config: RunConfig, prices: Prices) -> Line:
     machine = MACHINES[vertex.beam_machine_type]
     start = prices.number("steps", "dataflow_start_seconds")
     seconds = sum(
-        len(kind.ids) * (start + prices.step_seconds(kind.name))
+        len(kind.ids(_names(config))) * (start + prices.step_seconds(kind.name))
         for kind in _kinds(config)
         if kind.work == "beam"
     )

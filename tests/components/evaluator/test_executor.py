@@ -1,4 +1,4 @@
-"""Contenders that answer from a table through Evaluator, chooser and pusher."""
+"""Models that answer from a table through Answers, Evaluator, chooser and pusher."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def world(tmp_path_factory) -> verdict.World:
 
 @pytest.fixture(scope="module")
 def wrong() -> dict[str, np.ndarray]:
-    """Which images each contender gets wrong: 80, 40 and 60, some in common."""
+    """Which images each model gets wrong, some in common."""
     rng = np.random.default_rng(5)
     found = {}
-    for role, count in (("baseline", 80), ("candidate", 40), ("in_service", 60)):
+    counts = {"baseline": 80, "candidate": 40, "wide": 50, "in_service": 60}
+    for role, count in counts.items():
         found[role] = np.zeros(EXAMPLES, bool)
         found[role][rng.permutation(EXAMPLES)[:count]] = True
     return found
@@ -48,15 +49,18 @@ def evaluated(world, served, tmp_path_factory):
     return folder, world.evaluate(served, folder)
 
 
-def test_three_contenders_are_counted_on_the_same_images(evaluated, wrong):
+def test_all_models_are_counted_on_the_same_images(evaluated, wrong):
     _, comparison = evaluated
     for role, flags in wrong.items():
         assert comparison["models"][role]["errors"] == flags.sum()
         assert comparison["models"][role]["problem"] is None
-        assert comparison["models"][role]["latency_ms"] > 0
+        assert comparison["models"][role]["network"] == role
+    assert len(comparison["pairs"]) == 2 + 3
+    for key, pair in comparison["pairs"].items():
+        first, second = key.split("_minus_")
+        assert pair["only_first_wrong"] == (wrong[first] & ~wrong[second]).sum()
+        assert ("holm_p_value" in pair) == (second == "baseline")
     pair = comparison["pairs"]["candidate_minus_in_service"]
-    only = wrong["candidate"] & ~wrong["in_service"]
-    assert pair["only_first_wrong"] == only.sum()
     bands = [name for name in pair["slices"] if name.startswith("brightness=")]
     assert len(bands) >= 2
 
@@ -81,6 +85,99 @@ def test_tfma_opens_its_own_result(evaluated, wrong, world):
     result = tfma.load_eval_result(str(folder), model_name="candidate")
     overall = dict(result.slicing_metrics)[()][""][""]
     assert overall["error_diff"]["doubleValue"] == pytest.approx(gain)
+
+
+def test_the_test_split_is_evaluated_by_itself(evaluated, wrong, world):
+    """Of it every table is right."""
+    import tensorflow_model_analysis as tfma
+
+    folder = evaluated[0] / "test"
+    comparison = json.loads((folder / "comparison.json").read_text())
+    assert (comparison["split"], comparison["examples"]) == ("test", 10)
+    assert {model["errors"] for model in comparison["models"].values()} == {0}
+    found = np.load(folder / "predictions.npz", allow_pickle=False)
+    np.testing.assert_array_equal(found["labels"], world.all_labels[EXAMPLES:])
+    result = tfma.load_eval_result(str(folder), model_name="wide")
+    overall = dict(result.slicing_metrics)[()][""][""]
+    assert overall["error"]["doubleValue"] == 0
+
+
+def test_answers_say_whose_they_are(evaluated):
+    place = evaluated[0] / "answers"
+    for name in ("baseline", "wide", "in_service"):
+        told = json.loads((place / name / "answers.json").read_text())
+        assert (told["contender"], told["network"], told["there"]) == (name, name, True)
+        assert told["problems"] == {}
+        assert told["class_names"] == verdict.CLASS_NAMES
+        assert told["images_per_second"] > 0 and told["load_seconds"] > 0
+
+
+def test_nothing_in_service_is_nobody_in_the_comparison(
+    world, models, tmp_path, evaluated
+):
+    from tfx.types import standard_artifacts
+
+    nobody = world.answer("in_service", None, tmp_path / "nobody")
+    assert [path.name for path in (tmp_path / "nobody").iterdir()] == ["answers.json"]
+    others = [
+        verdict._artifact(standard_artifacts.Model, evaluated[0] / "answers" / name)
+        for name in ("wide", "baseline")
+    ]
+    comparison = world.compare([nobody, *others], tmp_path)
+    # By name, whatever the order of the inputs.
+    assert comparison["models"]["in_service"] is None
+    assert list(comparison["pairs"]) == [
+        "candidate_minus_baseline",
+        "wide_minus_baseline",
+        "candidate_minus_in_service",
+        "wide_minus_in_service",
+        "baseline_minus_in_service",
+    ]
+    assert comparison["models"]["wide"]["errors"] == 50
+    assert comparison["models"]["baseline"]["errors"] == 80
+    assert "holm_p_value" not in comparison["pairs"]["wide_minus_baseline"]
+
+
+@pytest.mark.parametrize("spoilt", ["ids", "labels", "contender", "classes", "cut"])
+def test_answers_that_cannot_be_compared_are_refused(
+    world, evaluated, tmp_path, spoilt
+):
+    import shutil
+
+    from tfx.types import standard_artifacts
+
+    from contract.typed_json import RecordError
+
+    for name in ("baseline", "candidate"):
+        shutil.copytree(evaluated[0] / "answers" / name, tmp_path / name)
+    file = tmp_path / "candidate/eval.npz"
+    told = json.loads((tmp_path / "candidate/answers.json").read_text())
+    if spoilt in ("ids", "labels"):
+        found = dict(np.load(file, allow_pickle=False))
+        found[spoilt] = np.roll(found[spoilt], 1)
+        np.savez(file, **found)
+        words, kind = "are answers to different images", ValueError
+    elif spoilt == "contender":
+        told["contender"] = "baseline"
+        words, kind = "are both answers of baseline", ValueError
+    elif spoilt == "classes":
+        told["class_names"][0] = "another"
+        words, kind = "are answers about different classes", ValueError
+    else:
+        file.write_bytes(file.read_bytes()[:1000])
+        words, kind = "the file is damaged or was edited", RecordError
+    (tmp_path / "candidate/answers.json").write_text(json.dumps(told))
+    given = [
+        verdict._artifact(standard_artifacts.Model, tmp_path / name)
+        for name in ("baseline", "candidate")
+    ]
+    with pytest.raises(kind, match=words):
+        world.compare(given, tmp_path / "out")
+
+
+def test_a_model_of_another_contender_is_refused(world, models, tmp_path):
+    with pytest.raises(ValueError, match="is the model of wide, and stands where that"):
+        world.answer("candidate", models["wide"], tmp_path)
 
 
 def test_predictions_are_kept_image_by_image(evaluated, wrong, world):
@@ -115,6 +212,8 @@ def broken(world, wrong) -> dict[str, Path]:
         "nan": world.write_table("nan", flags),
         "names": world.write_table("n", flags),
     }
+    for folder in made.values():  # tables of a contender that is called otherwise
+        (folder / "Format-Serving/assets.extra/run.json").unlink()
 
     class Odd(tf.Module):
         """The answers of another model, spoilt."""
@@ -175,6 +274,7 @@ def test_a_broken_candidate_is_refused_with_the_reason(
     chosen = {"baseline": models["baseline"], "candidate": broken[name]}
     comparison = world.evaluate(chosen, tmp_path)
     assert words in comparison["models"]["candidate"]["problem"]
+    assert "candidate" not in " ".join(np.load(tmp_path / "predictions.npz"))
     assert comparison["models"]["baseline"]["problem"] is None
     assert world.decide(chosen, tmp_path, "best") == "baseline"
     decision = json.loads((tmp_path / "decision" / "decision.json").read_text())
@@ -183,7 +283,7 @@ def test_a_broken_candidate_is_refused_with_the_reason(
 
 
 def test_an_empty_split_is_refused(world, models, tmp_path):
-    from components.evaluator import inference
+    from components.answers import inference
 
     with pytest.raises(ValueError, match="nothing to measure"):
         inference.load_split([], "label", world.transform)
@@ -192,7 +292,7 @@ def test_an_empty_split_is_refused(world, models, tmp_path):
 @pytest.mark.parametrize("policy", ["best", "superior", "non_inferior"])
 def test_from_the_comparison_to_the_version_folder(world, models, tmp_path, policy):
     """A candidate beyond doubt better is pushed by every policy, byte for byte."""
-    chosen = {role: models[role] for role in ("baseline", "candidate")}
+    chosen = {role: models[role] for role in ("wide", "candidate", "baseline")}
     world.evaluate(chosen, tmp_path)
     assert world.decide(chosen, tmp_path, policy) == "candidate"
     (version,) = (tmp_path / "serving" / "table").glob("[0-9]*")
@@ -217,7 +317,7 @@ def test_only_what_won_and_passed_the_canary_is_pushed(
     shutil.copytree(evaluated[0], folder)
     if winner == "in_service":
         comparison = json.loads((folder / "comparison.json").read_text())
-        for role in ("baseline", "candidate"):
+        for role in ("baseline", "candidate", "wide"):
             comparison["models"][role]["problem"] = "it is broken"
         (folder / "comparison.json").write_text(json.dumps(comparison))
     pushed_role = world.decide(models, folder, "best")

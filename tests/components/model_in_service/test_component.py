@@ -13,6 +13,7 @@ import pytest
 from components.atomic_pusher import ledger
 from components.evaluator import measures
 from components.model_chooser import choice
+from contract.canary import CanaryResult
 from contract.config.evaluation import EvaluationConfig
 from contract.run_facts import RunFacts, RunRecord
 
@@ -26,10 +27,9 @@ def decided(winner, reason):
     for role in ("baseline", "candidate"):
         said = labels.copy()
         said[: 1 if role == winner else 8] = 3
-        answers[role] = measures.Answers(
+        answers[role] = measures.Answered(
             network="resnet8",
             probabilities=(0.01 + 0.96 * np.eye(4)[said]).astype(np.float32),
-            latency_ms=1.5,
         )
     images = measures.Images(ids=np.arange(16).astype("S"), labels=labels, bands={})
     comparison = measures.compare("eval", images, answers, "abcd", ())
@@ -97,6 +97,14 @@ class Runs:
             f"{decision.uri}/decision.json",
             decided(role, f"the verdict of {run}").to_json(),
         )
+        canary = self.artifact(
+            "InfraBlessing", f"{job}/ServingCanary_6/blessing", blessed=1
+        )
+        self.write(f"{canary.uri}/INFRA_BLESSED", "")
+        told = CanaryResult(
+            passed=True, reasons=(), server="embedded", latency_ms={role: 1.5}
+        )
+        self.write(f"{canary.uri}/canary.json", told.to_json())
         configuration = RunConfiguration()
         configuration.uri = self.storage.url(f"out/artifacts/12345/{job}/RunC_3/c")
         facts = RunFacts(
@@ -119,6 +127,7 @@ class Runs:
             {
                 "model": [chosen],
                 "model_blessing": [blessing],
+                "infra_blessing": [canary],
                 "decision": [decision],
                 "configuration": [configuration],
             },
@@ -137,7 +146,7 @@ class Runs:
         pushed = standard_artifacts.PushedModel()
         pushed.uri = self.storage.url(f"out/artifacts/12345/{run}/ModelInService_5/p")
         Executor().Do(
-            {"baseline": [baseline], "candidate": [candidate]},
+            {"model_000": [baseline], "model_001": [candidate]},
             {"pushed": [pushed]},
             {"destination": self.destination},
         )
@@ -257,6 +266,6 @@ def test_the_node_has_the_resolvers_output():
     from components.model_in_service.component import ModelInService
 
     model = channel.Channel(type=standard_artifacts.Model)
-    node = ModelInService(destination="gs://b/x", baseline=model, candidate=model)
+    node = ModelInService(destination="gs://b/x", model_000=model, model_098=model)
     assert list(node.outputs) == [strategy._PUSHED]
     assert node.outputs["pushed"].type is standard_artifacts.PushedModel

@@ -45,9 +45,18 @@ def artifact(kind: Any, folder: Path) -> Any:
 
 
 def run(
-    folder: Path, config: CanaryConfig, names: Any, *, blessed: bool = True
+    folder: Path,
+    config: CanaryConfig,
+    names: Any,
+    *,
+    blessed: bool = True,
+    role: str = "candidate",
+    **others: Path,
 ) -> tuple[Any, dict[str, Any]]:
-    """The executor on the model under `folder`; its blessing and canary.json."""
+    """The executor on the model under `folder`; its blessing and canary.json.
+
+    `others`: `baseline`, `in_service`: their folders.
+    """
     from tfx.types import standard_artifacts as kinds
 
     from components.serving_canary.executor import Executor
@@ -63,12 +72,17 @@ def run(
         labels={"label": tuple(names)},
     )
     (folder / "examples/dataset.json").write_text(dataset.to_json())
+    model = artifact(kinds.Model, folder)
+    model.set_string_custom_property("role", role)
+    inputs = {"model": [model], "model_blessing": [approved], "examples": [examples]}
+    if "baseline" in others:
+        inputs["baseline"] = [artifact(kinds.Model, others["baseline"])]
+    if "in_service" in others:
+        served = artifact(kinds.PushedModel, others["in_service"])
+        served.set_int_custom_property("pushed", 1)
+        inputs["in_service"] = [served]
     Executor().Do(
-        {
-            "model": [artifact(kinds.Model, folder)],
-            "model_blessing": [approved],
-            "examples": [examples],
-        },
+        inputs,
         {"blessing": [blessing]},
         {"config": to_json(config)},
     )
@@ -100,8 +114,10 @@ def test_a_sound_model_passes(models, tmp_path):
     assert blessing.get_string_custom_property("reasons") == ""
     assert set(report) == {
         "passed", "reasons", "server", "load_seconds", "p50_ms", "p99_ms", "requests",
-        "max_abs_difference", "signatures", "versions",
+        "latency_ms", "max_abs_difference", "signatures", "versions",
     }  # fmt: skip
+    assert list(report["latency_ms"]) == ["candidate"]
+    assert report["latency_ms"]["candidate"] > 0
     assert all(entry["ok"] for entry in report["signatures"].values())
     assert set(report["signatures"]) == {
         "serving_default", "serialized_examples", "encoded_images", "classify"
@@ -111,6 +127,53 @@ def test_a_sound_model_passes(models, tmp_path):
     assert report["load_seconds"] > 0
     assert 0 <= report["max_abs_difference"] < 1e-5
     assert not (tmp_path / "blessing/server.log").exists()
+
+
+def test_times_are_those_of_both_models_in_turns(models, tmp_path):
+    """The winner is slow on purpose; it is held against the model in service."""
+    models.write(tmp_path / "winner/Format-Serving", "slow")
+    models.write(tmp_path / "served")
+    models.write(tmp_path / "baseline/Format-Serving", "slow")
+    config = dataclasses.replace(
+        CONFIG, max_latency_ratio=1.5, max_latency_ms=0.001,
+        max_p50_ms=1e5, max_p99_ms=1e5,
+    )  # fmt: skip
+    _, report = run(
+        tmp_path / "winner", config, models.CLASSES,
+        baseline=tmp_path / "baseline", in_service=tmp_path / "served",
+    )  # fmt: skip
+    assert list(report["latency_ms"]) == ["candidate", "in_service"]
+    own, other = report["latency_ms"].values()
+    assert own > 1.5 * other > 0
+    assert [reason.split("(")[1] for reason in report["reasons"]] == [
+        "canary.max_latency_ms allows 0.001 ms)",
+        "canary.max_latency_ratio allows 1.5 times)",
+    ]
+    assert (
+        f"{own / other:.1f} times as long as with the model in service"
+        in (report["reasons"][1])
+    )
+
+
+def test_what_is_wrong_with_the_other_does_not_count(models, tmp_path):
+    models.write(tmp_path / "winner/Format-Serving")
+    models.write(tmp_path / "served")
+    (tmp_path / "served/saved_model.pb").write_bytes(b"not a graph")
+    _, report = run(
+        tmp_path / "winner", CONFIG, models.CLASSES, in_service=tmp_path / "served"
+    )
+    assert report["passed"], report["reasons"]
+    assert list(report["latency_ms"]) == ["candidate"]
+
+
+def test_without_a_model_in_service_the_baseline_is_the_other(models, tmp_path):
+    baseline = tmp_path / "baseline"
+    models.write(tmp_path / "winner/Format-Serving")
+    models.write(baseline / "Format-Serving")
+    _, report = run(
+        tmp_path / "winner", CONFIG, models.CLASSES, role="wide", baseline=baseline
+    )
+    assert list(report["latency_ms"]) == ["wide", "baseline"]
 
 
 def test_every_fault_is_found_and_told(models, tmp_path):

@@ -70,7 +70,7 @@ def observed(signature=None, given=None, **changes) -> Observed:
 
 
 def reasons(what: Observed, config: CanaryConfig = CONFIG) -> list[str]:
-    found = judge(EXPECTED, what, config)
+    found = judge(EXPECTED, what, config, "candidate")
     assert found.passed == (not found.reasons)
     # canary.json takes no NaN and nothing of NumPy.
     assert CanaryResult.from_json(found.to_json(allow_nan=False), "x") == found
@@ -78,7 +78,7 @@ def reasons(what: Observed, config: CanaryConfig = CONFIG) -> list[str]:
 
 
 def test_a_sound_model_passes_with_its_figures():
-    found = judge(EXPECTED, SOUND, CONFIG)
+    found = judge(EXPECTED, SOUND, CONFIG, "candidate")
     assert found.passed
     assert found.p50_ms == 2.5
     assert found.p99_ms == pytest.approx(np.percentile([1, 2, 3, 10], 99))
@@ -178,7 +178,7 @@ def test_a_tie_may_go_to_either_class():
             answers=dict.fromkeys(SIGNATURES, either) | {"classify": classified(tied)},
             singles=None,
         )
-        assert judge(expected, what, CONFIG).passed
+        assert judge(expected, what, CONFIG, "candidate").passed
 
 
 @pytest.mark.parametrize(
@@ -322,3 +322,37 @@ def test_the_rule_loads_no_tensorflow():
         check=True,
     )
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "in_turns", "words"),
+    [
+        ({}, {"candidate": 9.0}, None),
+        ({}, {}, None),
+        (
+            {"max_latency_ms": 3.0},
+            {"candidate": 4.0, "baseline": 4.0},
+            "one image takes 4.0 ms (canary.max_latency_ms allows 3 ms)",
+        ),
+        (
+            {},
+            {"candidate": 20.0, "in_service": 2.0},
+            "one image takes 20.0 ms, 10.0 times as long as with the model in service, "
+            "2.0 ms (canary.max_latency_ratio allows 5 times)",
+        ),
+        (
+            {"max_latency_ratio": 2.0},
+            {"candidate": 4.2, "baseline": 2.0},
+            "one image takes 4.2 ms, 2.1 times as long as with the baseline, 2.0 ms "
+            "(canary.max_latency_ratio allows 2 times)",
+        ),
+        ({"max_latency_ratio": 2.0}, {"candidate": 4.0, "baseline": 2.0}, None),
+        ({"max_latency_ratio": None}, {"candidate": 900.0, "baseline": 1.0}, None),
+        # Of the winner alone: the other may be as slow as it likes.
+        ({"max_latency_ms": 3.0}, {"candidate": 2.0, "baseline": 400.0}, None),
+    ],
+)
+def test_slower_than_what_it_may_replace(limits, in_turns, words):
+    config = dataclasses.replace(CONFIG, **limits)
+    found = reasons(observed(in_turns=in_turns), config)
+    assert found == ([words] if words else [])

@@ -151,7 +151,9 @@ class Pipeline:
         self.execute("CifarExampleGen", run, {}, {"examples": examples})
         self.execute("CandidateTrainer", run, {"examples": examples}, {"model": model})
         evaluation = self.artifact("ModelEvaluation", folder("Evaluator", "evaluation"))
-        chooser_inputs = {"candidate": model, "evaluation": evaluation}
+        # Models were inputs by the contenders' names once; they are numbered now.
+        key = "model_001" if own_properties else "candidate"
+        chooser_inputs = {key: model, "evaluation": evaluation}
         if in_service:
             chooser_inputs["in_service"] = in_service[-1]
         self.execute(

@@ -166,7 +166,7 @@ def record(
     for node, split in (("Evaluator", "eval"), ("TestEvaluator", "test")):
         images = measures.Images(ids=ids[split], labels=labels[split], bands={})
         answers = {
-            role: measures.Answers(
+            role: measures.Answered(
                 network=network,
                 probabilities=probabilities(labels[split], wrong[role]),
                 latency_ms=1.5,

@@ -128,6 +128,69 @@ def test_what_each_row_of_the_hardware_changes_is_listed():
             ), (row, path)
 
 
+def test_five_contenders_are_five_trainers_and_numbered_inputs(tmp_path):
+    names = ["baseline", "candidate", "deep", "slim", "wide"]
+    job = compiled(
+        "contenders.wide=preact_resnet14",
+        "contenders.deep=preact_resnet110",
+        "contenders.slim=preact_resnet8",
+    )
+    accept(job, tmp_path)
+    two, five = tasks(compiled()), tasks(job)
+    assert five.keys() - two.keys() == {
+        f"{name.capitalize()}{kind}"
+        for name in names[2:]
+        for kind in ("Trainer", "Answers")
+    }
+
+    def producers(task: str, start: str) -> dict[str, str]:
+        given = five[task]["inputs"]["artifacts"]
+        return {
+            key: source["taskOutputArtifact"]["producerTask"]
+            for key, source in given.items()
+            if key.startswith(start)
+        }
+
+    answers = [*(f"{name.capitalize()}Answers" for name in names), "InServiceAnswers"]
+    assert producers("Evaluator", "answers_") == {
+        f"answers_{number:03d}": task for number, task in enumerate(answers)
+    }
+    for task in ("ModelChooser", "ModelInService", "Report"):
+        assert producers(task, "model_0") == {
+            f"model_{number:03d}": f"{name.capitalize()}Trainer"
+            for number, name in enumerate(names)
+        }
+    # The chooser is given eval alone: test cannot decide.
+    given = five["ModelChooser"]["inputs"]["artifacts"]["evaluation"]
+    assert given["taskOutputArtifact"]["outputArtifactKey"] == "evaluation"
+    assert set(five["ModelChooser"]["dependentTasks"]) >= {"Evaluator", "WideTrainer"}
+    # Each training is a job of its own.
+    (made,) = (
+        parameter["runtimeValue"]["constant"]
+        for key, parameter in five["RunConfiguration"]["inputs"]["parameters"].items()
+        if key == "training_jobs"
+    )
+    assert [*json.loads(made)] == names
+    assert json.loads(made)["wide"]["display_name"] == "cifar-resnet-wide"
+
+
+def test_as_many_contenders_as_can_be_compared_are_compiled(tmp_path):
+    names = [f"c{number:02d}" for number in range(91)]
+    job = compiled(*(f"contenders.{name}=resnet8" for name in names))
+    accept(job, tmp_path)
+    for name, task in tasks(job).items():
+        assert len(task["inputs"].get("artifacts", {})) <= 100, name
+    with pytest.raises(ConfigError, match="94 networks; on Vertex AI at most 93 can"):
+        compiled(*(f"contenders.{name}=resnet8" for name in (*names, "more")))
+
+
+def test_who_takes_part_is_fixed_when_compiled():
+    with pytest.raises(
+        ConfigError, match=r"contenders.wide is fixed when the pipeline"
+    ):
+        overrides.decode('{"contenders.wide": "resnet8"}')
+
+
 def test_another_process_on_another_machine_writes_the_same_bytes(tmp_path):
     environment = os.environ | {
         "PYTHONHASHSEED": "4242",
@@ -251,7 +314,8 @@ def test_output_parameters_have_the_types_of_the_parameters_that_take_them():
     assert taken == set(made["parameters"])
     assert set(made["artifacts"]) == taken | {"configuration"}
     assert (
-        made["parameters"]["Evaluator_batch_size"]["parameterType"] == "NUMBER_INTEGER"
+        made["parameters"]["BaselineAnswers_batch_size"]["parameterType"]
+        == "NUMBER_INTEGER"
     )
 
 

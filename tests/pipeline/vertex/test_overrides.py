@@ -7,8 +7,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from contract.config.canary import CanaryConfig
 from contract.config.run import RunConfig
-from contract.fields import ConfigError, assignment, leaves, override
+from contract.fields import (
+    ConfigError,
+    assignment,
+    from_json,
+    leaves,
+    override,
+    to_json,
+)
 from pipeline.vertex import overrides
 from pipeline.vertex.overrides import decode, encode
 
@@ -195,3 +203,19 @@ def test_split_parts_every_assignment_once():
     fixed, free = overrides.split(given)
     assert fixed == {"vertex.scheduling": "spot", "serving.push": "registry"}
     assert free == {"train.epochs": "3"}
+
+
+@pytest.mark.parametrize("text", ["250", "250.0", "2.5e2"])
+def test_a_limit_stays_a_number_all_the_way_to_the_canary(text):
+    """Parameters of nodes are text and whole numbers; a limit is neither."""
+    found = decode(f'{{"canary.max_p99_ms": {text}, "canary.max_latency_ratio": 3}}')
+    config = override(
+        RunConfig(),
+        dict(assignment(name, value).split("=", 1) for name, value in found.items()),
+    )
+    # As the first step hands it out, and the node's executor reads it.
+    parameter = to_json(config.canary)
+    section = from_json(CanaryConfig, parameter)
+    assert isinstance(section.max_p99_ms, float) and section.max_p99_ms == 250
+    assert isinstance(section.max_latency_ratio, float)
+    assert '"max_p99_ms":250.0' in parameter  # one text, so one key in the cache

@@ -46,7 +46,7 @@ def settle(
     Args:
         overrides: JSON of the run's own overrides, see pipeline/vertex/overrides.py.
         fixed: JSON of the fields that are fixed when compiling.
-        training_jobs: JSON: role -> CustomJob, see pipeline/vertex/jobs.py.
+        training_jobs: JSON: contender's name -> CustomJob, see pipeline/vertex/jobs.py.
         configuration: Gets run.json.
         **values: For each parameter that a run may change, added when the specification
             is compiled (pipeline/vertex/compile.py).

@@ -13,13 +13,14 @@ from absl import logging
 from tfx import types
 from tfx.types import standard_artifacts
 
-from components import artifacts
+from components import artifacts, numbered
 from components.declaration import Output, executor_of
 from contract import pushed_model
+from contract.contenders import MOST_CONTENDERS, names_in
 from contract.records import RUN_CONFIGURATION_FILE
 from contract.run_facts import RunRecord
+from pipeline import nodes
 from pipeline.history import ledger, published
-from pipeline.nodes import PARTS, Part
 from pipeline.report import build, render
 from pipeline.vertex.parameters import FIRST
 
@@ -28,11 +29,18 @@ class NotRegistered(Exception):
     """Something was published that Vertex AI did not take."""
 
 
-def _input(part: Part) -> Any:
-    """The class of a part, ours or TFX's; with None if the report can do without."""
-    name = part.output.type
-    kind = getattr(artifacts, name, None) or getattr(standard_artifacts, name)
-    return kind if part.output.needed else kind | None
+def _inputs() -> dict[str, Any]:
+    """Input -> class of the artifact, with None if the report can do without."""
+    found: dict[str, Any] = {}
+    for row in nodes.KINDS.values():
+        for output in row.outputs:
+            name = output.type
+            kind = getattr(artifacts, name, None) or getattr(standard_artifacts, name)
+            if row.per_contender:
+                found |= numbered.inputs(output.key, kind, MOST_CONTENDERS)
+            else:
+                found[output.part] = kind if output.needed else kind | None
+    return found
 
 
 def write_report(
@@ -40,9 +48,7 @@ def write_report(
     run_configuration: artifacts.RunConfiguration,
     directory: str,
     report: Output[artifacts.Report],
-    **parts: Annotated[
-        types.Artifact, {name: _input(part) for name, part in PARTS.items()}
-    ],
+    **parts: Annotated[types.Artifact, _inputs()],
 ) -> None:
     """Writes the page and report.json where there is no ML Metadata store to ask.
 
@@ -56,8 +62,8 @@ def write_report(
         directory: Folder that gets a copy of both files, each whole.
         report: Gets report.html and report.json, and what they say in short as custom
             properties, see components/artifacts.py.
-        **parts: By the names of pipeline/nodes.py; the needed ones, and what else
-            the report is to show.
+        **parts: By `Part.input` of pipeline/nodes.py; the needed ones, and what else
+            the report is to show. Contenders' numbers are those of the configuration.
 
     Raises:
         NotRegistered: The report is written; but VertexPush, before it, could not do its
@@ -120,10 +126,10 @@ def _run(
                 for key in artifact.mlmd_artifact.custom_properties
             },
         )
-        for name, part in PARTS.items()
-        if (artifact := parts.get(name)) is not None
+        for part in nodes.parts(names_in(facts.config)).values()
+        if (artifact := parts.get(part.input)) is not None
     ]
-    nodes = [FIRST, *(artifact.node for artifact in found)]
+    done = [FIRST, *(artifact.node for artifact in found)]
     return build.Run(
         id=told.run_id or "",
         facts=dataclasses.replace(facts, seconds=time.time() - facts.started),
@@ -131,7 +137,7 @@ def _run(
         # came from the cache, only the engine knows.
         components=[
             {"id": node, "state": "complete", "seconds": None, "cached": None}
-            for node in dict.fromkeys(nodes)
+            for node in dict.fromkeys(done)
         ],
         artifacts=found,
         in_service=_in_service(facts.config),

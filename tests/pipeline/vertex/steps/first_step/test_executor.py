@@ -123,7 +123,7 @@ def test_nodes_are_given_what_a_local_run_gives_them(output):
         "ModelInService_destination", "ModelInService_source",
         "PreviousStatistics_source", "Report_source",
     }  # fmt: skip
-    assert given["Evaluator_batch_size"] == 64
+    assert given["BaselineAnswers_batch_size"] == 64
     assert given["AtomicPusher_destination"] == "gs://my-bucket/cifar/serving/digits"
 
 

@@ -21,9 +21,10 @@ from tfx.orchestration.kubeflow.v2.container import (
 )
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
+from contract.contenders import names_in
 from contract.records import RUN_CONFIGURATION_FILE
 from contract.run_facts import RunRecord
-from pipeline.nodes import PARTS
+from pipeline import nodes
 from pipeline.report import build
 from pipeline.vertex.steps.report.component import Report
 
@@ -50,13 +51,13 @@ def run(
         RunRecord(run_id=found.id, facts=found.facts).to_json().encode(),
     )
     outputs = {(artifact.node, artifact.key): artifact for artifact in found.artifacts}
-    for name, part in PARTS.items():
+    for name, part in nodes.parts(names_in(found.facts.config)).items():
         artifact = outputs.get((part.node, part.output.key))
         if artifact is None or changed.get(name, {}) is None:
             continue
-        metadata = changed.get(name) or _travelled(artifact)
-        inputs[name] = _runtime_artifact(name, bucket, metadata)
-        _copy(artifact.uri, inputs[name]["uri"])
+        metadata = changed.get(name) or _travelled(artifact, part.input)
+        inputs[part.input] = _runtime_artifact(part.input, bucket, metadata)
+        _copy(artifact.uri, inputs[part.input]["uri"])
     report = _runtime_artifact("report", bucket, {})
     output_file = scratch / "executor_output.json"
     invocation = {
@@ -97,15 +98,9 @@ def _runtime_artifact(name: str, bucket: str, metadata: dict) -> dict[str, Any]:
     }
 
 
-def _travelled(artifact: build.Artifact) -> dict[str, Any]:
+def _travelled(artifact: build.Artifact, name: str) -> dict[str, Any]:
     """Custom properties as they come out of the container that made the artifact."""
-    (kind,) = {
-        spec.type
-        for name, spec in Report.SPEC_CLASS.INPUTS.items()
-        if name in PARTS and PARTS[name].node == artifact.node
-        and PARTS[name].output.key == artifact.key
-    }  # fmt: skip
-    made = kind()
+    made = Report.SPEC_CLASS.INPUTS[name].type()
     for key, value in artifact.properties.items():
         if isinstance(value, str):
             made.set_string_custom_property(key, value)

@@ -203,7 +203,7 @@ def test_a_report_that_cannot_be_made_fails_no_run(make, vertex):
 
     local, found = make()
     metadata, folders = vertex(found, test_evaluation=None)
-    assert "TestEvaluator" in metadata["problem"]
+    assert "the run has no test_evaluation of Evaluator" in metadata["problem"]
     assert metadata["reason"] == local["decision"]["reason"]
     assert metadata["pushed_version"] == "8"
     assert not tf.io.gfile.exists(f"{folders['copy']}/report.json")

@@ -1,0 +1,1 @@
+"""What each model answers to the images of eval and test."""

@@ -22,12 +22,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.server import (
     batching,
     configuration,
-    grpc_core,
     grpc_services,
     handlers,
     metrics,
     page,
-    pending,
     savedmodel,
     tensors,
 )
@@ -35,21 +33,21 @@ from serving.server.configuration import ConfigurationError, Model
 from serving.server.errors import ServingError, invalid
 from serving.server.flags import Flags, is_loopback
 from serving.server.manager import Manager, Policy, Version
-from serving.server.pending import Workers
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 BATCHING_FILE = "batching_params.pbtxt"
 _MOST_WARMUP_RECORDS = 1000
 # What eager TensorFlow adds to a text.
 _OPERATION = re.compile(r"\{\{.*?\}\} | \[Op:.*")
-# Calls beyond those that the threads work on; more are refused, so that a flood does not
-# fill the memory.
+# Calls beyond those that may run a model; more are refused, so that a flood does not fill
+# the memory.
 _MOST_WAITING = 1000
 # Methods for those who run the server: what --management is about.
 _MANAGEMENT = ("/HandleReloadConfigRequest", "ProfilerService/Profile", "/Terminate")
 # Of gRPC, as those of REST.
 _MOST_CONNECTIONS = 10_000
 _HANDSHAKE_MS = 30_000
+_SECONDS_TO_CANCEL = 5.0
 _IDLE_MS = 620_000
 
 _log = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ class Server:
     """A running server."""
 
     service: handlers.Service
-    grpc_server: grpc_core.Server
+    grpc_server: grpc.Server
     address: str = ""  # "127.0.0.1:8500", or empty: no TCP
     port: int = 0
     rest: Any = None
@@ -93,7 +91,10 @@ class Server:
         self.stopping.set()
         if self.health is not None:
             self.health.stop()
-        ends = [self.grpc_server.stop]
+        # What is cancelled then may still run a model; it is not waited for.
+        ends = [
+            lambda grace: self.grpc_server.stop(grace).wait(grace + _SECONDS_TO_CANCEL)
+        ]
         if self.rest is not None:
             ends.append(self.rest.stop)
         threads = [threading.Thread(target=end, args=(grace_seconds,)) for end in ends]
@@ -103,7 +104,6 @@ class Server:
             thread.join()
         self.service.manager.stop()
         self.service.manager.close()
-        self.service.workers.close()
         if self.recorder is not None:
             self.recorder.close()
 
@@ -154,8 +154,10 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
     )
     loader = _Loader(flags, batching)
     manager = Manager(loader.load, _policy(flags))
-    workers = Workers(flags.grpc_max_threads or _threads())
-    loader.service = service = handlers.Service(manager, workers, options)
+    places = flags.grpc_max_threads or _threads()
+    loader.service = service = handlers.Service(
+        manager, threading.Semaphore(places), options
+    )
     threading.Thread(
         target=lambda: (stop.wait(), manager.stop()), name="stop", daemon=True
     ).start()
@@ -186,9 +188,9 @@ def _start(flags: Flags, stop: threading.Event) -> Server:
     health = _health(flags)
     server = Server(
         service,
-        grpc_core.Server(
+        grpc_services.server(
             _methods(service, health, flags),
-            most_calls=workers.threads + _MOST_WAITING,
+            most_calls=places + _MOST_WAITING,
             options={
                 "grpc.max_receive_message_length": flags.max_message_bytes,
                 "grpc.max_send_message_length": -1,
@@ -249,7 +251,7 @@ class _Loader:
         try:
             for log in _warmup_logs(path):
                 for _ in range(max(self._flags.num_request_iterations_for_warmup, 1)):
-                    pending.wait(self.service.warm_up(version, log))
+                    self.service.warm_up(version, log)
             status = "OK"
         except ServingError as error:
             status = error.code.name
@@ -352,10 +354,8 @@ def _health(flags: Flags) -> Any:
     return health.Health(grpc_services.PREDICTION_SERVICE, grpc_services.MODEL_SERVICE)
 
 
-def _methods(
-    service: handlers.Service, health: Any, flags: Flags
-) -> dict[str, grpc_core.Method]:
-    methods = grpc_services.methods(service)
+def _methods(service: handlers.Service, health: Any, flags: Flags) -> dict[str, Any]:
+    methods: dict[str, Any] = grpc_services.methods(service)
     if health is not None:
         methods |= health.methods()
     if flags.enable_profiler:
@@ -377,12 +377,12 @@ def _management(flags: Flags) -> str:
     return "all" if is_loopback(flags.bind_address) else "socket"
 
 
-def _for_socket(method: grpc_core.Method, open_there: bool) -> grpc_core.Method:
+def _for_socket(method: grpc_services.Method, open_there: bool) -> grpc_services.Method:
     """Refuses a method to those who do not come by the unix socket, or to all."""
 
-    def answer(data: bytes, call: grpc_core.Call) -> object:
-        if open_there and call.by_socket():
-            return method(data, call)
+    def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
+        if open_there and context.peer().startswith("unix:"):
+            return method(data, context)
         raise ServingError(
             grpc.StatusCode.PERMISSION_DENIED,
             "Reloads and profiles are not allowed here; the server's --management and "
@@ -394,7 +394,13 @@ def _for_socket(method: grpc_core.Method, open_there: bool) -> grpc_core.Method:
 
 def _open_ports(server: Server, flags: Flags, credentials: Any) -> None:
     def add(address: str, shown: str) -> int:
-        port = server.grpc_server.add_port(address, credentials)
+        try:
+            if credentials is None:
+                port = server.grpc_server.add_insecure_port(address)
+            else:
+                port = server.grpc_server.add_secure_port(address, credentials)
+        except RuntimeError:
+            port = 0
         if not port:
             text = f"cannot listen on {shown}: is it in use, or not this machine's?"
             if credentials:
@@ -434,7 +440,8 @@ def _start_rest(server: Server, flags: Flags, metrics_path: str | None) -> None:
             web_page=flags.web_page,
             hosts=_hosts(flags),
             cors=flags.rest_api_enable_cors_support,
-            threads=flags.rest_api_num_threads or _threads(),
+            # More than models may be run: these wait for batches, too.
+            threads=flags.rest_api_num_threads or 4 * _threads(),
             most_body_bytes=min(flags.max_message_bytes, rest.MOST_BODY_BYTES),
         ),
     )

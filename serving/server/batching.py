@@ -1,11 +1,11 @@
 """Joins concurrent requests into batches, as TensorFlow Serving's batching session does.
 
-Requests come from coroutines on any thread; what leaves are calls of `run` with up to
+Requests come from many threads, which wait; what leaves are calls of `run` with up to
 `max_batch_size` rows, and each caller gets exactly its own rows back.
 
 At most `num_batch_threads` batches run at the same time. A free thread takes at once what
-waits, so batches grow with the load; and it carries on the coroutines whose requests it
-has run (serving/server/pending.py), so nobody has to be woken up for an answer.
+waits, so batches grow with the load. A caller that meets an idle batcher runs its request
+itself.
 
 A request whose deadline has passed, or whose caller has gone, is never run.
 
@@ -24,13 +24,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 
 import grpc
 import numpy as np
 
 from serving.server import metrics
 from serving.server.errors import ServingError, invalid
-from serving.server.pending import Pending
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -123,13 +123,8 @@ def row_count(feeds: Arrays) -> int:
     return rows
 
 
-class _Task(Pending[Arrays]):
+class _Task(Future[Arrays]):
     """Rows of one caller that are run in one batch."""
-
-    __slots__ = (
-        "cancelled", "deadline", "enqueued", "error", "feeds", "key", "outputs",
-        "queued", "rows",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -144,7 +139,7 @@ class _Task(Pending[Arrays]):
         self.rows = rows
         self.key = key
         self.deadline = deadline
-        self.cancelled = cancelled
+        self.left = cancelled  # Future's own `cancelled` is another thing
         self.enqueued = time.monotonic()
         self.queued = True
         self.outputs: Arrays | None = None
@@ -157,11 +152,18 @@ class _Task(Pending[Arrays]):
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "Run() timeout exceeded while waiting in batching queue",
             )
-        elif self.cancelled is not None and self.cancelled():
+        elif self.left is not None and self.left():
             self.error = ServingError(
                 grpc.StatusCode.CANCELLED, "The caller cancelled the request"
             )
         return self.error is not None
+
+    def settle(self) -> None:
+        """Wakes the caller."""
+        if self.error is not None:
+            self.set_exception(self.error)
+        else:
+            self.set_result(self.outputs or {})
 
 
 @dataclasses.dataclass(slots=True)
@@ -198,21 +200,18 @@ class Batcher:
         self._rows = 0  # waiting
         self._running = 0  # batches
         self._closed = False
-        # Twice as many as batches may run: the next one need not wait until the callers
-        # of the last one are answered.
-        for number in range(2 * parameters.num_batch_threads):
+        for number in range(parameters.num_batch_threads):
             threading.Thread(
                 target=self._work, name=f"batch-{name}-{number}", daemon=True
             ).start()
 
-    async def submit(
+    def submit(
         self,
         feeds: Arrays,
         deadline: float | None = None,
         cancelled: Callable[[], bool] | None = None,
-        spare: bool = False,
     ) -> Arrays:
-        """Runs the request as part of some batch; goes on on the thread that has run it.
+        """Runs the request as part of some batch, and waits for that.
 
         Args:
             feeds: Arrays with a common first dimension; not changed. Strings are object
@@ -220,8 +219,6 @@ class Batcher:
             deadline: In seconds of time.monotonic(). Afterwards the request is not run,
                 but what runs is not interrupted.
             cancelled: Whether the caller has gone; asked before the request is run.
-            spare: Whether this thread may be kept busy. Then a request that meets an
-                idle batcher is run at once, here: no change of thread.
 
         Returns:
             This request's rows of the outputs: views of the batch's arrays.
@@ -242,19 +239,19 @@ class Batcher:
             _Task(part, size, self._key(part, size), deadline, cancelled)
             for part, size in self._parts(feeds, rows)
         ]
-        if self._take(tasks, rows, spare):
+        if self._take(tasks, rows):
             self._answer(tasks)
         if len(tasks) == 1:
-            return await tasks[0]
+            return tasks[0].result()
         parts: list[Arrays] = []
         errors: list[BaseException] = []
         for task in tasks:  # all of them: a part that runs has to end before its caller
             try:
-                parts.append(await task)
+                parts.append(task.result())
             except BaseException as error:
                 errors.append(error)
                 for other in tasks:
-                    other.cancelled = lambda: True
+                    other.left = lambda: True
         if errors:
             raise errors[0]
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
@@ -287,7 +284,7 @@ class Batcher:
             shapes.sort(key=lambda item: item[0])
         return tuple(shapes), not rows
 
-    def _take(self, tasks: list[_Task], rows: int, spare: bool) -> bool:
+    def _take(self, tasks: list[_Task], rows: int) -> bool:
         """Puts a request into the queue, whole or not at all.
 
         Returns:
@@ -298,8 +295,7 @@ class Batcher:
             with self._changed:
                 self._admit(rows, gone)
                 here = (
-                    spare
-                    and len(tasks) == 1
+                    len(tasks) == 1
                     and not self._groups
                     and self._running < self._parameters.num_batch_threads
                     and (not self._timeout or rows == self._limit)
@@ -312,7 +308,7 @@ class Batcher:
                 return here
         finally:
             for task in gone:
-                task.settle(None, task.error)
+                task.settle()
 
     # The methods from here to _ready are called with the lock held.
 
@@ -418,7 +414,7 @@ class Batcher:
             self._running -= 1
             self._changed.notify()
         for task in batch:
-            task.settle(task.outputs, task.error)
+            task.settle()
 
     def _fill(self, tasks: list[_Task]) -> None:
         """Sets outputs or error of every task."""

@@ -67,7 +67,7 @@ class Flags:
         0, "port for REST; 0: no REST; -1: one that the operating system chooses"
     )
     rest_api_num_threads: int = _flag(
-        0, "threads that read and write JSON; 0: by the number of processors"
+        0, "REST requests worked on at the same time; 0: by the number of processors"
     )
     rest_api_timeout_in_ms: int = _flag(30_000, "limit for a REST call")
     rest_api_enable_cors_support: bool = _flag(False, "CORS headers in REST answers")
@@ -90,7 +90,8 @@ class Flags:
     )
     grpc_channel_arguments: str = _flag("", "name=value,... for the gRPC server")
     grpc_max_threads: int = _flag(
-        0, "threads that run models without batching; 0: by the number of processors"
+        0,
+        "model runs at the same time without batching; 0: by the number of processors",
     )
     ssl_config_file: str = _flag(
         "", "text file of an SSLConfig: TLS, mutual if it says"

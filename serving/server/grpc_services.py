@@ -1,14 +1,16 @@
-"""The gRPC side: a table of methods over the handlers, for one server.
+"""The gRPC side: a table of methods over the handlers, and the server that has them.
 
 Methods are registered by name, without the generated servicers, so that a request which
-is no protobuf is answered like any other mistake.
+is no protobuf is answered like any other mistake. Each call has a thread; calls beyond
+them are refused.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -23,7 +25,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import grpc_core, metrics, pending
+from serving.server import metrics
 from serving.server.errors import INTERNAL, ServingError, parse
 from serving.server.handlers import Call, Service
 
@@ -32,7 +34,10 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 _log = logging.getLogger(__name__)
 
-Handle = Callable[[Any, Call], Coroutine[pending.Pending[Any], None, Message]]
+Handle = Callable[[Any, Call], Message]
+# Takes and returns serialised messages; what it raises is answered.
+Method = Callable[[bytes, grpc.ServicerContext], bytes]
+_NO_DEADLINE = 1e8  # seconds: such a call has some hundred years left
 
 
 def prediction_methods(service: Service) -> dict[str, tuple[type[Message], Handle]]:
@@ -66,7 +71,7 @@ def model_methods(service: Service) -> dict[str, tuple[type[Message], Handle]]:
     }
 
 
-def methods(service: Service) -> dict[str, grpc_core.Method]:
+def methods(service: Service) -> dict[str, Method]:
     """Both services, by the methods' full names."""
     return {
         f"/{name}/{method}": _method(method, kind, handle, service if counted else None)
@@ -80,32 +85,80 @@ def methods(service: Service) -> dict[str, grpc_core.Method]:
 
 def _method(
     method: str, kind: type[Message], handle: Handle, counted_by: Service | None
-) -> grpc_core.Method:
-    async def answer(data: bytes, call: grpc_core.Call) -> None:
+) -> Method:
+    def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
         began = time.perf_counter()
-        model, code, text, message = "", grpc.StatusCode.OK, "", b""
+        model, code = "", grpc.StatusCode.INTERNAL
         try:
             request = parse(kind, data)
-            del data  # a large request is not held twice
             model = _model_name(request)
-            response = await handle(
-                request, Call(call.deadline, call.ended, call.spare)
-            )
-            message = response.SerializeToString()
+            answered = handle(request, _call(context)).SerializeToString()
+            code = grpc.StatusCode.OK
+            return answered
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            if counted_by:  # before the answer: who has one finds it counted
+                label, seconds = counted_by.label(model), time.perf_counter() - began
+                metrics.observe_request(label, method, "GRPC", code.name, seconds)
+
+    return answer
+
+
+def _call(context: grpc.ServicerContext) -> Call:
+    seconds = context.time_remaining()
+    if seconds is not None and seconds < _NO_DEADLINE:
+        deadline = time.monotonic() + seconds
+    else:
+        deadline = None
+    return Call(deadline, lambda: not context.is_active())
+
+
+class _Table(grpc.GenericRpcHandler):
+    def __init__(self, methods: Mapping[str, Any]):
+        self._methods = methods
+
+    def service(self, handler_call_details: Any) -> Any:
+        return self._methods.get(handler_call_details.method)
+
+
+def server(
+    methods: Mapping[str, Any], most_calls: int, options: Mapping[str, Any]
+) -> grpc.Server:
+    """A gRPC server, not started yet.
+
+    Args:
+        methods: By full name, "/package.Service/Method": a Method, or a handler of grpc's.
+        most_calls: At the same time; further ones get RESOURCE_EXHAUSTED.
+        options: Channel arguments.
+    """
+    table = {
+        name: method
+        if isinstance(method, grpc.RpcMethodHandler)
+        else grpc.unary_unary_rpc_method_handler(_answered(name, method))
+        for name, method in methods.items()
+    }
+    return grpc.server(
+        ThreadPoolExecutor(most_calls, "grpc"),
+        handlers=[_Table(table)],
+        options=tuple(options.items()),
+        maximum_concurrent_rpcs=most_calls,
+    )
+
+
+def _answered(name: str, method: Method) -> Method:
+    def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return method(data, context)
         except ServingError as error:
             code, text = error.code, error.message
         except Exception:  # a mistake of ours
             code, text = grpc.StatusCode.INTERNAL, INTERNAL
-            _log.exception("%s failed", method)
-        if counted_by:  # before the answer: who has one finds it counted
-            label, seconds = counted_by.label(model), time.perf_counter() - began
-            metrics.observe_request(label, method, "GRPC", code.name, seconds)
-        if code is grpc.StatusCode.OK:
-            call.reply(message)
-        else:
-            call.finish(code, text)
+            _log.exception("%s failed", name)
+        context.abort(code, text)
 
-    return lambda data, call: pending.start(answer(data, call))
+    return answer
 
 
 def _model_name(request: Any) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,6 @@ from serving.server.errors import (
     invalid,
 )
 from serving.server.manager import Manager, Version
-from serving.server.pending import Workers, in_thread
 from serving.server.savedmodel import Servable
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -62,8 +62,6 @@ class Call:
 
     deadline: float | None = None  # seconds of time.monotonic()
     cancelled: Callable[[], bool] = lambda: False
-    # Whether the thread on which a handler is begun may run the model.
-    spare: Callable[[], bool] = lambda: False
 
     def check(self) -> None:
         """Ends the work on a call that nobody waits for any more.
@@ -78,6 +76,12 @@ class Call:
             )
         if self.cancelled():
             raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone")
+
+    def seconds_left(self) -> float | None:
+        """Until the deadline."""
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -117,46 +121,45 @@ class Options:
 
 @dataclass
 class Service:
-    """The operations of PredictionService and ModelService.
+    """The operations of PredictionService and ModelService; each may be called by many.
 
-    As coroutines of serving/server/pending.py: none of them waits for a model, and so
-    none of them holds a thread.
+    `places` are for calls that run a model without batching, at the same time.
     """
 
     manager: Manager
-    workers: Workers
+    places: threading.Semaphore
     options: Options = field(default_factory=Options)
 
-    async def predict(
+    def predict(
         self, request: predict_pb2.PredictRequest, call: Call
     ) -> predict_pb2.PredictResponse:
         """Any signature: tensors in, tensors out."""
         with self._use(request, call) as version:
             runner = self._runner(version, call, "Predict")
-            response = await runner.predict(request)
+            response = runner.predict(request)
         self._record("predict_log", response.model_spec, request, response)
         return response
 
-    async def classify(
+    def classify(
         self, request: classification_pb2.ClassificationRequest, call: Call
     ) -> classification_pb2.ClassificationResponse:
         """tf.Examples in, labels and scores out."""
         with self._use(request, call) as version:
             runner = self._runner(version, call, "Classify")
-            response = await runner.classify(request)
+            response = runner.classify(request)
         self._record("classify_log", response.model_spec, request, response)
         return response
 
-    async def regress(
+    def regress(
         self, request: regression_pb2.RegressionRequest, call: Call
     ) -> regression_pb2.RegressionResponse:
         """tf.Examples in, one number for each out."""
         with self._use(request, call) as version:
-            response = await self._runner(version, call, "Regress").regress(request)
+            response = self._runner(version, call, "Regress").regress(request)
         self._record("regress_log", response.model_spec, request, response)
         return response
 
-    async def multi_inference(
+    def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, call: Call
     ) -> inference_pb2.MultiInferenceResponse:
         """Several classify and regress signatures of one model on the same Examples."""
@@ -164,13 +167,13 @@ class Service:
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self.manager.use(spec) as version:
             runner = self._runner(version, call, "MultiInference")
-            response = await runner.multi(request)
+            response = runner.multi(request)
         self._record(
             "multi_inference_log", response.results[0].model_spec, request, response
         )
         return response
 
-    async def run(
+    def run(
         self,
         spec: model_pb2.ModelSpec,
         make_feeds: Callable[[Signature], Mapping[str, np.ndarray]],
@@ -198,7 +201,7 @@ class Service:
             feeds = dict(make_feeds(signature))
             runner.check_aliases(signature, feeds)
             tensors.check_images(feeds, self.options.limits)
-            outputs = await runner.run(name, feeds, sorted(signature.outputs))
+            outputs = runner.run(name, feeds, sorted(signature.outputs))
             result = Result(signature, runner.spec(name), outputs)
         recorder = self.options.recorder
         if recorder is not None:
@@ -210,7 +213,7 @@ class Service:
             )
         return result
 
-    async def get_model_metadata(
+    def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, call: Call
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures."""
@@ -234,7 +237,7 @@ class Service:
         response.metadata["signature_def"].Pack(signatures)
         return response
 
-    async def get_model_status(
+    def get_model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest, call: Call
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """States of versions, with the error of those that failed to load."""
@@ -250,7 +253,7 @@ class Service:
                 status.status.error_message = error
         return response
 
-    async def reload_config(
+    def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest, call: Call
     ) -> model_management_pb2.ReloadConfigResponse:
         """Replaces the list of models.
@@ -272,8 +275,7 @@ class Service:
                     base_path=self._checked_path(model),
                     sampling_rate=self._checked_rate(model),
                 )
-            # A thread besides the workers: loading may need those for its warm-up.
-            await in_thread(self.manager.reload, models, call.check)
+            self.manager.reload(models, call.check)
         except ServingError as error:
             _log.error("ReloadConfig failed: %s", error.message)
             raise
@@ -281,9 +283,7 @@ class Service:
         response.status.SetInParent()
         return response
 
-    async def warm_up(
-        self, version: Version, log: prediction_log_pb2.PredictionLog
-    ) -> None:
+    def warm_up(self, version: Version, log: prediction_log_pb2.PredictionLog) -> None:
         """Replays one record of a warm-up file on a version that is not served yet.
 
         As in tensorflow/serving, servables/tensorflow/saved_model_warmup.cc: a record
@@ -292,13 +292,13 @@ class Service:
         runner = self._runner(version, Call(), "WarmUp")
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
-            await runner.predict(log.predict_log.request)
+            runner.predict(log.predict_log.request)
         elif kind == "classify_log":
-            await runner.classify(log.classify_log.request)
+            runner.classify(log.classify_log.request)
         elif kind == "regress_log":
-            await runner.regress(log.regress_log.request)
+            runner.regress(log.regress_log.request)
         elif kind == "multi_inference_log":
-            await runner.multi(log.multi_inference_log.request)
+            runner.multi(log.multi_inference_log.request)
         elif kind == "session_run_log":
             number = log.DESCRIPTOR.fields_by_name[kind].number
             raise ServingError(
@@ -342,9 +342,7 @@ class Service:
         return self.manager.use(request.model_spec)
 
     def _runner(self, version: Version, call: Call, api: str) -> Runner:
-        return Runner(
-            version, _servable(version), self.options, self.workers, call, api
-        )
+        return Runner(version, _servable(version), self.options, self.places, call, api)
 
     def _checked_rate(self, model: Model) -> float | None:
         """Who may reload does not decide that more of the callers' data are kept."""
@@ -390,11 +388,11 @@ class Runner:
     version: Version
     servable: Servable
     options: Options
-    workers: Workers
+    places: threading.Semaphore
     call: Call
     api: str
 
-    async def predict(
+    def predict(
         self, request: predict_pb2.PredictRequest
     ) -> predict_pb2.PredictResponse:
         """See Service."""
@@ -406,7 +404,7 @@ class Runner:
             {**signature.defaults, **request.inputs}, self.options.limits
         )
         fetches = self._fetches(signature, request.output_filter)
-        outputs = await self.run(name, feeds, fetches)
+        outputs = self.run(name, feeds, fetches)
         response = predict_pb2.PredictResponse(model_spec=self.spec(name))
         for alias in fetches:
             tensors.to_proto(
@@ -416,28 +414,28 @@ class Runner:
             )
         return response
 
-    async def classify(
+    def classify(
         self, request: classification_pb2.ClassificationRequest
     ) -> classification_pb2.ClassificationResponse:
         """See Service."""
         name, signature = self._find_for_examples(request.model_spec, _CLASSIFY)
-        outputs, count = await self._run_examples(name, signature, request.input)
+        outputs, count = self._run_examples(name, signature, request.input)
         result = _classifications(outputs, count)
         return classification_pb2.ClassificationResponse(
             model_spec=self.spec(name), result=result
         )
 
-    async def regress(
+    def regress(
         self, request: regression_pb2.RegressionRequest
     ) -> regression_pb2.RegressionResponse:
         """See Service."""
         name, signature = self._find_for_examples(request.model_spec, _REGRESS)
-        outputs, count = await self._run_examples(name, signature, request.input)
+        outputs, count = self._run_examples(name, signature, request.input)
         return regression_pb2.RegressionResponse(
             model_spec=self.spec(name), result=_regressions(outputs, count)
         )
 
-    async def multi(
+    def multi(
         self, request: inference_pb2.MultiInferenceRequest
     ) -> inference_pb2.MultiInferenceResponse:
         """See Service."""
@@ -446,7 +444,7 @@ class Runner:
             raise invalid("MultiInferenceRequest has no tasks")
         response = inference_pb2.MultiInferenceResponse()
         for name, signature, method in plan:
-            outputs, count = await self._run_examples(name, signature, request.input)
+            outputs, count = self._run_examples(name, signature, request.input)
             result = response.results.add(model_spec=self.spec(name))
             if method == _CLASSIFY:
                 result.classification_result.CopyFrom(_classifications(outputs, count))
@@ -488,7 +486,7 @@ class Runner:
                 f"{','.join(sorted(names))}"
             )
 
-    async def run(
+    def run(
         self, signature: str, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
     ) -> Mapping[str, np.ndarray]:
         """Runs checked arrays, in a batch with other calls' if that is wanted."""
@@ -497,12 +495,12 @@ class Runner:
             call = self.call
             if self.version.batching is not None:
                 # All outputs, whatever the filter: so there is one queue per signature.
-                return await self.version.batcher(signature).submit(
-                    feeds, call.deadline, call.cancelled, call.spare()
+                return self.version.batcher(signature).submit(
+                    feeds, call.deadline, call.cancelled
                 )
-            if call.spare():
+            with self._place():
+                call.check()
                 return self.servable.run(signature, feeds, fetches)
-            return await self.workers.run(self._run_later, signature, feeds, fetches)
         finally:
             if self.api != "WarmUp":
                 metrics.observe_runtime(
@@ -512,11 +510,16 @@ class Runner:
                     time.perf_counter() - began,
                 )
 
-    def _run_later(
-        self, signature: str, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
-    ) -> Mapping[str, np.ndarray]:
-        self.call.check()
-        return self.servable.run(signature, feeds, fetches)
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """Waits until a model may be run; past the deadline, `check` has something to say."""
+        if not self.places.acquire(timeout=self.call.seconds_left()):
+            yield
+            return
+        try:
+            yield
+        finally:
+            self.places.release()
 
     def spec(self, signature: str) -> model_pb2.ModelSpec:
         """What answers carry: the version that computed them."""
@@ -614,7 +617,7 @@ class Runner:
             self._check_for_examples(signature, task.method_name)
             yield name, signature, task.method_name
 
-    async def _run_examples(
+    def _run_examples(
         self, name: str, signature: Signature, given: input_pb2.Input
     ) -> tuple[Mapping[str, np.ndarray], int]:
         examples = _serialized_examples(given)
@@ -623,7 +626,7 @@ class Runner:
         array = np.empty(len(examples), object)
         array[:] = examples
         names = sorted(signature.outputs)
-        return await self.run(name, {"inputs": array}, names), len(examples)
+        return self.run(name, {"inputs": array}, names), len(examples)
 
 
 def _servable(version: Version) -> Servable:

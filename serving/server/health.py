@@ -4,17 +4,16 @@ The states and their watchers are grpcio-health-checking's; here is only what st
 between its servicer and the server.
 """
 
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from serving.server import grpc_core
-from serving.server.errors import parse
+from serving.server.errors import ServingError, parse
 
 
 class Health:
@@ -22,52 +21,45 @@ class Health:
 
     def __init__(self, *services: str):
         self._servicer = health.HealthServicer()
-        self._watching: set[grpc_core.Call] = set()
+        self._watching: set[tuple[Any, Callable[[Any], None]]] = set()
         for name in (health.OVERALL_HEALTH, *services):
             self._servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
-    def methods(self) -> dict[str, grpc_core.Method]:
-        """Check and Watch, by their full names."""
+    def methods(self) -> dict[str, Any]:
+        """Check and Watch, by their full names, as handlers of a gRPC server."""
+
+        # A watcher holds no thread: the wrapped function's attributes say so to grpc.
+        @functools.wraps(self._servicer.Watch)
+        def watch(data: bytes, context: Any, send: Callable[[Any], None]) -> None:
+            try:
+                request = parse(health_pb2.HealthCheckRequest, data)
+            except ServingError as error:
+                context.set_code(error.code)
+                context.set_details(error.message)
+                send(None)
+                return
+            self._watching.add((context, send))
+            context.add_callback(lambda: self._watching.discard((context, send)))
+            self._servicer.Watch(request, context, send)
+
         return {
             f"/{health.SERVICE_NAME}/Check": self._check,
-            f"/{health.SERVICE_NAME}/Watch": self._watch,
+            f"/{health.SERVICE_NAME}/Watch": grpc.unary_stream_rpc_method_handler(
+                watch, None, health_pb2.HealthCheckResponse.SerializeToString
+            ),
         }
 
     def stop(self) -> None:
         """From now on NOT_SERVING; watchers are told, and not waited for."""
         self._servicer.enter_graceful_shutdown()
-        for call in list(self._watching):
-            call.finish(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
+        for context, send in list(self._watching):
+            context.set_code(grpc.StatusCode.UNAVAILABLE)
+            context.set_details("The server is stopping")
+            send(None)
 
-    def _check(self, data: bytes, call: grpc_core.Call) -> None:
+    def _check(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         request = parse(health_pb2.HealthCheckRequest, data)
-        context = _Context(call)
         response = self._servicer.Check(request, context)
-        if context.code is None:
-            call.reply(response.SerializeToString())
-        else:
-            call.finish(context.code, f"unknown service {request.service}")
-
-    def _watch(self, data: bytes, call: grpc_core.Call) -> None:
-        request = parse(health_pb2.HealthCheckRequest, data)
-
-        def send(response: Any) -> None:
-            if response is None:
-                call.finish()
-            else:
-                call.send(response.SerializeToString())
-
-        self._watching.add(call)
-        call.on_end(lambda: self._watching.discard(call))
-        self._servicer.Watch(request, _Context(call), send)
-
-
-class _Context:
-    """What the servicer uses of a grpc.ServicerContext."""
-
-    def __init__(self, call: grpc_core.Call):
-        self.add_callback = call.on_end
-        self.code: grpc.StatusCode | None = None
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self.code = code
+        if context.code() is grpc.StatusCode.NOT_FOUND:
+            context.set_details(f"unknown service {request.service}")
+        return response.SerializeToString()

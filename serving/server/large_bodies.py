@@ -19,8 +19,9 @@ import resource
 import signal
 import socket
 import struct
+import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def unpack(data: bytes | bytearray, most: int) -> bytearray:
 
 
 class Reader:
-    """The functions of json_arrays, run in the process, for one thread at a time.
+    """The functions of json_arrays, run in the process, for one body at a time.
+
+    Whose turn it is has the process until the body is decoded.
 
     Args:
         most_bytes: Of a body when it is unpacked.
@@ -90,26 +93,43 @@ class Reader:
         self._process: Any = None
         self._connection: socket.socket | None = None
         self._documents = itertools.count(1)
-        self._held = 0  # the document that the process has
+        self._turn = threading.Lock()
+        self._held = 0  # the document that the process has, and whoever has the turn
 
-    def parse(self, body: bytes | bytearray, *, packed: bool) -> int:
-        """Parses a body; the process keeps it until it is decoded or released.
+    @contextlib.contextmanager
+    def parse(
+        self,
+        body: bytes | bytearray,
+        *,
+        packed: bool,
+        check: Callable[[], object] = lambda: None,
+    ) -> Iterator[int]:
+        """Parses a body; in `with`, at whose end nothing is left of it.
 
         Args:
             body: JSON.
             packed: Whether by gzip.
+            check: Asked when it is this body's turn; raises if nobody waits any more.
 
-        Returns:
+        Yields:
             The document, for the other methods.
 
         Raises:
             ServingError: See `unpack` and `json_arrays.parse`; RESOURCE_EXHAUSTED: it takes
                 too much memory, or too long.
         """
-        self._start()
-        self._held = next(self._documents)
-        self._ask({"do": "parse", "bytes": len(body), "packed": packed}, body)
-        return self._held
+        self._turn.acquire()
+        document = self._held = next(self._documents)
+        try:
+            check()
+            self._ask_to_parse(body, packed=packed)
+            yield document
+        finally:
+            if document == self._held:
+                if self._process is not None:
+                    with contextlib.suppress(ServingError):
+                        self._ask({"do": "release"})
+                self._end_turn(document)
 
     def signature_name(self, document: int) -> str:
         """See json_arrays."""
@@ -119,30 +139,33 @@ class Reader:
         self, document: int, inputs: Mapping[str, str]
     ) -> tuple[dict[str, np.ndarray], bool]:
         """See json_arrays; the last that is done with a document."""
-        order = self._about(document, "decode") | {"inputs": dict(inputs)}
-        self._held = 0
-        answer = self._ask(order)
-        feeds = {
-            name: self._receive_array(dtype, shape)
-            for name, dtype, shape in answer["arrays"]
-        }
+        try:
+            order = self._about(document, "decode") | {"inputs": dict(inputs)}
+            answer = self._ask(order)
+            feeds = {
+                name: self._receive_array(dtype, shape)
+                for name, dtype, shape in answer["arrays"]
+            }
+        finally:
+            self._end_turn(document)
         return feeds, answer["rows"]
 
     def examples(self, document: int) -> bytes:
         """See json_arrays; the last that is done with a document."""
-        order = self._about(document, "examples")
-        self._held = 0
-        return bytes(self._receive_bytes(self._ask(order)["bytes"]))
+        try:
+            answer = self._ask(self._about(document, "examples"))
+            return bytes(self._receive_bytes(answer["bytes"]))
+        finally:
+            self._end_turn(document)
 
-    def release(self, document: int) -> None:
-        """Nobody wants it any more.
+    def _ask_to_parse(self, body: bytes | bytearray, *, packed: bool) -> None:
+        self._start()
+        self._ask({"do": "parse", "bytes": len(body), "packed": packed}, body)
 
-        If it is decoded, nothing happens; then, any thread may call.
-        """
+    def _end_turn(self, document: int) -> None:
         if document == self._held:
             self._held = 0
-            with contextlib.suppress(ServingError):
-                self._ask({"do": "release"})
+            self._turn.release()
 
     @property
     def pid(self) -> int | None:
@@ -172,10 +195,9 @@ class Reader:
             process.join()
             process.close()
             self._connection.close()
-            self._held = 0
 
     def _about(self, document: int, function: str) -> dict[str, Any]:
-        if document != self._held:  # it died with the process
+        if document != self._held or self._process is None:  # it died with that
             raise _exhausted()
         return {"do": function}
 

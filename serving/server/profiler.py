@@ -14,7 +14,6 @@ xla/tsl/profiler/rpc/profiler_service_impl.cc.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import threading
@@ -22,15 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from tensorflow.python.profiler.internal import _pywrap_profiler
+import tensorflow as tf
 
-from serving.server import grpc_core, pending, protos
-from serving.server.errors import INTERNAL, parse
+from serving.server import protos
+from serving.server.errors import ServingError, invalid, parse
 
 SERVICE = "tensorflow.ProfilerService"
 _LONGEST_MS = 60_000
-
-_log = logging.getLogger(__name__)
 
 _MESSAGES = protos.declare(
     {
@@ -40,13 +37,14 @@ _MESSAGES = protos.declare(
 )
 
 
-def methods(log_dir: str = "") -> dict[str, grpc_core.Method]:
-    """The service's methods, by their full names; `log_dir` is TensorBoard's, or empty."""
+def methods(log_dir: str = "") -> dict[str, Any]:
+    """The service's methods, by their full names; `log_dir` is TensorBoard's, or empty.
+
+    Each takes a serialised message and a grpc.ServicerContext.
+    """
     profiler = _Profiler(log_dir)
     return {
-        f"/{SERVICE}/Profile": lambda data, call: pending.start(
-            profiler.profile(parse(_MESSAGES["ProfileRequest"], data), call)
-        ),
+        f"/{SERVICE}/Profile": profiler.profile,
         f"/{SERVICE}/Terminate": profiler.terminate,
     }
 
@@ -57,46 +55,38 @@ class _Profiler:
         self._busy = threading.Lock()
         self._enough = threading.Event()
 
-    async def profile(self, request: Any, call: grpc_core.Call) -> None:
+    def profile(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         """Collects for the duration asked, and answers with an XSpace."""
-        milliseconds = request.duration_ms
+        milliseconds = parse(_MESSAGES["ProfileRequest"], data).duration_ms
         if not 0 < milliseconds <= _LONGEST_MS:
-            call.finish(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"duration_ms is {milliseconds}, but must be 1 to {_LONGEST_MS}",
+            raise invalid(
+                f"duration_ms is {milliseconds}, but must be 1 to {_LONGEST_MS}"
             )
-            return
         if not self._busy.acquire(blocking=False):
             code = grpc.StatusCode.ALREADY_EXISTS
-            call.finish(code, "A trace is being collected already")
-            return
+            raise ServingError(code, "A trace is being collected already")
         try:
             # One for each trace: a call that ends late must not end the next trace.
             self._enough = enough = threading.Event()
-            call.on_end(enough.set)
-            trace = await pending.in_thread(self._collect, milliseconds / 1e3, enough)
-        except Exception:
-            _log.exception("no trace could be collected")
-            call.finish(grpc.StatusCode.INTERNAL, INTERNAL)
-            return
+            if not context.add_callback(enough.set):
+                enough.set()  # the caller has gone
+            trace = self._collect(milliseconds / 1e3, enough)
         finally:
             self._busy.release()
         response = _MESSAGES["ProfileResponse"](empty_trace=not trace, xspace=trace)
-        call.reply(response.SerializeToString())
+        return response.SerializeToString()
 
-    def terminate(self, data: bytes, call: grpc_core.Call) -> None:
+    def terminate(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         """Ends the trace that is being collected."""
-        del data
+        del data, context
         self._enough.set()
-        call.reply(b"")
+        return b""
 
     def _collect(self, seconds: float, enough: threading.Event) -> bytes:
         """A serialized tensorflow.profiler.XSpace."""
         with tempfile.TemporaryDirectory() as folder:
-            session: Any = _pywrap_profiler.ProfilerSession()
-            session.start(folder, {})
-            enough.wait(seconds)
-            session.export_to_tb()
+            with tf.profiler.experimental.Profile(folder):
+                enough.wait(seconds)
             traces = sorted(Path(folder).rglob("*.xplane.pb"))
             if traces and self._log_dir:
                 shutil.copytree(folder, self._log_dir, dirs_exist_ok=True)

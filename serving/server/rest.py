@@ -1,10 +1,10 @@
 """The REST interface, metrics and page over HTTP: aiohttp in a thread of its own.
 
-The event loop only moves bytes. Decoding and encoding run in a bounded pool of threads,
-that of large bodies in a process (serving/server/large_bodies.py); when as many requests
-are being answered as the options allow, the next one is refused at once. A request that
-takes longer than the timeout, or whose client hangs up, is given up: what has not been run
-by then never will be.
+The event loop only moves bytes. A request is answered by one of a bounded number of
+threads, with the help of a process if its body is large (serving/server/large_bodies.py);
+when as many are being answered as the options allow, the next one is refused at once. A
+request that takes longer than the timeout, or whose client hangs up, is given up: what has
+not been run by then never will be.
 
 Connections are bounded too. Each must send a whole request head in time; past the limit
 the one that has waited longest for a request is closed. What is packed is unpacked when it
@@ -32,7 +32,8 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,6 @@ from serving.server import json_arrays, metrics, page
 from serving.server.errors import INTERNAL, ServingError, invalid
 from serving.server.handlers import Call, Service
 from serving.server.large_bodies import Reader, TooLarge, unpack
-from serving.server.pending import Pending, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ MOST_BODY_BYTES = 64 << 20
 MOST_BODIES_BYTES = 256 << 20  # of all as they came, until they are answered
 # Such bodies are parsed one at a time, by a process: a smaller one takes 5 ms at most.
 _LARGE_BODY_BYTES = 1 << 18
+_LARGE_THREADS = 2  # while a model runs for one, the process reads another one's
 MOST_UNSENT_BYTES = 1 << 30  # of all answers that clients have not taken yet
 
 MOST_CONNECTIONS = 10_000  # or half of the files that the process may open, if fewer
@@ -452,8 +453,8 @@ class _Rest:
     def __init__(self, service: Service, options: Options):
         self._service = service
         self._options = options
-        self._workers = Workers(options.threads)
-        self._large_bodies = Workers(1)
+        self._workers = ThreadPoolExecutor(options.threads, "rest")
+        self._large_bodies = ThreadPoolExecutor(_LARGE_THREADS, "rest-large")
         self._reader = Reader(options.most_body_bytes)
         self._bodies = _Bodies(options.most_bodies_bytes)
         self._pending = 0  # being answered; only the event loop's thread touches it
@@ -508,8 +509,8 @@ class _Rest:
         while self._pending and time.monotonic() < end:
             await asyncio.sleep(0.01)
         await runner.cleanup()
-        self._workers.close()
-        self._large_bodies.close()
+        self._workers.shutdown(wait=False)
+        self._large_bodies.shutdown(wait=False)
         self._reader.close()
 
     def _on_loop_error(
@@ -695,12 +696,12 @@ class _Rest:
     async def _run(
         self,
         started: float,
-        function: Callable[..., Coroutine[Pending[Any], None, _Answer]],
+        function: Callable[..., _Answer],
         *arguments: Any,
         body: _Body | None = None,
     ) -> _Answer:
         """Answers on other threads, for as long as somebody waits for it."""
-        if self._pending >= self._workers.threads + self._options.most_waiting:
+        if self._pending >= self._options.threads + self._options.most_waiting:
             if body:
                 self._bodies.end(body)
             raise ServingError(
@@ -711,11 +712,11 @@ class _Rest:
         deadline = started + self._options.timeout_ms / 1000
         call = Call(deadline, cancelled=answered.done)
 
-        async def work() -> None:
+        def work() -> None:
             answer, error = None, None
             try:
                 call.check()
-                answer = await function(*arguments, call)
+                answer = function(*arguments, call)
             except ServingError as raised:
                 error = raised
             except Exception:
@@ -726,7 +727,7 @@ class _Rest:
 
         self._pending += 1
         large = body is not None and body.large
-        (self._large_bodies if large else self._workers).start(work())
+        (self._large_bodies if large else self._workers).submit(work)
         try:
             async with asyncio.timeout(self._seconds_left(started)):
                 return await answered
@@ -761,22 +762,19 @@ class _Rest:
 
     # From here on the workers' threads.
 
-    async def _infer(self, match: re.Match[str], body: _Body, call: Call) -> _Answer:
+    def _infer(self, match: re.Match[str], body: _Body, call: Call) -> _Answer:
         data, body.data = body.data, bytearray()  # it is not held while the model runs
         if not body.large:
             document = json_arrays.parse(data)
             del data
-            return await self._answer_document(match, json_arrays, document, call)
+            return self._answer_document(match, json_arrays, document, call)
         reader = self._reader
-        document = reader.parse(data, packed=body.packed)
-        del data
-        try:
+        with reader.parse(data, packed=body.packed, check=call.check) as document:
+            del data
             call.check()
-            return await self._answer_document(match, reader, document, call)
-        finally:
-            reader.release(document)
+            return self._answer_document(match, reader, document, call)
 
-    async def _answer_document(
+    def _answer_document(
         self, match: re.Match[str], source: Any, document: Any, call: Call
     ) -> _Answer:
         """With the functions of json_arrays, here or in the process."""
@@ -785,13 +783,13 @@ class _Rest:
         api = match[4].lower()
         if api == "predict":
             decode = functools.partial(source.decode, document)
-            return await self._predict(spec, decode, call)
+            return self._predict(spec, decode, call)
         examples = input_pb2.Input.FromString(source.examples(document))
         if api == "classify":
             request = classification_pb2.ClassificationRequest(
                 model_spec=spec, input=examples
             )
-            response = await self._service.classify(request, call)
+            response = self._service.classify(request, call)
             results = [
                 [
                     [c.label, json_arrays.decimal(np.float32(c.score))]
@@ -802,7 +800,7 @@ class _Rest:
             kind = "ClassificationResults"
         else:
             request = regression_pb2.RegressionRequest(model_spec=spec, input=examples)
-            response = await self._service.regress(request, call)
+            response = self._service.regress(request, call)
             results = [
                 json_arrays.decimal(np.float32(row.value))
                 for row in response.result.regressions
@@ -815,9 +813,7 @@ class _Rest:
             version=response.model_spec.version.value,
         )
 
-    async def _predict(
-        self, spec: Any, decode: Callable[..., Any], call: Call
-    ) -> _Answer:
+    def _predict(self, spec: Any, decode: Callable[..., Any], call: Call) -> _Answer:
         rows = True
 
         def make_feeds(signature: Any) -> dict[str, np.ndarray]:
@@ -828,25 +824,22 @@ class _Rest:
             feeds, rows = decode(types)
             return feeds
 
-        result = await self._service.run(spec, make_feeds, call)
-        # Not on the thread of the batch, which has others to run.
-        body = await self._workers.run(
-            functools.partial(json_arrays.encode, result.outputs, rows=rows)
-        )
+        result = self._service.run(spec, make_feeds, call)
+        body = json_arrays.encode(result.outputs, rows=rows)
         return _Answer(body, version=result.spec.version.value)
 
-    async def _describe(self, match: re.Match[str], call: Call) -> _Answer:
+    def _describe(self, match: re.Match[str], call: Call) -> _Answer:
         if not match[1]:
             raise invalid("Missing model name in request.")
         spec = _model_spec(match)
         if not match[4]:
             request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-            status = await self._service.get_model_status(request, call)
+            status = self._service.get_model_status(request, call)
             return _Answer(_message_json(status))
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
-        response = await self._service.get_model_metadata(request, call)
+        response = self._service.get_model_metadata(request, call)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         metadata = b'{"signature_def":%s}' % _message_json(signatures)

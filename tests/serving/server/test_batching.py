@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.server import batching, pending
+from serving.server import batching
 from serving.server.batching import Batcher, BatchingParameters
 from serving.server.errors import ServingError
 
@@ -52,8 +52,7 @@ def rows(*values):
 
 
 def submit(batcher, *arguments):
-    """What `Batcher.submit` gives, waited for on this thread."""
-    return pending.wait(batcher.submit(*arguments))
+    return batcher.submit(*arguments)
 
 
 def parameters(**changes):
@@ -86,28 +85,23 @@ def pool():
         yield pool
 
 
-def test_single_request_runs_on_the_callers_thread_if_it_is_spare():
+def test_request_that_meets_nobody_runs_on_the_callers_thread():
     threads = []
 
     def run(feeds):
         threads.append(threading.get_ident())
         return half_plus_two(feeds)
 
-    batcher = Batcher(run, parameters())
-    for spare in (True, False):
-        outputs = submit(batcher, rows(2, 4), None, None, spare)
-        assert outputs["y"].tolist() == [3, 4]
-    here, elsewhere = threads
-    assert here == threading.get_ident() != elsewhere
+    outputs = submit(Batcher(run, parameters()), rows(2, 4))
+    assert outputs["y"].tolist() == [3, 4]
+    assert threads == [threading.get_ident()]
 
 
-def test_spare_thread_takes_no_place_that_is_taken(pool):
+def test_a_caller_takes_no_place_that_is_taken(pool):
     recorder = Recorder()
     batcher = Batcher(recorder, parameters(max_batch_size=8))
     with occupied(recorder, batcher, pool):
-        later = [
-            pool.submit(submit, batcher, rows(i), None, None, True) for i in range(2)
-        ]
+        later = [pool.submit(submit, batcher, rows(i)) for i in range(2)]
         wait_until(lambda: batcher._rows == 2)
         assert len(recorder.batches) == 1
     assert [f.result(LONG)["y"].item() for f in later] == [2, 2.5]
@@ -484,10 +478,9 @@ request_kinds = st.tuples(
     timeout=st.sampled_from([0, 0, 500, 3000]),
     allowed=st.sampled_from([(), (2, 4, 6), (6,)]),
     pad=st.booleans(),
-    spare=st.booleans(),
 )
 def test_any_interleaving_gives_everyone_exactly_his_own(
-    requests, threads, timeout, allowed, pad, spare
+    requests, threads, timeout, allowed, pad
 ):
     def run(feeds):
         if (feeds["x"] < 0).any():
@@ -517,7 +510,7 @@ def test_any_interleaving_gives_everyone_exactly_his_own(
         start.wait(LONG)
         now = time.monotonic()
         deadline = now - 1 if kind == "late" else now + LONG
-        return x, submit(batcher, {"x": x}, deadline, lambda: kind == "gone", spare)
+        return x, submit(batcher, {"x": x}, deadline, lambda: kind == "gone")
 
     with ThreadPoolExecutor(len(requests)) as pool:
         futures = [pool.submit(call, i, *r) for i, r in enumerate(requests)]

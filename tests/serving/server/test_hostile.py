@@ -30,7 +30,7 @@ from tensorflow_serving.apis import (  # noqa: E402
     regression_pb2,
 )
 
-from serving.server import application, grpc_core, json_arrays, rest  # noqa: E402
+from serving.server import application, grpc_services, json_arrays, rest  # noqa: E402
 from serving.server.flags import Flags  # noqa: E402
 from serving.server.large_bodies import Reader  # noqa: E402
 from tests.serving.server import processes  # noqa: E402
@@ -187,19 +187,20 @@ def test_half_sent_gzip_costs_what_was_sent(server):
 
 def test_large_bodies_are_read_one_at_a_time_elsewhere(server, monkeypatch):
     """To parse one here holds the interpreter's lock: all others wait for it."""
-    parse, read, begun, go = json_arrays.parse, Reader.parse, [], threading.Event()
+    parse, begun, go = json_arrays.parse, [], threading.Event()
+    receive = Reader._ask_to_parse
 
     def parse_small(body):
         assert len(body) < 1 << 18
         return parse(body)
 
-    def slow(self, body, *, packed):
+    def slow(self, body, **named):
         begun.append(len(body))
         assert go.wait(SECONDS)
-        return read(self, body, packed=packed)
+        return receive(self, body, **named)
 
     monkeypatch.setattr(json_arrays, "parse", parse_small)
-    monkeypatch.setattr(Reader, "parse", slow)
+    monkeypatch.setattr(Reader, "_ask_to_parse", slow)
     large = b'{"instances": [0]}' + b" " * MIB
     gzip_large = gzip.compress(large)  # a thousand bytes
     head = b"Content-Length: %d\r\n\r\n"
@@ -282,8 +283,8 @@ def test_a_client_that_hangs_up_on_a_refusal_is_no_error(server, caplog):
 
 def test_idle_sockets_leave_grpc_and_go():
     """The channel arguments that application.py sets, in small."""
-    running = grpc_core.Server(
-        {"/a/B": lambda data, call: call.reply(data)},
+    running = grpc_services.server(
+        {"/a/B": lambda data, _: data},
         most_calls=10,
         options={
             **application._connection_limits(),
@@ -291,7 +292,7 @@ def test_idle_sockets_leave_grpc_and_go():
             "grpc.server_handshake_timeout_ms": 1000,
         },
     )
-    port = running.add_port("127.0.0.1:0")
+    port = running.add_insecure_port("127.0.0.1:0")
     running.start()
     try:
         with contextlib.ExitStack() as stack:
@@ -334,8 +335,8 @@ def half_of_a_message(path):
 
 def test_half_of_a_message_is_kept_for_as_long_as_its_connection():
     """An operator may bound that; the documents name the channel arguments."""
-    running = grpc_core.Server(
-        {"/a/B": lambda data, call: call.reply(data)},
+    running = grpc_services.server(
+        {"/a/B": lambda data, _: data},
         most_calls=10,
         options={
             **application._connection_limits(),
@@ -343,7 +344,7 @@ def test_half_of_a_message_is_kept_for_as_long_as_its_connection():
             "grpc.max_connection_age_grace_ms": 1000,
         },
     )
-    port = running.add_port("127.0.0.1:0")
+    port = running.add_insecure_port("127.0.0.1:0")
     running.start()
     try:
         with contextlib.ExitStack() as stack:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import model_pb2
 
-from serving.server import pending, savedmodel
+from serving.server import savedmodel
 from serving.server.batching import BatchingParameters
 from serving.server.configuration import Model
 from serving.server.errors import ServingError
@@ -667,7 +667,7 @@ def test_unloaded_version_keeps_nothing_of_its_batches(manage, made, tmp_path):
     manager.start({"m": model(tmp_path)})
     with manager.use(spec()) as version:
         batcher = version.batcher("serving_default")
-        outputs = pending.wait(batcher.submit({"x": np.ones(1, np.float32)}))
+        outputs = batcher.submit({"x": np.ones(1, np.float32)})
         assert outputs["y"].shape == (1,)
         servable = weakref.ref(version.servable)
     del batcher

@@ -560,10 +560,10 @@ def hold_requests(server, monkeypatch) -> tuple[threading.Event, threading.Event
     entered, gate = threading.Event(), threading.Event()
     run = server.service.run
 
-    async def slow(*arguments, **options):
+    def slow(*arguments, **options):
         entered.set()
         assert gate.wait(LONG)
-        return await run(*arguments, **options)
+        return run(*arguments, **options)
 
     monkeypatch.setattr(server.service, "run", slow)
     return entered, gate
@@ -745,7 +745,7 @@ def test_client_that_hangs_up_cancels_its_call(server, monkeypatch):
     seen, gone = threading.Event(), threading.Event()
     run = server.service.run
 
-    async def waiting(spec, make_feeds, call, **options):
+    def waiting(spec, make_feeds, call, **options):
         seen.set()
         end = time.monotonic() + LONG
         while not call.cancelled():

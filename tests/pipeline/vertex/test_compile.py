@@ -575,6 +575,24 @@ def test_an_open_parameter_must_be_text_or_a_whole_number():
         list(parameters.open_parameters(Pipeline()))
 
 
+def test_what_is_handed_out_of_the_code_is_short_and_differs_with_it():
+    def handed_out(source):
+        class Node:
+            id = "Node"
+            exec_properties = {"source": source}
+
+        class Pipeline:
+            components = [Node()]
+
+        (found,) = parameters.open_parameters(Pipeline())
+        return found.value
+
+    long = " ".join(f"trainer/file{i}.py:0123456789ab" for i in range(500))
+    assert re.fullmatch("[0-9a-f]{16}", str(handed_out(long)))
+    assert handed_out(long) != handed_out(long.replace("file7.py:0", "file7.py:1"))
+    assert handed_out(long) == handed_out(long)
+
+
 def test_images_are_of_the_project_unless_a_repository_is_given():
     vertex = resolved("vertex.region=europe-west4").vertex
     assert images.image(vertex, "pipeline") == (

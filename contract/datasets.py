@@ -202,8 +202,3 @@ def known(
             features.TEST: entry.test_examples,
         },
     )
-
-
-def class_names(dataset: str, granularity: str = "fine") -> tuple[str, ...]:
-    """Class names of a known data set in label order; arguments as of `known`."""
-    return known(dataset, granularity).class_names

@@ -21,14 +21,14 @@ from components.model_chooser import choice
 from contract import features
 from contract.canary import CanaryResult
 from contract.config.run import RunConfig
-from contract.datasets import Dataset, Shape, class_names, known
+from contract.datasets import Dataset, Shape, known
 from contract.fields import from_json, override
 from contract.predictions import Predictions
 from contract.records import DATASET_FILE
 from pipeline.report import collect, facts
 
 COUNTS = {"train": 60, "eval": 40, "test": 20}
-CLASSES = class_names("digits")
+CLASSES = known("digits").class_names
 CANARY = CanaryResult(
     passed=True, reasons=(), server="embedded", load_seconds=0.5,
     p50_ms=1.0, p99_ms=2.0, requests=50, max_abs_difference=1e-7,

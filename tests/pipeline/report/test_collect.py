@@ -216,7 +216,10 @@ def test_further_contenders_are_added_by_their_names(tmp_path):
     found = report_of(tmp_path, further=further, served=True)
     two = report_of(tmp_path / "two", served=True)
     assert [*two["models"]] == ["baseline", "candidate", "in_service"]
-    assert two["models"].items() <= found["models"].items()
+    for name, model in two["models"].items():
+        # But for the times, which the canary takes of the winner and what it replaces.
+        timed = {"latency_ms": model["latency_ms"]}
+        assert found["models"][name] | timed == model
     assert {name: found["models"][name]["network"] for name in further} == further
     # Eight, four, three and two of forty images are wrong.
     wrong = {"candidate": 4, "wide": 3, "a": 2}
@@ -322,3 +325,28 @@ def test_what_a_resolver_did_is_called_by_its_name(tmp_path):
 )
 def test_the_title_says_which_classes_were_learnt(name, label, title):
     assert build._title(known(name, label)) == title
+
+
+def test_a_run_of_an_earlier_version_is_reported_as_one_of_today(tmp_path):
+    """Its splits had an Evaluator each, which also took the times."""
+    told = {}
+    for name, earlier in (("before", True), ("now", False)):
+        database, run_id = recorded.record(
+            tmp_path / name, served=True, earlier=earlier
+        )
+        told[name] = collect.collect(database, run_id, in_service=None)
+    before, now = told["before"]["models"], told["now"]["models"]
+    assert {name: model["latency_ms"] for name, model in before.items()} == {
+        "baseline": 1.5, "candidate": 1.5, "in_service": 1.5,
+    }  # fmt: skip
+    # Of today's those two that the canary has served.
+    assert {name: model["latency_ms"] for name, model in now.items()} == {
+        "baseline": None, "candidate": 1.5, "in_service": 1.4,
+    }  # fmt: skip
+    for models in (before, now):
+        for model in models.values():
+            del model["latency_ms"]
+    assert before == now
+    for split in ("eval", "test"):
+        pairs = [told[name]["comparison"][split].pairs for name in told]
+        assert pairs[0] == pairs[1]

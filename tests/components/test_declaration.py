@@ -23,11 +23,12 @@ from contract.provenance import source_digest
 pytestmark = pytest.mark.tf
 
 PROJECT = Path(__file__).parents[2]
+# Those made of a function; two subclass a component of TFX's, which is TFX's own contract.
 COMPONENTS = {
     path.parent.relative_to(PROJECT)
     for room in ("components", "pipeline/vertex/steps")
     for path in (PROJECT / room).glob("*/component.py")
-}
+} - {Path("components/transform"), Path("pipeline/vertex/steps/train")}
 given: dict[str, Any] = {}
 
 

@@ -165,7 +165,8 @@ def test_the_report_has_the_promised_form(first, output):
     assert report["schema"] == 1
     assert set(report) == {
         "schema", "run", "data", "models", "difference", "decision", "pushed",
-        "components", "canary", "published", "comparison", "in_service",
+        "components", "canary", "published", "comparison", "in_service", "differences",
+        "remarks",
     }  # fmt: skip
     counts = report["data"]["counts"]
     assert counts["train"] + counts["eval"] == 1437

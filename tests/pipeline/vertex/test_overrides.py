@@ -49,7 +49,10 @@ def values(name: str) -> st.SearchStrategy:
     else:
         letters = string.ascii_letters + string.digits + '/:._-äß€ "\\'
         text = st.text(letters, min_size=1, max_size=30)
-        options.append(text.filter(lambda t: t.strip() and t.lower() not in NONE))
+        fits = field.problem or (lambda _: None)
+        options.append(
+            text.filter(lambda t: t.strip() and t.lower() not in NONE and not fits(t))
+        )
     if "None" in str(field.annotation):
         options.append(st.none())
     return st.one_of(options)

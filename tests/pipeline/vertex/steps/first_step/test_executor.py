@@ -4,6 +4,7 @@ It is started as in its container: TFX's entry point, the arguments of a compile
 """
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 
@@ -117,6 +118,10 @@ def test_nodes_are_given_what_a_local_run_gives_them(output):
         "AtomicPusher_destination",
     }  # fmt: skip
     shared = given.keys() & local.keys() - elsewhere
+    for key in shared:
+        if key.endswith("_source"):  # of the digests of files one digest is handed out
+            digest = hashlib.sha256(str(local[key]).encode()).hexdigest()
+            local[key] = digest[:16]
     assert {key: given[key] for key in shared} == {key: local[key] for key in shared}
     assert given.keys() - shared == elsewhere | {
         # Locally a Resolver is in their place, and the command line writes the report.
@@ -131,14 +136,12 @@ def test_trainers_are_given_the_same_and_where_to_train(output):
     key = "CandidateTrainer_custom_config"
     given = json.loads(output["parameterValues"][key])
     local = json.loads(str(local_parameters()[key]))
-    jobs = given.pop("ai_platform_training_args")
-    assert given.pop("ai_platform_enable_vertex") is True
-    assert given.pop("ai_platform_vertex_region") == "us-central1"
+    job = given.pop("training_job")
     assert given.pop("checkpoints") == "gs://my-bucket/cifar/checkpoints"
     local.pop("checkpoints")
     assert given == local
-    assert jobs["project"] == "my-project"
-    (pool,) = jobs["job_spec"]["worker_pool_specs"]
+    assert (job["project"], job["region"]) == ("my-project", "us-central1")
+    (pool,) = job["job"]["job_spec"]["worker_pool_specs"]
     assert pool["machine_spec"]["accelerator_count"] == 8
 
 
@@ -181,7 +184,7 @@ def test_the_run_is_recorded(output, folder):
         ('{"candidate.network": "resnet9"}', "candidate.network=resnet9"),
         ('{"data.path": "/mnt/cifar"}', "data.path=/mnt/cifar"),
         ("", "overrides: not JSON"),
-        ('{"train.epochs": 90000}', "vertex.budget_usd=100: this run is estimated at"),
+        ('{"train.epochs": 60000}', "vertex.budget_usd=100: this run is estimated at"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_written(

@@ -45,6 +45,7 @@ import numpy as np
 
 from benchmarks import serve_load
 from benchmarks.train import ROOT, machine
+from contract.datasets import PUBLISHED_SHAPE
 from serving.client import messages
 
 RESULT = Path(__file__).parent / "results" / "serve.json"
@@ -485,7 +486,7 @@ def _malformed(server: Server) -> Iterator[tuple[str, set[str], Any]]:
         {"INTERNAL", *invalid},
         over_grpc(lambda r: good[: r.integers(1, len(good) - 1)]),
     )
-    yield "rank 3", invalid, changed(set_shape(32, 32, 3))
+    yield "rank 3", invalid, changed(set_shape(*PUBLISHED_SHAPE))
     yield "rank 0", invalid, changed(set_shape())
     yield "huge shape", invalid, changed(set_shape(2**40, 32, 32, 3))
     yield "negative shape", invalid, changed(set_shape(-1, 32, 32, 3))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from contract.datasets import PUBLISHED_SHAPE
+
 STAGE_WIDTHS = (16, 32, 64)
 EXPANSION = 4
 
@@ -22,7 +24,7 @@ def build(depth: int, classes: int) -> keras.Model:
         classes: Width of the logits.
     """
     units = (depth - 2) // 9
-    images = keras.Input((32, 32, 3))
+    images = keras.Input(PUBLISHED_SHAPE)
     x = _conv(images, 16, 3)
     for stage, width in enumerate(STAGE_WIDTHS):
         for unit in range(units):

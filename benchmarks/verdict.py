@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from components.beam import IN_PROCESS
-from contract.datasets import Dataset
+from contract.datasets import PUBLISHED_SHAPE, Dataset
 
 RESULT = Path(__file__).parent / "results" / "verdict.json"
 CLASSES, EXAMPLES = 10, 10_000
@@ -39,7 +39,7 @@ CLASS_NAMES = [f"class{i}" for i in range(CLASSES)]
 DATASET = Dataset(
     name="random",
     title="Random pixels",
-    image_shape=(32, 32, 3),
+    image_shape=PUBLISHED_SHAPE,
     labels={"label": tuple(CLASS_NAMES)},
 )
 BATCH_SIZE = 128

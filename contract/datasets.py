@@ -51,7 +51,8 @@ _CIFAR100_FINE = sorted(_CIFAR100_COARSE_OF)
 Pixels = Annotated[int, Within(1, 1 << 16)]
 # Of the sets whose images have one size. None, as height and width: they vary.
 Shape = tuple[Pixels | None, Pixels | None, Annotated[int, Within(1, 4)]]
-_SHAPE: Shape = (32, 32, 3)
+# Of CIFAR, as published.
+PUBLISHED_SHAPE = (32, 32, 3)
 # What a published image can be ingested as, besides its own shape.
 _SIZES = (8, 16, 32)
 _CHANNELS = (1, 3)
@@ -118,7 +119,7 @@ class KnownDataset:
     test_examples: int
     coarse_class_names: tuple[str, ...] = ()
     superclasses: tuple[int, ...] = ()  # label -> coarse label
-    image_shape: Shape = _SHAPE
+    image_shape: Shape = PUBLISHED_SHAPE
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:

@@ -124,9 +124,9 @@ def test_an_import_against_the_direction_is_found(copy, file, line, broken):
     assert re.search(rf"{broken}.* BROKEN", done.stdout), done.stdout
 
 
-# What only the table of data sets, the sources' formats and tests may say: everything else
-# reads it beside the examples, or in the model. Benchmarks make data of their own.
-MAY_NAME_A_SHAPE = ("contract/", "components/example_gen/", "benchmarks/", "tests/")
+# What only the table of data sets and tests may say: everything else reads it beside the
+# examples, or in the model.
+MAY_NAME_A_SHAPE = ("contract/", "tests/")
 SHAPES = r"3_?072|IMAGE_BYTES|\(32, 32|IMAGE_SHAPE|\b(airplane|aquarium_fish|fruit_and)"
 
 
@@ -140,9 +140,8 @@ def test_sizes_and_class_names_stand_in_one_place():
         if re.search(SHAPES, line) and not name.startswith(MAY_NAME_A_SHAPE)
     ]
     assert not found
-    # It can fail: the formats of the sources do say such things.
-    formats = (PROJECT / "components/example_gen/formats.py").read_text("utf-8")
-    assert re.search(SHAPES, formats)
+    # It can fail: the table does say such things.
+    assert re.search(SHAPES, (PROJECT / "contract/datasets.py").read_text("utf-8"))
 
 
 def test_the_drawing_is_current():

@@ -37,7 +37,7 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """Brings digits to CIFAR's form: uint8 [n, 8, 8] in 0 to 16 -> uint8 [n, 3072].
+    """Brings digits to CIFAR's form: uint8 [n, 8, 8] in 0 to 16 -> [n, PUBLISHED_BYTES].
 
     Exact: value * 255 // 16, each pixel 4 x 4 times, three equal channels.
     """

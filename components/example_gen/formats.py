@@ -14,10 +14,9 @@ import numpy as np
 
 from components.example_gen import safe_pickle
 from components.example_gen.errors import DataError
-from contract.datasets import DATASETS
+from contract.datasets import DATASETS, PUBLISHED_SHAPE
 
-# Height, width, RGB of what is published; ids and splits come of images in this form.
-PUBLISHED_SHAPE = (32, 32, 3)
+# Ids and splits come of images in the published form.
 PUBLISHED_BYTES = math.prod(PUBLISHED_SHAPE)
 CHUNK_RECORDS = 2_000  # 6 MB of pixels: small beside the workers' memory
 _PLANES = (3, 32, 32)  # channel, row, column: the order inside a record
@@ -26,7 +25,7 @@ _PLANES = (3, 32, 32)  # channel, row, column: the order inside a record
 class Records(NamedTuple):
     """A chunk of validated images."""
 
-    pixels: np.ndarray  # uint8 [n, 3072], row-major [32, 32, 3], RGB
+    pixels: np.ndarray  # uint8 [n, 32 * 32 * 3], row-major [32, 32, 3], RGB
     labels: np.ndarray  # int64 [n]
     coarse_labels: np.ndarray | None  # int64 [n], cifar100 only
 

@@ -31,7 +31,7 @@ DIGEST_BYTES = 32
 
 
 def digests(pixels: np.ndarray) -> np.ndarray:
-    """SHA-256 of each image: uint8 [n, 3072] -> uint8 [n, 32]."""
+    """SHA-256 of each image: uint8 [n, PUBLISHED_BYTES] -> uint8 [n, 32]."""
     joined = b"".join(hashlib.sha256(image).digest() for image in pixels)
     return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
 

@@ -17,11 +17,10 @@ from components.example_gen.errors import DataError, one_line
 from components.example_gen.formats import (
     CHUNK_RECORDS,
     PUBLISHED_BYTES,
-    PUBLISHED_SHAPE,
     Records,
     check_labels,
 )
-from contract.datasets import DATASETS
+from contract.datasets import DATASETS, PUBLISHED_SHAPE
 
 # What a prepared folder's features.json may name: tensorflow-datasets imports whatever
 # module stands there (core/features/feature.py, cls_from_name, 4.9.10).

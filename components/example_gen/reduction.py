@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.example_gen.formats import PUBLISHED_SHAPE
+from contract.datasets import PUBLISHED_SHAPE
 
 Shape = tuple[int, int, int]  # height, width, channels
 # Weights of red, green and blue: 0.299, 0.587 and 0.114 times 2^16; their sum is 2^16.
@@ -22,7 +22,7 @@ def reduced(pixels: np.ndarray, shape: Shape) -> np.ndarray:
     """Brings published images to `shape`.
 
     Args:
-        pixels: uint8 [n, 3072], row-major [32, 32, 3], RGB.
+        pixels: uint8 [n, 32 * 32 * 3], row-major [32, 32, 3], RGB.
         shape: Height and width that divide 32; 1 or 3 channels.
 
     Returns:

@@ -125,8 +125,8 @@ def test_an_import_against_the_direction_is_found(copy, file, line, broken):
 
 
 # What only the table of data sets and tests may say: everything else reads it beside the
-# examples, or in the model.
-MAY_NAME_A_SHAPE = ("contract/", "tests/")
+# examples, or in the model. Benchmarks make data of their own.
+MAY_NAME_A_SHAPE = ("contract/", "benchmarks/", "tests/")
 SHAPES = r"3_?072|IMAGE_BYTES|\(32, 32|IMAGE_SHAPE|\b(airplane|aquarium_fish|fruit_and)"
 
 

@@ -154,7 +154,7 @@ CASES = (
         "BaselineTrainer": "train.seed 1 -> 2",
         "CandidateTrainer": "train.seed 1 -> 2"}),
     ("data", change_data, ["train.seed=2"],
-     INGESTION | FOLLOWING | {"InServiceAnswers"}, {
+     INGESTION | SCHEMAS | FOLLOWING | {"InServiceAnswers"}, {
         "CifarExampleGen": "data_batch_2.bin changed",
         "Transform": "new input: examples"}),
     ("enable_cache=false", nothing, ["train.seed=2", "enable_cache=false"],

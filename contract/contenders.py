@@ -27,10 +27,10 @@ class Contender:
     network: str  # as trainer.units.parse_network takes it
     seed: int  # of initialisation, order and augmentation
 
-    @property
-    def title(self) -> str:
-        """As the ids of its nodes begin: "Baseline" of BaselineTrainer."""
-        return self.name.capitalize()
+
+def title(name: str) -> str:
+    """As the ids of a contender's nodes begin: "Baseline" of BaselineTrainer."""
+    return name.capitalize()
 
 
 def name_problem(name: str) -> str | None:

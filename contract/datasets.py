@@ -53,6 +53,8 @@ Pixels = Annotated[int, Within(1, 1 << 16)]
 Shape = tuple[Pixels | None, Pixels | None, Annotated[int, Within(1, 4)]]
 # Of CIFAR, as published.
 PUBLISHED_SHAPE = (32, 32, 3)
+# Red, green and blue of 2^16: the luminance of ITU-R BT.601, as Pillow's "L" counts it.
+LUMINANCE = (19_595, 38_470, 7_471)
 # What a published image can be ingested as, besides its own shape.
 _SIZES = (8, 16, 32)
 _CHANNELS = (1, 3)

@@ -241,6 +241,20 @@ def assignment(name: str, value: Any) -> str:
     return f"{name}={value}"
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no name stands twice; json.loads's `object_pairs_hook`.
+
+    Raises:
+        ConfigError: One does.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{paths.shown(twice)} is given twice; give it once")
+    return values
+
+
 def has_type(field: FieldInfo, value: Any) -> bool:
     """Whether a value that is no text for a command line has the field's type.
 

@@ -21,6 +21,7 @@ import numpy as np
 from components.drift import image_statistics
 from contract import features
 from contract.comparison import Comparison
+from contract.contenders import title
 from contract.datasets import Dataset
 from contract.predictions import Predictions
 from contract.records import COMPARISON_FILE, PREDICTIONS_FILE
@@ -143,7 +144,7 @@ def _trained(
     (trained,) = (
         made
         for each in executions
-        if each["node"] == f"{contender.capitalize()}Trainer"
+        if each["node"] == f"{title(contender)}Trainer"
         for made in each["outputs"].get("model", ())
         if made in given
     )

@@ -12,13 +12,14 @@ from __future__ import annotations
 import io
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from components.drift import image_statistics
 from contract import features
+from contract.sentences import enumeration
 from monitoring import NothingToCompare
 from monitoring.statistics import CLASS
 from serving.server import images as headers
@@ -121,7 +122,7 @@ def _choose(
     version: int | None,
 ) -> str:
     """The model to compare; refuses what the log does not have."""
-    names = _listed(sorted(versions))
+    names = enumeration(sorted(versions))
     if model is None and len(versions) > 1:
         raise NothingToCompare(
             f"{directory} holds requests of {len(versions)} models, {names}: choose one "
@@ -144,11 +145,7 @@ def _choose(
 
 def _versions(numbers: Iterable[int]) -> str:
     words = [str(number) for number in sorted(numbers)]
-    return f"{'version' if len(words) == 1 else 'versions'} {_listed(words)}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+    return f"{'version' if len(words) == 1 else 'versions'} {enumeration(words)}"
 
 
 def _answered_images(log: Any, shape: Shape) -> list[tuple[np.ndarray, str]]:

@@ -30,6 +30,7 @@ from contract.fields import (
     assignment,
     has_type,
     leaves,
+    once,
     override,
     to_dict,
     value_of,
@@ -101,14 +102,6 @@ def _text(where: str, shown: str) -> str:
 
 
 def _json(text: str) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{paths.shown(twice)} is given twice; give it once")
-        return values
-
     return json.loads(text, object_pairs_hook=once)
 
 

@@ -21,7 +21,7 @@ from components.transform.component import Transform
 from contract import features
 from contract.config.model import ModelConfig
 from contract.config.run import RunConfig
-from contract.contenders import BASELINE, IN_SERVICE, Contender
+from contract.contenders import BASELINE, IN_SERVICE, Contender, title
 from contract.fields import to_json
 from contract.provenance import source_digest
 from pipeline.stages import Engine
@@ -93,7 +93,7 @@ def create_pipeline(
                 "source": source_digest("trainer/run.py"),
                 **engine.training_settings(contender.name),
             },
-        ).with_id(f"{contender.title}Trainer")
+        ).with_id(f"{title(contender.name)}Trainer")
 
     contenders = {each.name: each for each in config.all_contenders}
     trainers = {name: create_trainer(each) for name, each in contenders.items()}
@@ -117,7 +117,7 @@ def create_pipeline(
         )
 
     answers = [
-        create_answers(name, model=model).with_id(f"{contenders[name].title}Answers")
+        create_answers(name, model=model).with_id(f"{title(name)}Answers")
         for name, model in models.items()
     ]
     served = in_service.outputs["pushed"]

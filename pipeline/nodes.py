@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components import numbered
-from contract.contenders import Contender
+from contract.contenders import title
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,6 @@ class Kind:
     def contender(self, node_id: str) -> str:
         """Whose node it is: "baseline" of BaselineTrainer; empty if it is nobody's."""
         return node_id.removesuffix(self.name).lower()
-
-
-def title(contender: str) -> str:
-    """As the ids of a contender's nodes begin."""
-    return Contender(name=contender, network="", seed=0).title
 
 
 # In the order of the DAG.

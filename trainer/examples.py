@@ -65,6 +65,11 @@ def dataset_of(uri: str, name: str = "", granularity: str = "fine") -> Dataset:
     return datasets.known(name, granularity)
 
 
+def dataset_in(examples: Any) -> Dataset:
+    """The same of TFX's Examples, which say their data set's name; errors as there."""
+    return dataset_of(examples.uri, examples.get_string_custom_property("name"))
+
+
 def artifact_of(patterns: Sequence[str]) -> str:
     """Address of the Examples artifact that files of a split belong to.
 

@@ -19,7 +19,7 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 
 from contract import features
-from contract.datasets import Dataset
+from contract.datasets import LUMINANCE, Dataset
 from contract.model_run import ModelRun
 from contract.records import (
     BATCHING_FILE,
@@ -254,6 +254,5 @@ def luminance(image: tf.Tensor) -> tf.Tensor:
 
     As ingestion makes images grey, components/example_gen/reduction.py.
     """
-    weights = tf.constant([19_595, 38_470, 7_471])  # of 2^16
-    total = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
+    total = tf.reduce_sum(tf.cast(image, tf.int32) * LUMINANCE, axis=-1, keepdims=True)
     return tf.cast((total + 0x8000) // 0x10000, tf.uint8)

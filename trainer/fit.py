@@ -369,9 +369,9 @@ class _State:
         if not found:
             return
         start = [variable.numpy() for variable in self._variables]
-        for path in attempts.newest_first(found):
-            self._earlier.add(attempts.folder_of(path))
-        for path in attempts.newest_first(found):
+        checkpoints = attempts.newest_first(found)
+        self._earlier.update(map(attempts.folder_of, checkpoints))
+        for path in checkpoints:
             try:
                 self._checkpoint.restore(path).assert_consumed()
             except Exception as error:  # noqa: BLE001 - damage has many types

@@ -23,7 +23,7 @@ from contract.contenders import IN_SERVICE
 from contract.datasets import Dataset
 from contract.predictions import Predictions
 from contract.records import ANSWERS_FILE
-from trainer.examples import dataset_of
+from trainer.examples import dataset_in
 
 
 def answer(
@@ -55,7 +55,7 @@ def answer(
     Raises:
         ValueError: A split is empty, or the model's own record names another contender.
     """
-    dataset = dataset_of(examples.uri, examples.get_string_custom_property("name"))
+    dataset = dataset_in(examples)
     asked = records.Answers(
         contender=contender,
         label_key=dataset.label_key,

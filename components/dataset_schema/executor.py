@@ -13,7 +13,7 @@ from components.dataset_schema import text
 from components.declaration import Output, executor_of
 from contract.config.drift import DriftConfig
 from contract.records import SCHEMA_FILE
-from trainer.examples import dataset_of
+from trainer.examples import dataset_in
 
 
 def write_schema(
@@ -35,7 +35,7 @@ def write_schema(
     Raises:
         contract.typed_json.RecordError: dataset.json cannot be used.
     """
-    dataset = dataset_of(examples.uri, examples.get_string_custom_property("name"))
+    dataset = dataset_in(examples)
     written = (
         text.schema_text(dataset)
         if drift is None

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from contract.datasets import PUBLISHED_SHAPE
+from contract.datasets import LUMINANCE, PUBLISHED_SHAPE
 
 Shape = tuple[int, int, int]  # height, width, channels
-# Weights of red, green and blue: 0.299, 0.587 and 0.114 times 2^16; their sum is 2^16.
-_LUMINANCE = np.array([19_595, 38_470, 7_471], np.uint32)
 
 
 def reduced(pixels: np.ndarray, shape: Shape) -> np.ndarray:
@@ -43,5 +41,5 @@ def reduced(pixels: np.ndarray, shape: Shape) -> np.ndarray:
 
 def luminance(images: np.ndarray) -> np.ndarray:
     """Grey images as Pillow's "L": uint8 [..., 3], RGB -> uint8 [..., 1]."""
-    weighted = images.astype(np.uint32) @ _LUMINANCE
+    weighted = images.astype(np.uint32) @ np.array(LUMINANCE, np.uint32)
     return (weighted + 0x8000 >> 16).astype(np.uint8)[..., None]

@@ -38,7 +38,7 @@ from components.example_validator import accepted_records, consistency
 from contract import features
 from contract.datasets import DATASETS, Dataset
 from contract.progress import PROGRESS_LOGGER
-from trainer.examples import batches, dataset_of, pixels_of
+from trainer.examples import batches, dataset_in, pixels_of
 
 # Custom properties of `accepted_statistics`: of which data set and examples they are, and
 # which thresholds these met.
@@ -182,7 +182,7 @@ def _compare(
     schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(invariants.uri))
     ours: dict[str, statistics_pb2.DatasetFeatureStatisticsList] = {}
     contents: dict[str, consistency.Contents] = {}
-    dataset = dataset_of(examples.uri, examples.get_string_custom_property(NAME))
+    dataset = dataset_in(examples)
     for split in artifact_utils.decode_split_names(accepted.split_names):
         folder = artifact_utils.get_split_uri([examples], split)
         ours[split], contents[split] = measure_split(folder, schema, dataset)

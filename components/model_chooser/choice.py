@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contract.comparison import Comparison, Decision, Difference, Measures
 from contract.config.evaluation import EvaluationConfig
 from contract.contenders import BASELINE, IN_SERVICE, in_order
+from contract.sentences import enumeration
 
 BEST, SUPERIOR, NON_INFERIOR = "best", "superior", "non_inferior"
 
@@ -132,11 +133,6 @@ def _name(comparison: Comparison, name: str) -> str:
     return f"{network} ({name})" if len(twins) > 1 else network
 
 
-def _list(parts: Sequence[str]) -> str:
-    """Like "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-
 def _blocked(
     comparison: Comparison, names: Sequence[str], obstacles: Mapping[str, list[str]]
 ) -> str:
@@ -239,7 +235,7 @@ def _best(
     equal = [name for name in able if rates[name] == rates[winner]]
     if len(equal) > 1:
         # As `able` has them: the baseline first, which a reader expects last.
-        told = _list([names[name] for name in (*equal[1:], equal[0])])
+        told = enumeration([names[name] for name in (*equal[1:], equal[0])])
         text = f"{told} {'both' if len(equal) == 2 else 'all'} make {texts[winner]} {images}"
         if len(equal) < len(able):
             others = [name for name in rates if name not in equal]
@@ -303,7 +299,7 @@ def _proven(
     }
     if not pairs:
         return None, (
-            f"{start}{_list([names[name] for name in others])} cannot be shown to be "
+            f"{start}{enumeration([names[name] for name in others])} cannot be shown to be "
             f"{words} {baseline}, of which {obstacles[BASELINE][0]}; nothing is pushed"
         )
 
@@ -320,14 +316,14 @@ def _proven(
         )
         if more := [names[name] for name in shown[1:]]:
             verb = "is" if len(more) == 1 else "are"
-            text += f"; so {verb} {_list(more)}, with no lower error"
+            text += f"; so {verb} {enumeration(more)}, with no lower error"
         return shown[0], start + text
     nearest = min(pairs, key=lambda name: pairs[name].deciding_ci95[1])
     if len(pairs) == 1:
         text = f"{names[nearest]} is not shown to be {words} {baseline}"
     else:
         text = (
-            f"none of {_list([names[name] for name in pairs])} is shown to be {words} "
+            f"none of {enumeration([names[name] for name in pairs])} is shown to be {words} "
             f"{baseline}; {names[nearest]} comes nearest"
         )
     text = f"{start}{text}: {evidence(nearest)}"

@@ -27,7 +27,7 @@ from contract.config.canary import CanaryConfig
 from contract.contenders import BASELINE, IN_SERVICE
 from contract.datasets import Dataset
 from contract.records import CANARY_FILE
-from trainer.examples import dataset_of
+from trainer.examples import dataset_in
 
 # As TFX's InfraValidator writes them, for whom a Pusher cannot tell the two apart. (Not
 # imported from it: that loads the clients of Docker and Kubernetes.)
@@ -76,7 +76,7 @@ def try_model(
             other = Named(name=IN_SERVICE, model=in_service.uri)
         elif baseline is not None and winner.name != BASELINE:
             other = Named(name=BASELINE, model=_saved_model(baseline))
-        dataset = dataset_of(examples.uri, examples.get_string_custom_property("name"))
+        dataset = dataset_in(examples)
         found = _check(winner, other, dataset, config, blessing.uri)
     else:
         found = canary.nothing_to_check(config)

@@ -129,7 +129,7 @@ def in_turns(
 
     Args:
         addresses: Of their servers, by name.
-        images: uint8 [n, 32, 32, 3].
+        images: uint8 [n, height, width, channels].
         config: Limits of a request's time.
 
     Returns:

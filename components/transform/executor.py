@@ -9,7 +9,7 @@ from tfx import types
 from tfx.components.transform import executor as upstream
 from tfx.types import artifact_utils, standard_component_specs
 
-from trainer.examples import dataset_of
+from trainer.examples import dataset_in
 
 # Also what makes the function's file part of this node's digest of code.
 PREPROCESSING_FN = "trainer.preprocessing.preprocessing_fn"
@@ -29,6 +29,6 @@ class Executor(upstream.Executor):
         examples = artifact_utils.get_single_instance(
             input_dict[standard_component_specs.EXAMPLES_KEY]
         )
-        dataset = dataset_of(examples.uri, examples.get_string_custom_property("name"))
+        dataset = dataset_in(examples)
         config = json.loads(exec_properties[key]) | {"dataset": dataset.to_json()}
         super().Do(input_dict, output_dict, exec_properties | {key: json.dumps(config)})

@@ -28,13 +28,13 @@ from tfx.proto.orchestration import (
 
 from contract.config.run import RunConfig
 from pipeline.local import reasons, runner
+from pipeline.report.collect import RESOLVER, seconds_of
 
 _States = metadata_store_pb2.Execution
 _Event = metadata_store_pb2.Event
 _DONE = (_States.COMPLETE, _States.CACHED)
 _INPUTS = (_Event.INPUT, _Event.DECLARED_INPUT)
 _OUTPUTS = (_Event.OUTPUT, _Event.DECLARED_OUTPUT)
-_RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
 _KINDS = (
     executable_spec_pb2.PythonClassExecutableSpec,
     executable_spec_pb2.BeamExecutableSpec,
@@ -134,8 +134,8 @@ class _Rehearsal(local_dag_runner.LocalDagRunner):
         now = next((each for each in known if each.id == number), None)
         earlier = [each for each in known if each.id != number]
         done = [each for each in earlier if each.last_known_state in _DONE]
-        seconds = next((_seconds(e) for e in reversed(done) if _ran(e)), None)
-        if info.type.name == _RESOLVER:
+        seconds = next((seconds_of(e) for e in reversed(done) if _ran(e)), None)
+        if info.type.name == RESOLVER:
             return Step(info.id, "looks", ("in every run",), seconds)
         if now is None or now.last_known_state not in _DONE:
             return Step(info.id, "runs", ("its inputs are not known yet",), seconds)
@@ -201,12 +201,6 @@ def _sections(node: Any) -> dict[str, str]:
 
 def _ran(execution: Any) -> bool:
     return execution.last_known_state == _States.COMPLETE
-
-
-def _seconds(execution: Any) -> float:
-    return (
-        execution.last_update_time_since_epoch - execution.create_time_since_epoch
-    ) / 1000
 
 
 def _parameters(execution: Any) -> dict[str, Any]:

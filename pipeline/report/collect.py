@@ -16,7 +16,7 @@ from ml_metadata.proto import metadata_store_pb2
 from contract.run_facts import PROPERTY, RunFacts
 from pipeline.report import build
 
-_RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
+RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
 _STATES = metadata_store_pb2.Execution.State
 _OUTPUTS = (
     metadata_store_pb2.Event.OUTPUT,
@@ -117,21 +117,26 @@ def _run_context(store: metadata_store.MetadataStore, run_id: str) -> Any:
     return context
 
 
+def seconds_of(execution: Any) -> float:
+    """How long an execution took."""
+    milliseconds = (
+        execution.last_update_time_since_epoch - execution.create_time_since_epoch
+    )
+    return milliseconds / 1000
+
+
 def _row(node: str, execution: Any, kind: str) -> dict[str, Any]:
     """An execution as a row of report.json's "components".
 
     `work` is what it did: "done", "cached", or "looked_up" of a Resolver, which makes
     nothing anew in any run; such a row has always been `cached` as well.
     """
-    milliseconds = (
-        execution.last_update_time_since_epoch - execution.create_time_since_epoch
-    )
     cached = execution.last_known_state == _STATES.Value("CACHED")
-    resolver = kind == _RESOLVER
+    resolver = kind == RESOLVER
     return {
         "id": node,
         "state": _STATES.Name(execution.last_known_state).lower(),
-        "seconds": milliseconds / 1000,
+        "seconds": seconds_of(execution),
         "cached": cached or resolver,
         "work": "looked_up" if resolver else "cached" if cached else "done",
     }

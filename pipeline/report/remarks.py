@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from components.model_chooser.choice import percent
 from contract.comparison import IN_SERVICE, ComparedModel, Comparison
 from contract.model_run import ModelRun
+from contract.sentences import enumeration
 
 # He et al. 2016b, appendix: so many steps of so many images.
 PUBLISHED_STEPS, PUBLISHED_BATCH = 64_000, 128
@@ -119,5 +120,4 @@ def _listed(
         # Two of the same network differ in their names alone.
         role = f"{name}, " if networks.count(network) > 1 else ""
         told.append(f"{network} ({role}{percent(errors[name])} errors)")
-    *first, last = told
-    return f"{', '.join(first)} and {last}" if first else last
+    return enumeration(told)

@@ -22,6 +22,7 @@ import markupsafe
 from contract.comparison import BASELINE, IN_SERVICE, Comparison
 from contract.contenders import in_order
 from contract.records import PAGE_FILE, PICTURES_FOLDER, REPORT_FILE
+from contract.sentences import enumeration
 from pipeline.nodes import KINDS
 from pipeline.report import figures, looks, selection, tables, words
 from pipeline.report.words import percent
@@ -89,7 +90,7 @@ def html(report: Mapping[str, Any]) -> str:
         "p_only": lambda value: words.in_one_piece(words.p_only(value)),
         "double": lambda length: f"{2 * length:g}",
         "count": words.count,
-        "enumeration": words.enumeration,
+        "enumeration": enumeration,
     }
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
         **report, **_shown(report)
@@ -190,7 +191,7 @@ def _heading(networks: Sequence[str]) -> str:
     baseline, *others = networks
     if len(others) > 2:
         return f"{baseline} against {words.count(len(others))} other networks"
-    return f"{baseline} against {words.enumeration(others)}"
+    return f"{baseline} against {enumeration(others)}"
 
 
 def _breakable(name: str) -> markupsafe.Markup:

@@ -39,11 +39,6 @@ def count(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
 
 
-def enumeration(parts: Sequence[str]) -> str:
-    """Like "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-
 def wrapped(name: str, width: int) -> list[str]:
     """A name in lines: broken between its parts, or anywhere if it must be."""
     found: list[str] = []

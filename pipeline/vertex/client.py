@@ -177,6 +177,26 @@ class Caller:
                 ) from error
         raise AssertionError("unreachable")
 
+    def pages(
+        self, doing: str, method: Callable[..., Any], request: Any
+    ) -> Iterator[Any]:
+        """Sends a list's request for one page after the other; as `send`.
+
+        Args:
+            doing: As of `send`.
+            method: Of a service client.
+            request: With a page size; it is changed.
+
+        Yields:
+            Each page's answer.
+        """
+        while True:
+            answer = self.send(doing, method, request)
+            yield answer
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
 
 class Service:
     """Runs and schedules in one region of a project."""
@@ -193,6 +213,7 @@ class Service:
         self._schedules = schedules
         self._place = place
         self._send = caller.send
+        self._pages = caller.pages
         self._say = caller.say
         self._waits = caller.waits
 
@@ -323,15 +344,10 @@ class Service:
             order_by="create_time desc",
             page_size=PAGE,
         )
-        found: list[schedule.Schedule] = []
-        while True:
-            answer = self._send(
-                "listing schedules", self._schedules.list_schedules, request
-            )
-            found += answer.schedules
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+        pages = self._pages(
+            "listing schedules", self._schedules.list_schedules, request
+        )
+        return [each for page in pages for each in page.schedules]
 
     def schedule(self, identifier: str) -> schedule.Schedule:
         """Reads a schedule."""

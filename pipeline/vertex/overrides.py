@@ -18,6 +18,7 @@ from contract.fields import (
     FieldInfo,
     has_type,
     leaves,
+    once,
     override,
     value_of,
 )
@@ -110,16 +111,8 @@ def decode(text: str) -> dict[str, Value]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ConfigError(f"{PARAMETER}: {twice} is given twice; give it once")
-        return values
-
     def no_constant(name: str) -> Any:
-        raise ConfigError(f"{PARAMETER}: {name} is not JSON; give a finite number")
+        raise ConfigError(f"{name} is not JSON; give a finite number")
 
     try:
         values = json.loads(text, object_pairs_hook=once, parse_constant=no_constant)
@@ -128,6 +121,8 @@ def _parse(text: str) -> dict[str, Any]:
             f"{PARAMETER}: not JSON ({error}); give an object such as "
             '{"train.epochs": 3}'
         ) from None
+    except ConfigError as error:
+        raise ConfigError(f"{PARAMETER}: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"{PARAMETER}={text[:60]}: must be a JSON object of dotted names, such as "

@@ -113,6 +113,7 @@ class TrainingJobs:
         self._client = client
         self._place = place
         self._send = caller.send
+        self._pages = caller.pages
 
     def create(self, job: Mapping[str, Any]) -> str:
         """Starts a job, by one request; returns its name.
@@ -134,15 +135,10 @@ class TrainingJobs:
             filter=" AND ".join(f'labels.{k}="{v}"' for k, v in labels.items()),
             page_size=_PAGE,
         )
-        found: list[Job] = []
-        while True:
-            answer = self._send(
-                "listing training jobs", self._client.list_custom_jobs, request
-            )
-            found += map(_training_job, answer.custom_jobs)
-            if not answer.next_page_token:
-                return found
-            request.page_token = answer.next_page_token
+        pages = self._pages(
+            "listing training jobs", self._client.list_custom_jobs, request
+        )
+        return [_training_job(job) for page in pages for job in page.custom_jobs]
 
     def read(self, name: str) -> Job:
         """See Jobs."""
@@ -191,6 +187,7 @@ class DataflowJobs:
         self._client = client
         self._place = place
         self._send = caller.send
+        self._pages = caller.pages
 
     def labelled(self, labels: Mapping[str, str]) -> list[Job]:
         """See Jobs; of those that have not ended."""
@@ -200,15 +197,9 @@ class DataflowJobs:
             filter=dataflow.ListJobsRequest.Filter.ACTIVE,
             page_size=_PAGE,
         )
-        found: list[Job] = []
-        while True:  # the service knows no filter
-            answer = self._send(
-                "listing Dataflow jobs", self._client.list_jobs, request
-            )
-            found += map(_dataflow_job, answer.jobs)
-            if not answer.next_page_token:
-                break
-            request.page_token = answer.next_page_token
+        pages = self._pages("listing Dataflow jobs", self._client.list_jobs, request)
+        # The service knows no filter by labels.
+        found = [_dataflow_job(job) for page in pages for job in page.jobs]
         wanted = {k: v.replace("_", "-") for k, v in labels.items()}.items()
         return [job for job in found if wanted <= job.labels.items()]
 

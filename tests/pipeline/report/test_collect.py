@@ -303,14 +303,14 @@ def test_what_a_resolver_did_is_called_by_its_name(tmp_path):
             kind,
         )
         for state in ("COMPLETE", "CACHED")
-        for kind in ("c.N", collect._RESOLVER)
+        for kind in ("c.N", collect.RESOLVER)
     }
     told = {key: (row["work"], row["cached"]) for key, row in rows.items()}
     assert told == {
         ("COMPLETE", "c.N"): ("done", False),
         ("CACHED", "c.N"): ("cached", True),
-        ("COMPLETE", collect._RESOLVER): ("looked_up", True),
-        ("CACHED", collect._RESOLVER): ("looked_up", True),
+        ("COMPLETE", collect.RESOLVER): ("looked_up", True),
+        ("CACHED", collect.RESOLVER): ("looked_up", True),
     }
     assert rows["COMPLETE", "c.N"]["seconds"] == 1.5
 

@@ -26,7 +26,10 @@ from tfx.utils import import_utils
 
 PROJECT = Path(__file__).parents[2]
 # They run the code of others, or none of ours: not worth ten seconds each.
-TWINS = {"StatisticsGen", "DataInvariants", "CandidateTrainer", "CandidateAnswers"}
+TWINS = {
+    "StatisticsGen", "DataInvariants", "CandidateTrainer", "CandidateAnswers",
+    "InServiceAnswers",
+}  # fmt: skip
 # Python imports a module of this name in every process, a child's child too.
 NOTE = """
 import os, sys

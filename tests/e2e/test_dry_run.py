@@ -156,7 +156,7 @@ CASES = (
     ("data", change_data, ["train.seed=2"],
      INGESTION | SCHEMAS | FOLLOWING | {"InServiceAnswers"}, {
         "CifarExampleGen": "data_batch_2.bin changed",
-        "Transform": "new input: examples"}),
+        "Transform": "new inputs: examples, schema"}),
     ("enable_cache=false", nothing, ["train.seed=2", "enable_cache=false"],
      INGESTION | SCHEMAS | FOLLOWING | {"InServiceAnswers"}, {
         "StatisticsGen": "enable_cache=false"}),

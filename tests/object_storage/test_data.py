@@ -184,9 +184,12 @@ def test_examples_of_a_killed_run_do_not_stay(object_storage: ObjectStorage) -> 
     test_executor.ingest(object_storage.url("out"), name="digits", shards=2)
     files = [n for n in object_storage.names("out/") if not n.endswith("/")]
     assert files == [
-        f"out/Split-{split}/data_tfrecord-0000{i}-of-00002.gz"
-        for split in ("eval", "test", "train")
-        for i in range(2)
+        *(
+            f"out/Split-{split}/data_tfrecord-0000{i}-of-00002.gz"
+            for split in ("eval", "test", "train")
+            for i in range(2)
+        ),
+        "out/dataset.json",
     ]
 
 

@@ -244,11 +244,16 @@ def test_clients_that_do_not_take_their_answer_are_closed(server):
         ask_for_much([fast])
         assert is_whole(answer_to(fast))
         ask_for_much([slow, *never])
-        begun, data = time.monotonic(), b""
+        data = slow.recv(1 << 16)
+        begun = time.monotonic()
         while time.monotonic() < begun + 5:  # at more than the least rate
             data += slow.recv(1 << 16)
             time.sleep(0.02)
         assert is_whole(answer_to(slow, data))
+        # Large requests are read one after another: each has its answer at another time.
+        for client in never:
+            assert select.select([client], [], [], SECONDS)[0]
+        time.sleep(4)
         for client in never:
             assert not is_whole(answer_to(client))
 

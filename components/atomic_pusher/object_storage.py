@@ -369,7 +369,13 @@ def _renumber(
     publisher: str,
     files: Mapping[str, File],
 ) -> _Claim:
-    """Copies an own version that was overtaken to a number above what is served."""
+    """Copies an own version that was overtaken to a number above what is served.
+
+    An upload takes minutes, in which a publisher that began later may have finished.
+    TensorFlow Serving's policy `latest` serves the highest number, and models.config names
+    the one that was published last: both must be the same version, so a number below the
+    served one must not be published. The storage copies the objects by itself.
+    """
     new = _claim(folder, served, publisher)
     source = _remote_source(folder.version_uri(claim.version), folder)
     _upload(dataclasses.replace(source, files=files), folder, new.version)

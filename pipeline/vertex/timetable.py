@@ -1,43 +1,36 @@
 """When scheduled runs start: cron expression, time zone, first and last day, checked here.
 
 The service refuses a wrong expression too, but only once there is an account and a
-compiled pipeline, and some (0 0 31 2 *) it takes and never runs. Standard library only.
+compiled pipeline, and some (0 0 31 2 *) it takes and never runs.
+
+Source of the form: cloud.google.com/scheduler/docs/configuring/cron-job-schedules.
 """
 
 from __future__ import annotations
 
 import datetime
 import difflib
-import re
 import zoneinfo
-from collections.abc import Mapping
 from dataclasses import dataclass
+
+from cronsim import CronSim, CronSimError
 
 from contract.fields import ConfigError
 
-
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    low: int
-    high: int
-    words: Mapping[str, int]
-
-
-def _named(words: str, first: int) -> dict[str, int]:
-    return {word: number for number, word in enumerate(words.split(), first)}
-
-
+# Google's names of the fields, cronsim's, and what may stand in them.
 _FIELDS = (
-    _Field("minute", 0, 59, {}),
-    _Field("hour", 0, 23, {}),
-    _Field("day of the month", 1, 31, {}),
-    _Field(
-        "month", 1, 12, _named("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC", 1)
+    ("minute", "minute", "a number from 0 to 59"),
+    ("hour", "hour", "a number from 0 to 23"),
+    (
+        "day of the month",
+        "day-of-month",
+        "a number from 1 to 31 that a month of field 4 has",
     ),
-    _Field("day of the week", 0, 7, _named("SUN MON TUE WED THU FRI SAT", 0)),
+    ("month", "month", "a number from 1 to 12 or JAN to DEC"),
+    ("day of the week", "day-of-week", "a number from 0 to 7 or SUN to SAT"),
 )
-_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # at most, by month
+# A list of all sixty minutes has 169 characters; int() refuses thousands of digits.
+_LONGEST = 200
 _EXAMPLE = '"0 3 * * 1" is Mondays at 3:00'
 
 
@@ -82,6 +75,9 @@ def timetable(
 def check_cron(text: str) -> str:
     """Refuses what is no cron expression, or one that no date meets.
 
+    Google's form (unix-cron) is narrower than what cronsim reads: five fields, and no L, W
+    or # for a month's last or second Friday.
+
     Returns:
         The expression with single spaces.
 
@@ -98,55 +94,28 @@ def check_cron(text: str) -> str:
             f"--cron={text}: must be five fields, minute, hour, day of the month, month, "
             f"day of the week, and not {len(parts)}; {_EXAMPLE}"
         )
-    values = [
-        set().union(*(_values(field, entry, text) for entry in part.split(",")))
-        for field, part in zip(_FIELDS, parts, strict=True)
-    ]
-    days, months = values[2], values[3]
-    # A day of the week, if one is given, is enough.
-    if parts[4].startswith("*") and not any(
-        day <= _DAYS[month - 1] for month in months for day in days
-    ):
-        raise ConfigError(
-            f"--cron={text}: no month of field 4 has a day of field 3; no run would ever "
-            "start"
-        )
+    short = [part[:_LONGEST] for part in parts]
+    wrong = _wrong_field(" ".join(short))
+    for part, cut, (name, word, rule) in zip(parts, short, _FIELDS, strict=True):
+        if word == wrong or part != cut:
+            raise ConfigError(
+                f"--cron={text}: {name} {cut!r} is none; give *, {rule}, a range 1-5, a "
+                "step */2, or a list of them"
+            )
     return " ".join(parts)
 
 
-def _values(field: _Field, entry: str, text: str) -> set[int]:
-    """The numbers that one entry of a list stands for: *, 5, 1-5, */10, 1-31/2."""
-
-    def refuse(why: str) -> ConfigError:
-        words = f" or {', '.join(field.words)}" if field.words else ""
-        return ConfigError(
-            f"--cron={text}: {field.name} {entry!r} {why}; give *, a number from "
-            f"{field.low} to {field.high}{words}, a range 1-5, a step */2, or a list of "
-            "them"
-        )
-
-    def number(word: str) -> int:
-        value = field.words.get(word.upper(), -1)
-        if re.fullmatch("[0-9]{1,4}", word):
-            value = int(word)
-        elif value < 0:
-            raise refuse("is not known")
-        if not field.low <= value <= field.high:
-            raise refuse("is out of range")
-        return value
-
-    span, slash, step = entry.partition("/")
-    if slash and not re.fullmatch("[1-9][0-9]{0,3}", step):
-        raise refuse("has no step after the slash")
-    if span == "*":
-        low, high = field.low, field.high
-    else:
-        first, dash, last = span.partition("-")
-        low = number(first)
-        high = number(last) if dash else (field.high if slash else low)
-    if low > high:
-        raise refuse("runs backwards")
-    return set(range(low, high + 1, int(step or 1)))
+def _wrong_field(expression: str) -> str | None:
+    """What cronsim calls the first field that Google's form has not."""
+    try:
+        found = CronSim(expression, datetime.datetime.now(datetime.UTC))
+    except CronSimError as error:
+        return str(error).removeprefix("Bad ")
+    if min(found.days) < 0:  # L, LW
+        return "day-of-month"
+    if any(isinstance(day, tuple) for day in found.weekdays):  # 5L, FRI#2
+        return "day-of-week"
+    return None
 
 
 def _zone(name: str) -> zoneinfo.ZoneInfo:

@@ -115,7 +115,7 @@ WRONG = {
     ("run", "--engine", "vertex", *ASKED, "--region", "atlantis"): "vertex.region=",
     ("run", "--project", "p"): "--project: goes with --engine vertex",
     ("run", "--wait"): "--wait: goes with --engine vertex",
-    ("schedule", "create", *ASKED, "--cron", "61 3 * * 1"): "minute '61' is out of",
+    ("schedule", "create", *ASKED, "--cron", "61 3 * * 1"): "minute '61' is none",
     ("schedule", "create", *ASKED, *CRON, "--max_runs", "0"): "--max_runs=0: must",
     ("schedule", "create", *ASKED, *CRON, "--time_zone", "Zurich"): "Europe/Zurich",
     ("schedule", "create", *ASKED, *CRON, "--name", 'a"b'): "schedule name 'a\"b'",

@@ -215,7 +215,7 @@ def test_the_documents_name_every_node():
     table = flow[flow.index("## Stages") : flow.index("## Normalisation")]
     told = re.findall(r"^\| ([A-Z][\w, ]+) \|", table, re.M)
     local = {name for row in told for name in row.split(", ")}
-    vertex = (PROJECT / "docs/vertex.md").read_text("utf-8")
+    vertex = (PROJECT / "docs/vertex-reference.md").read_text("utf-8")
     cache = vertex[vertex.index("### Cache") : vertex.index("### Failures")]
     uncached = re.search(r"`pipeline/nodes.py`\): ([\w,\s]+)\.", cache)[1]
     everywhere = {name for kind in nodes.KINDS.values() for name in kind.ids(TWO)}

@@ -22,7 +22,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run config report models serve deploy test test-bench test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
+.PHONY: help setup run config report models serve deploy test test-bench test-client test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
@@ -52,13 +52,16 @@ deploy: setup ## write what TF Serving in production needs to output/deploy
 	@$(PROJECT_PYTHON) -m serving.deploy $(ARGS)
 
 test: setup ## all tests, whole pipeline runs included, by two processes
-	@$(PROJECT_PYTHON) -m pytest tests -m "not bench" -n 2 --dist loadfile $(ARGS)
+	@$(PROJECT_PYTHON) -m pytest tests -m "not bench and not registry" -n 2 --dist loadfile $(ARGS)
 
 test-bench: setup ## trial runs of the benchmarks, two minutes
 	@$(PROJECT_PYTHON) -m pytest tests -m bench $(ARGS)
 
+test-client: setup ## the client's wheel alone on Python 3.10 to 3.14 (from a package registry), a minute
+	@$(PROJECT_PYTHON) -m pytest tests/serving/client -m registry $(ARGS)
+
 test-fast: setup ## tests that load no TensorFlow
-	@$(PROJECT_PYTHON) -m pytest tests -m "not tf and not e2e" $(ARGS)
+	@$(PROJECT_PYTHON) -m pytest tests -m "not tf and not e2e and not registry" $(ARGS)
 
 e2e: setup ## whole pipeline runs only
 	@$(PROJECT_PYTHON) -m pytest tests -m e2e $(ARGS)
@@ -82,6 +85,7 @@ lint: setup
 
 types: setup
 	@$(PROJECT_PYTHON) -m basedpyright
+	@$(PROJECT_PYTHON) -m basedpyright --pythonversion 3.10 serving/client
 
 docs: setup ## read the documentation at http://127.0.0.1:8000
 	@.venv/bin/mkdocs serve $(ARGS)

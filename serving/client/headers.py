@@ -93,7 +93,7 @@ def _read_jpeg(content: bytes) -> Header | None:
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # stand alone, without a length
             place += 2
             continue
-        length = int.from_bytes(content[place + 2 : place + 4])
+        length = int.from_bytes(content[place + 2 : place + 4], "big")
         if length < 2 or marker in (0xD9, 0xDA):  # end, or the scan
             break
         segment = content[place + 4 : place + 2 + length]

@@ -25,6 +25,9 @@ from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 from contract.features import TEST, TRAIN
 
+# Modules for what `sources.BUNDLED` names: `load` checks, `read` yields all of it.
+_BUNDLED = {"digits": digits}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -37,7 +40,7 @@ class Piece:
     located: Located | None = None  # official files...
     files: tuple[str, ...] = ()  # ...of which these
     tfds_folder: str | None = None  # or a folder that tensorflow-datasets prepared
-    # neither: digits
+    # neither: one of _BUNDLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,8 @@ def plan(data: DataConfig) -> Plan:
     source = sources.find(data)
     if source.kind == "official":
         return _plan_official(data, source)
-    if source.kind == "digits":
-        return _plan_digits()
+    if source.kind == "bundled":
+        return _plan_bundled(data.name)
     return _plan_prepared(data, source)
 
 
@@ -86,7 +89,7 @@ def read(piece: Piece) -> Iterator[tuple[str, Records]]:
             ):
                 yield split, records
     else:
-        yield from digits.read()
+        yield from _BUNDLED[piece.dataset].read()
 
 
 def _plan_official(data: DataConfig, source: Source) -> Plan:
@@ -120,14 +123,14 @@ def _plan_official(data: DataConfig, source: Source) -> Plan:
     )
 
 
-def _plan_digits() -> Plan:
-    digits.load()  # checks
-    entry = DATASETS["digits"]
+def _plan_bundled(name: str) -> Plan:
+    _BUNDLED[name].load()  # checks
+    entry = DATASETS[name]
     count = entry.train_examples + entry.test_examples
-    piece = Piece(dataset="digits", splits=(TRAIN, TEST), count=count, first=0)
+    piece = Piece(dataset=name, splits=(TRAIN, TEST), count=count, first=0)
     return Plan(
         pieces=(piece,),
-        source="scikit-learn's bundled digits",
+        source=f"{sources.BUNDLED[name]}'s bundled {name}",
         verified=True,
         verification="SHA-256 of all pixels and labels is the expected one",
     )

@@ -26,6 +26,8 @@ from components.example_gen.prepared import Prepared
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 
+# Data sets that a package brings along -> that package, whose version stands for them.
+BUNDLED = {"digits": "scikit-learn"}
 _NAMED_FILES = 64  # in a fingerprint
 
 
@@ -33,7 +35,7 @@ _NAMED_FILES = 64  # in a fingerprint
 class Source:
     """Where the images of a configuration are."""
 
-    kind: Literal["digits", "official", "prepared", "download"]
+    kind: Literal["bundled", "official", "prepared", "download"]
     key: tuple[str, ...]  # what tells it from other sources, besides the contents
     place: str = ""  # data.path, or the folder of tensorflow-datasets
     files: tuple[str, ...] = ()  # on this machine
@@ -55,10 +57,11 @@ def find(data: DataConfig) -> Source:
         raise DataError("data.name=auto must be resolved before the data are looked at")
     if data.path is not None:
         return _official(data.name, data.path)
-    if data.name == "digits":
+    if data.name in BUNDLED:
         from importlib import metadata  # 20 ms, needed only here
 
-        return Source(kind="digits", key=("digits", metadata.version("scikit-learn")))
+        version = metadata.version(BUNDLED[data.name])
+        return Source(kind="bundled", key=(data.name, version))
     return _tensorflow_datasets(data.name, prepared.root_of(data.tfds_dir))
 
 
@@ -132,10 +135,10 @@ def _tensorflow_datasets(dataset: str, root: str) -> Source:
 
 
 def _official(dataset: str, path: str) -> Source:
-    if dataset == "digits":
+    if dataset in BUNDLED:
         raise DataError(
-            f"data.path={path}: data.name=digits is bundled with scikit-learn and has "
-            "no path; leave data.path out, or set data.name=cifar10 or cifar100"
+            f"data.path={path}: data.name={dataset} is bundled with {BUNDLED[dataset]} and "
+            "has no path; leave data.path out, or set data.name=cifar10 or cifar100"
         )
     if storage.is_remote(path):
         key = ("remote", dataset, path)

@@ -39,6 +39,8 @@ def captured_output(log_path: str) -> Iterator[IO[str]]:
     TensorFlow's C++ side writes to the descriptors, so that replacing `sys.stderr` would
     not be enough.
     """
+    # Whoever logs first settles the form: before TFX does, without the time.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]

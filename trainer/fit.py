@@ -435,6 +435,7 @@ class _Meter:
         self._seconds = 0.0
         self._reported = time.monotonic()
         self._values: list[tuple[int, tuple[float, float, float]]] = []
+        self._newest = (math.nan, math.nan)  # loss and accuracy of the newest steps
 
     @property
     def images_per_second(self) -> float | None:
@@ -452,11 +453,11 @@ class _Meter:
             self._seconds += seconds
         self._step += steps
         self._values.append((steps, values))
-        loss, accuracy, _ = values
+        self._newest = values[:2]
         now = time.monotonic()
         if now - self._reported >= _SECONDS_BETWEEN_REPORTS:
             self._reported = now
-            self._report(loss, accuracy)
+            self._report()
 
     def means(self) -> dict[str, float]:
         """Means over the steps since the last call."""
@@ -472,9 +473,11 @@ class _Meter:
         return means
 
     def finish(self) -> None:
-        self._report(None, None)
+        if self._step > self._first_step:
+            self._report()
 
-    def _report(self, loss: float | None, accuracy: float | None) -> None:
+    def _report(self) -> None:
+        loss, accuracy = self._newest
         progress = {
             "task": self._title,
             "done": self._step,
@@ -489,8 +492,8 @@ class _Meter:
             self._title,
             self._step,
             self._steps,
-            math.nan if loss is None else loss,
-            math.nan if accuracy is None else accuracy,
+            loss,
+            accuracy,
             self.images_per_second or math.nan,
             extra={"progress": progress},
         )

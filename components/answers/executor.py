@@ -153,9 +153,7 @@ def _ask(
         serialized[split], images[split] = inference.load_split(
             files, dataset.label_key, transform
         )
-    given = inference.ask(
-        folder, serialized, dataset.class_names, batch_size=batch_size
-    )
+    given = inference.ask(folder, serialized, dataset, batch_size=batch_size)
     predictions = {
         split: dataclasses.replace(
             each,

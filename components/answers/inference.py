@@ -22,6 +22,7 @@ from absl import logging
 
 from components.answers.soundness import class_name_problem, probabilities_problem
 from contract import features
+from contract.datasets import Dataset
 from contract.predictions import Predictions
 from trainer.examples import parse, records
 
@@ -86,7 +87,7 @@ def load_split(
 def ask(
     folder: str,
     splits: Mapping[str, Sequence[bytes]],
-    class_names: Sequence[str],
+    dataset: Dataset,
     *,
     batch_size: int,
 ) -> Given:
@@ -95,12 +96,12 @@ def ask(
     Args:
         folder: Of the SavedModel.
         splits: tf.Examples as ingested, by split; none is empty.
-        class_names: In label order.
+        dataset: What they are: shape of the images, names of the classes.
         batch_size: Images per call.
     """
     began = time.perf_counter()
     try:
-        call = _signature(folder)
+        call = _signature(folder, dataset.pixels)
         # The first call of a signature builds its plan, which no later call pays.
         call(tf.constant(next(iter(splits.values()))[:1]))
     except Exception as error:  # noqa: BLE001 - whatever it raises, it cannot be run
@@ -116,7 +117,7 @@ def ask(
     began = time.perf_counter()
     for split, serialized in splits.items():
         try:
-            found, problem = _run(call, serialized, class_names, batch_size)
+            found, problem = _run(call, serialized, dataset.class_names, batch_size)
         except Exception as error:  # noqa: BLE001
             problems[split] = _failed(folder, error)
             continue
@@ -133,8 +134,15 @@ def ask(
     )
 
 
-def _signature(folder: str) -> Signature:
+def _signature(folder: str, pixels: tuple[int, int, int]) -> Signature:
     model = tf.saved_model.load(folder)
+    taken = _images_taken(model)
+    if taken is not None and not taken.is_compatible_with(pixels):
+        height, width, channels = taken
+        raise ValueError(
+            f"it takes images of {height} x {width} x {channels}, and the data's are "
+            f"{' x '.join(map(str, pixels))}"
+        )
     if features.SIGNATURE_EXAMPLES not in model.signatures:
         raise ValueError(
             f"it has no signature {features.SIGNATURE_EXAMPLES}, only "
@@ -153,6 +161,15 @@ def _signature(folder: str) -> Signature:
         return call(**{name: examples})
 
     return run
+
+
+def _images_taken(model: Any) -> tf.TensorShape | None:
+    """Height, width and channels, where the model's own signature tells them."""
+    if features.SIGNATURE_IMAGES not in model.signatures:
+        return None
+    inputs = model.signatures[features.SIGNATURE_IMAGES].structured_input_signature[1]
+    shapes = [spec.shape for spec in inputs.values()]
+    return shapes[0][1:] if len(shapes) == 1 and shapes[0].rank == 4 else None
 
 
 def _run(

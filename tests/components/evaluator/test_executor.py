@@ -230,6 +230,10 @@ def broken(world, wrong) -> dict[str, Path]:
             )
             return self.spoil(answer)
 
+        @tf.function(input_signature=[tf.TensorSpec([None, 24, 24, 3], tf.uint8)])
+        def serve_images(self, images):
+            return {"probabilities": tf.zeros([tf.shape(images)[0], 10])}
+
     def nan(answer):
         first = tf.range(tf.shape(answer["probabilities"])[0])[:, None] == 0
         poison = tf.where(first, float("nan"), 0.0)
@@ -254,6 +258,15 @@ def broken(world, wrong) -> dict[str, Path]:
         str(folders["signature"] / "Format-Serving"),
         signatures={"serving_default": odd.serve},
     )
+    folders["size"] = world.folder / "odd-size"
+    tf.saved_model.save(
+        odd,
+        str(folders["size"] / "Format-Serving"),
+        signatures={
+            "serving_default": odd.serve_images,
+            "serialized_examples": odd.serve,
+        },
+    )
     folders["empty"] = world.folder / "odd-empty"
     folders["empty"].mkdir()
     return folders
@@ -265,6 +278,7 @@ def broken(world, wrong) -> dict[str, Path]:
         ("nan", "its probabilities are not numbers for 4 of 400 images"),
         ("names", "it calls class "),
         ("signature", "it has no signature serialized_examples, only serving_default"),
+        ("size", "it takes images of 24 x 24 x 3, and the data's are 32 x 32 x 3"),
         ("empty", "it cannot be run: "),
     ],
 )

@@ -30,6 +30,9 @@ MODEL_RUN_FILE = f"{EXTRA_ASSETS}/run.json"  # contract.model_run.ModelRun
 # server's. Nothing pickled: `images` uint8 [n, height, width, channels], `probabilities`
 # float32 [n, classes], `class_names` text [classes].
 EXPECTED_ANSWERS_FILE = f"{EXTRA_ASSETS}/expected_answers.npz"
+# What live requests are compared with: contract.baseline.Baseline. The push adds it, so that
+# it is in no Model, and no part of what makes two models the same.
+BASELINE_FILE = f"{EXTRA_ASSETS}/baseline.json"
 WARMUP_FILE = f"{EXTRA_ASSETS}/tf_serving_warmup_requests"
 BATCHING_FILE = "batching_params.pbtxt"
 

@@ -148,12 +148,16 @@ def create_pipeline(
         config=config.canary,
     )
 
-    # A new version in the folder that TF Serving watches; whole or not at all.
+    # A new version in the folder that TF Serving watches; whole or not at all. Inside it,
+    # what it was trained on and what it answered, in numbers: live requests are compared
+    # with them.
     pusher = AtomicPusher(
         model=chooser.outputs["model"],
         model_blessing=chooser.outputs["blessing"],
         infra_blessing=canary.outputs["blessing"],
         decision=chooser.outputs["decision"],
+        examples=example_gen.outputs["examples"],
+        evaluation=evaluator.outputs["evaluation"],
         configuration=configuration and configuration.outputs["configuration"],
         destination=destination,
     )

@@ -11,9 +11,11 @@ from tfx.components.evaluator import constants
 from tfx.components.util import model_utils
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import (
+    Examples,
     InfraBlessing,
     Model,
     ModelBlessing,
+    ModelEvaluation,
     PushedModel,
 )
 from tfx.utils import io_utils, path_utils
@@ -21,17 +23,22 @@ from tfx.utils import io_utils, path_utils
 from components import artifacts
 from components.atomic_pusher import ledger, object_storage, publish
 from components.declaration import Output, executor_of
+from components.drift.baseline import baseline
 from contract import pushed_model as properties
 from contract.canary import CanaryResult
 from contract.comparison import Decision
+from contract.predictions import Predictions
 from contract.records import (
+    BASELINE_FILE,
     CANARY_FILE,
     DECISION_FILE,
+    PREDICTIONS_FILE,
     RUN_CONFIGURATION_FILE,
     run_of,
 )
 from contract.run_facts import RunRecord
 from contract.typed_json import Record
+from trainer.examples import dataset_in
 
 R = TypeVar("R", bound=Record)
 
@@ -42,6 +49,8 @@ def push(
     model_blessing: ModelBlessing,
     infra_blessing: InfraBlessing | None,
     decision: artifacts.Decision | None,
+    examples: Examples | None,
+    evaluation: ModelEvaluation | None,
     configuration: artifacts.RunConfiguration | None,
     destination: str,
     pushed_model: Output[PushedModel],
@@ -57,7 +66,10 @@ def push(
         model_blessing: Without a blessing nothing is pushed.
         infra_blessing: If given, needed as well.
         decision: For the ledger in object storage.
-        configuration: For the same.
+        examples: With `evaluation`, what monitoring compares live requests with: the
+            version gets a file of it, BASELINE_FILE, beside the model's own.
+        evaluation: The answers to the eval images.
+        configuration: For the ledger.
         destination: Folder `<base>/<model name>`, local or gs://, that TensorFlow Serving
             watches.
         pushed_model: Gets a copy of what was pushed, with the custom properties of
@@ -82,12 +94,15 @@ def push(
     # As TFX's Pusher does: the artifact keeps what is pushed, whatever becomes of
     # the serving folder.
     io_utils.copy_dir(source, pushed_model.uri)
+    if examples is not None and evaluation is not None:
+        role = model.get_string_custom_property(properties.ROLE)
+        _write_baseline(examples, evaluation, role, pushed_model.uri)
     if destination.startswith(ledger.SCHEME):
         origin = _origin(
             model, trained, decision, infra_blessing, configuration, pushed_model.uri
         )
         folder = ledger.open_folder(destination)
-        version = publish_once(source, folder, origin).version
+        version = publish_once(pushed_model.uri, folder, origin).version
         path = folder.version_uri(version)
     else:
         # Other code of this node or of the canary, whose verdict is an input, runs this
@@ -97,7 +112,7 @@ def push(
             logging.info("Version %s is this model already", serving.name)
             version = int(serving.name)
         else:
-            version = publish.publish(source, destination)
+            version = publish.publish(pushed_model.uri, destination)
         path = os.path.join(os.path.abspath(destination), str(version))
     logging.info("Pushed version %d to %s", version, path)
     pushed_model.set_int_custom_property(properties.PUSHED, 1)
@@ -115,6 +130,28 @@ def push(
 
 
 Executor = executor_of(push)
+
+
+def _write_baseline(
+    examples: Examples, evaluation: ModelEvaluation, role: str, folder: str
+) -> None:
+    """Adds the baseline to a copy of the model.
+
+    Without one the model is as good: what monitoring could not use keeps no blessed model
+    from being served, and is told.
+    """
+    dataset = dataset_in(examples)
+    path = os.path.join(evaluation.uri, PREDICTIONS_FILE)
+    try:
+        with fileio.open(path, "rb") as file:
+            predictions = Predictions.read(file, path, len(dataset.class_names))
+        made = baseline(examples.uri, dataset, predictions, role)
+    except Exception as problem:  # decoders', TensorFlow's, a damaged file's
+        logging.warning("The version gets no baseline for monitoring: %s", problem)
+        return
+    io_utils.write_string_file(
+        os.path.join(folder, BASELINE_FILE), made.to_json(allow_nan=False) + "\n"
+    )
 
 
 def publish_once(

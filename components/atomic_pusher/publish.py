@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from contract.records import MODEL_FILE
+from contract.records import BASELINE_FILE, MODEL_FILE
 
 LOCK_NAME = ".publish.lock"
 TEMPORARY_PREFIX = ".tmp-publish-"
@@ -129,7 +129,10 @@ def newest(base_dir: str | os.PathLike[str]) -> Path | None:
 
 
 def same_files(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether two local folders hold the same files, byte for byte."""
+    """Whether two local folders hold the same model: its files are equal, byte for byte.
+
+    What the push adds (BASELINE_FILE) does not count: it makes no other model.
+    """
     names = _files(one)
     return names == _files(other) and all(
         filecmp.cmp(Path(one, name), Path(other, name), shallow=False) for name in names
@@ -137,9 +140,10 @@ def same_files(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bo
 
 
 def _files(folder: str | os.PathLike[str]) -> set[Path]:
-    return {
+    found = {
         path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()
     }
+    return found - {Path(BASELINE_FILE)}
 
 
 def _local(path: str | os.PathLike[str], role: str) -> Path:

@@ -3,7 +3,7 @@
 TFDV sees an image as one string of bytes; whether a data set became darker, lost
 its colours or has red and blue exchanged is invisible to it. A few numbers per image
 show that. The ExampleValidator compares them from run to run and from split to split;
-monitoring/statistics.py compares the images that a server was asked about.
+baseline.py, for monitoring, tells by them the images that a server is asked about.
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ RUN_BY = {
     "components/artifacts.py": EVERY - {"Trainer"},
     "components/declaration.py": EVERY - {"Trainer", "Transform"},
     "components/drift/image_statistics.py": {
+        "AtomicPusher",  # for monitoring's baseline
         "DatasetSchema",
         "ExampleValidator",
         "PreviousStatistics",
@@ -128,6 +129,7 @@ RUN_BY = {
     "contract/config/train.py": {"Trainer"},
     "contract/fields.py": EVERY,
     "contract/answers.py": {"Answers", "Evaluator"},
+    "contract/baseline.py": {"AtomicPusher"},
     "contract/model_run.py": {"Answers", "ModelChooser", "ServingCanary", "Trainer"},
     "monitoring/__init__.py": set(),
     "pipeline/console.py": set(),
@@ -137,9 +139,9 @@ RUN_BY = {
     "serving/server/page.html": {"ServingCanary"},  # a template of page.py
     "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
     "trainer/__init__.py": {"Answers", "DatasetSchema", "ExampleValidator"}
-    | {"PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
+    | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
     "trainer/examples.py": {"Answers", "DatasetSchema", "ExampleValidator"}
-    | {"PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
+    | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
     "trainer/preprocessing.py": {"Trainer", "Transform"},
     "trainer/run.py": {"Trainer"},
     "trainer/units.py": {"Trainer"},  # imported by what run.py imports

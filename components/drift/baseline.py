@@ -1,0 +1,217 @@
+"""The numbers that live requests are compared by, and their baseline of one model.
+
+In: training images, and the model's own answers to the eval images (never their labels:
+those would show its errors as drift). Out: contract/baseline.py. The AtomicPusher makes it
+when it publishes; monitoring for versions that were published without.
+
+Channel means move together with the brightness, and six tests of one thing cost power. So
+colours are told by their differences: red against blue, green against both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from components.drift import image_statistics
+from components.drift.image_statistics import (
+    BLUE,
+    BRIGHTNESS,
+    CONTRAST,
+    GREEN,
+    RED,
+    SHARPNESS,
+)
+from contract import features
+from contract.baseline import QUANTILES, Baseline, Distribution, Moments, Reliability
+from contract.datasets import Dataset
+from contract.predictions import Predictions
+
+RED_BLUE, GREEN_MAGENTA, SIZE = "red_blue", "green_magenta", "size"
+# Number -> what less of it looks like, and more.
+NUMBERS = {
+    BRIGHTNESS: ("darker", "brighter"),
+    CONTRAST: ("flatter", "richer in contrast"),
+    RED_BLUE: ("bluer", "redder"),
+    GREEN_MAGENTA: ("less green", "greener"),
+    SHARPNESS: ("blurrier", "sharper"),
+    SIZE: (
+        "smaller",
+        "larger",
+    ),  # of images of no common size: the root of their pixels
+}
+DECIMALS = (
+    5  # to which numbers are kept, and live ones rounded before they are compared
+)
+
+_MOST_IMAGES = 50_000
+_BINS = 20  # of the confidence; each has as many answers
+
+
+def measure(images: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of images of one size.
+
+    Args:
+        images: As image_statistics.measure takes them.
+
+    Returns:
+        Keys of `NUMBERS` without `SIZE`, each float64 [n]; grey images have no colours.
+    """
+    found = image_statistics.measure(images)
+    columns = {name: found[name] for name in (BRIGHTNESS, CONTRAST, SHARPNESS)}
+    if RED in found:
+        columns[RED_BLUE] = found[RED] - found[BLUE]
+        columns[GREEN_MAGENTA] = found[GREEN] - (found[RED] + found[BLUE]) / 2
+    return {
+        name: np.round(columns[name].astype(np.float64), DECIMALS)
+        for name in NUMBERS
+        if name in columns
+    }
+
+
+def measure_each(images: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """The same of images of any sizes, with `SIZE`; each uint8 [height, width, channels]."""
+    parts = [measure(image[None]) for image in images]
+    columns = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    sides = [(image.shape[0] * image.shape[1]) ** 0.5 for image in images]
+    return columns | {SIZE: np.round(np.array(sides), DECIMALS)}
+
+
+def distribution(values: np.ndarray) -> Distribution:
+    """Of values [n], n at least 1."""
+    steps = np.linspace(0, 1, QUANTILES)
+    # Values that are there, not between: of few values each stays one of them.
+    found = np.quantile(values, steps, method="inverted_cdf")
+    return Distribution(
+        count=len(values),
+        quantiles=tuple(float(value) for value in np.round(found, DECIMALS)),
+    )
+
+
+def of_answers(
+    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> Baseline:
+    """The part of a baseline that tells what a model answered.
+
+    Args:
+        probabilities: Float [n, classes], of the eval images, n at least 1.
+        labels: int64 [n]; only the reliability is told with them.
+        class_names: In label order.
+    """
+    answered = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = answered == labels
+    order = np.argsort(confidence, kind="stable")
+    bins = []
+    for part in np.array_split(order, min(_BINS, len(order))):
+        highest = min(float(np.round(confidence[part[-1]], DECIMALS)), 1.0)
+        bins.append(
+            Reliability(
+                highest=highest, count=len(part), correct=int(correct[part].sum())
+            )
+        )
+    counts = np.bincount(answered, minlength=len(class_names))
+    return Baseline(
+        class_names=tuple(class_names),
+        answers=tuple(counts.tolist()),
+        probabilities=_moments(probabilities),
+        confidence=distribution(np.minimum(confidence, 1.0)),
+        reliability=tuple(bins),
+    )
+
+
+def of_images(folder: str, dataset: Dataset) -> dict[str, Distribution]:
+    """Distributions of the training images' numbers; at most 50,000, of all files alike.
+
+    Args:
+        folder: Of the Examples artifact, local or gs://.
+        dataset: What they are.
+
+    Raises:
+        ValueError: There are none.
+    """
+    columns = [_numbers(images, dataset) for images in _training_images(folder)]
+    if not columns:
+        raise ValueError(f"{folder} has no example of the training split")
+    return {
+        name: distribution(np.concatenate([each[name] for each in columns]))
+        for name in columns[0]
+    }
+
+
+def baseline(
+    folder: str, dataset: Dataset, predictions: Predictions, role: str
+) -> Baseline:
+    """The whole baseline of one model.
+
+    Args:
+        folder: As of `of_images`.
+        dataset: What the examples are.
+        predictions: To the eval images.
+        role: Whose, of all that they hold.
+
+    Raises:
+        ValueError: There is nothing to make it of.
+    """
+    if role not in predictions.probabilities:
+        raise ValueError(f"there are no answers of the {role} to the eval images")
+    told = of_answers(
+        predictions.probabilities[role], predictions.labels, dataset.class_names
+    )
+    return dataclasses.replace(
+        told,
+        image_shape=dataset.image_shape,
+        numbers=of_images(folder, dataset),
+    )
+
+
+def _moments(probabilities: np.ndarray) -> tuple[Moments, ...]:
+    """Of each column."""
+    means = np.clip(probabilities.mean(axis=0, dtype=np.float64), 0, 1)
+    off = probabilities - means
+    deviations = np.sqrt(np.square(off).mean(axis=0))
+    cubes = (off**3).mean(axis=0)
+    skewness = cubes / np.where(deviations > 0, deviations, 1) ** 3
+    return tuple(
+        Moments(mean=mean, deviation=deviation, skewness=skew)
+        for mean, deviation, skew in zip(
+            *(np.round(each, 8).tolist() for each in (means, deviations, skewness)),
+            strict=True,
+        )
+    )
+
+
+def _numbers(images: list[bytes], dataset: Dataset) -> Mapping[str, np.ndarray]:
+    from trainer.examples import pixels_of  # loads TensorFlow
+
+    if None not in dataset.image_shape:
+        return measure(pixels_of(images, dataset))
+    return measure_each([_decoded(image, dataset.image_shape[2]) for image in images])
+
+
+def _decoded(content: bytes, channels: int) -> np.ndarray:
+    import tensorflow as tf
+
+    return tf.io.decode_image(content, channels, expand_animations=False).numpy()
+
+
+def _training_images(folder: str) -> Iterator[list[bytes]]:
+    import tensorflow as tf
+
+    from trainer.examples import batches  # loads TensorFlow
+
+    pattern = os.path.join(folder, f"Split-{features.TRAIN}", "data_tfrecord-*")
+    paths = tf.io.gfile.glob(pattern)
+    if not paths:
+        raise ValueError(f"{folder} has no files of the training split")
+    left = _MOST_IMAGES
+    # One file after the other would give only the first ones' share of a large split.
+    for batch in batches(paths, [features.IMAGE], parallel=min(len(paths), 16)):
+        images = batch[features.IMAGE].numpy().tolist()[:left]
+        left -= len(images)
+        yield images
+        if not left:
+            return

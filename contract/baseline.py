@@ -1,0 +1,93 @@
+"""What a model met and answered before it was served: baseline.json inside the version.
+
+The AtomicPusher writes it beside the SavedModel's own files, so that it travels with the
+version wherever that is copied, and a rollback brings its own along; monitoring holds live
+requests against it. Another version of the project may have written it. A leaf: standard
+library only.
+
+A distribution is kept as its quantiles at equal steps, from the smallest value to the
+largest: 257 of them tell any share of it to within 1/512.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from contract.typed_json import Count, Record, RecordError, Share, Size
+
+SCHEMA = 1
+QUANTILES = 257
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution(Record):
+    """Of one number."""
+
+    count: Count  # values that it was measured from
+    quantiles: tuple[float, ...]  # ascending
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.quantiles, self.quantiles[1:], strict=False)
+        if len(self.quantiles) < 2 or any(low > high for low, high in pairs):
+            raise ValueError("quantiles must be two or more, in ascending order")
+        if not self.count:
+            raise ValueError("count must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments(Record):
+    """Of the probability that was given to one class."""
+
+    mean: Share
+    deviation: Size
+    skewness: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability(Record):
+    """Eval answers of about one confidence, and how many of them were right."""
+
+    highest: Share  # confidence
+    count: Count
+    correct: Count
+
+    def __post_init__(self) -> None:
+        if not 0 < self.count >= self.correct:
+            raise ValueError("count must be at least 1, and at least correct")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Record):
+    """What live requests to a version are compared with; empty: it is not known."""
+
+    schema: Count = SCHEMA
+    class_names: tuple[str, ...] = ()  # in label order
+    # Height, width, channels of what the model was trained on; None: they vary.
+    image_shape: tuple[Count | None, Count | None, Count] | None = None
+    # By name (components/drift/baseline.py), of the training images.
+    numbers: Mapping[str, Distribution] = field(default_factory=dict)
+    # Of the eval images.
+    answers: tuple[Count, ...] = ()  # that were each class, in label order
+    probabilities: tuple[Moments, ...] = ()  # of each class, in label order
+    confidence: Distribution | None = None  # probability of the class that was answered
+    reliability: tuple[Reliability, ...] = ()  # ascending
+
+    @classmethod
+    def adapted(cls, values: dict, where: str) -> dict:
+        """Refuses what a later version wrote in another form."""
+        schema = values.get("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise RecordError(
+                f"{where} has schema {schema}, and this version of the project reads "
+                f"{SCHEMA}: use the version that published the model"
+            )
+        return values
+
+    def __post_init__(self) -> None:
+        for name, found in {
+            "answers": self.answers,
+            "probabilities": self.probabilities,
+        }.items():
+            if found and len(found) != len(self.class_names):
+                raise ValueError(f"{name} must have as many members as class_names")

@@ -473,4 +473,6 @@ def _recorder(flags: Flags) -> Any:
         flags.request_log_dir,
         flags.request_log_sampling_rate,
         flags.request_log_max_bytes,
+        max_per_minute=flags.request_log_max_per_minute,
+        inputs=flags.request_log_inputs,
     )

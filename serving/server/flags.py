@@ -167,6 +167,10 @@ class Flags:
     request_log_dir: str = _flag("", "keep a sample of requests as TFRecords here")
     request_log_sampling_rate: float = _flag(0.01, "share of requests kept, 0 to 1")
     request_log_max_bytes: int = _flag(100 << 20, "limit on that folder")
+    request_log_max_per_minute: int = _flag(0, "requests kept a minute; 0: no limit")
+    request_log_inputs: bool = _flag(
+        True, "keep what was asked, not what was answered alone"
+    )
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Flags)}
@@ -305,6 +309,10 @@ def _check(flags: Flags) -> None:
         (
             0 <= flags.request_log_sampling_rate <= 1,
             "--request_log_sampling_rate is a share: between 0 and 1.",
+        ),
+        (
+            flags.request_log_max_per_minute >= 0,
+            "--request_log_max_per_minute must be 0 (no limit) or more.",
         ),
         (
             flags.max_message_bytes > 0 and flags.max_image_pixels > 0,

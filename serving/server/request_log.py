@@ -52,16 +52,28 @@ class RequestLog:
         directory: Made if absent, and again if it is removed meanwhile.
         sampling_rate: Share of requests kept, 0 to 1.
         max_bytes: Limit on all files of the folder together.
+        max_per_minute: Requests kept within one minute, the first of it; 0: no limit.
+        inputs: Whether what was asked is kept, or what was answered alone.
 
     Raises:
         OSError: `directory` is no folder and none can be made there; the message is one
             sentence for whoever starts the server.
     """
 
-    def __init__(self, directory: str, sampling_rate: float, max_bytes: int):
+    def __init__(
+        self,
+        directory: str,
+        sampling_rate: float,
+        max_bytes: int,
+        *,
+        max_per_minute: int = 0,
+        inputs: bool = True,
+    ):
         self._directory = Path(directory)
         self._rate = sampling_rate
         self._max_bytes = max_bytes
+        self._max_per_minute, self._inputs = max_per_minute, inputs
+        self._minute, self._taken = -1, 0  # requests taken in that minute
         self._queue: queue.Queue[tuple[str, Callable[[], Any], int] | None]
         self._queue = queue.Queue(_MOST_QUEUED)
         self._queued_bytes = 0
@@ -103,6 +115,8 @@ class RequestLog:
         if not random.random() < rate:  # also if the rate is not a number
             return
         with self._lock:
+            if self._max_per_minute and not self._is_due():
+                return
             fits = not self._closed and self._queued_bytes + size <= _MOST_QUEUED_BYTES
             if fits:
                 try:
@@ -112,6 +126,14 @@ class RequestLog:
                     fits = False
         if not fits:
             metrics.observe_log(model, kept=False)
+
+    def _is_due(self) -> bool:
+        """Whether this minute may have one more; under the lock."""
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._taken = minute, 0
+        self._taken += 1
+        return self._taken <= self._max_per_minute
 
     def close(self, timeout_seconds: float = 5.0) -> None:
         """Writes what is queued, within the time given."""
@@ -123,18 +145,29 @@ class RequestLog:
 
     def _work(self) -> None:
         resume_at = 0.0  # after an error of the disk
+        failing = False
         while (item := self._queue.get()) is not None:
             model, make, size = item
             kept = False
             if time.monotonic() >= resume_at:
                 try:
-                    kept = self._write(make().SerializeToString())
+                    log = make()
+                    if not self._inputs:
+                        _forget_inputs(log)
+                    kept = self._write(log.SerializeToString())
+                    if failing and kept:
+                        _log.info("the request log goes on")
+                        failing = False
                 except Exception as error:  # whatever it is, serving goes on
-                    _log.warning(
-                        "the request log pauses for %.0f s: %s",
-                        _PAUSE_AFTER_ERROR_SECONDS,
-                        error,
-                    )
+                    # Once, however long it lasts: the counter of dropped ones goes on.
+                    if not failing:
+                        _log.warning(
+                            "the request log pauses, and tries again every %.0f s; "
+                            "requests go on: %s",
+                            _PAUSE_AFTER_ERROR_SECONDS,
+                            error,
+                        )
+                    failing = True
                     resume_at = time.monotonic() + _PAUSE_AFTER_ERROR_SECONDS
                     self._end_file()
             with self._lock:
@@ -238,6 +271,17 @@ def predict_log(
     return log
 
 
+def _forget_inputs(log: Any) -> None:
+    """Leaves of what was asked the model alone."""
+    kind = log.WhichOneof("log_type")
+    if kind is None:
+        return
+    request = getattr(log, kind).request
+    for field in ("inputs", "input"):
+        if field in request.DESCRIPTOR.fields_by_name:
+            request.ClearField(field)
+
+
 def files(directory: str | os.PathLike[str]) -> list[Path]:
     """The log files of a folder, oldest first."""
     found = [path for path in Path(directory).iterdir() if _NAME.fullmatch(path.name)]
@@ -252,28 +296,42 @@ def read(directory: str | os.PathLike[str]) -> Iterator[Any]:
     Raises:
         OSError: The folder or one of its files may not be read.
     """
+    for path in files(directory):
+        yield from read_file(path)
+
+
+def read_file(path: str | os.PathLike[str], skip: int = 0) -> Iterator[Any]:
+    """The PredictionLogs of a file; its damaged end is skipped, or all if it has gone.
+
+    Args:
+        path: Of TFRecords, written by this or another server.
+        skip: So many records at its begin are not wanted.
+
+    Raises:
+        OSError: It may not be read.
+    """
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
-    for path in files(directory):
-        records = iter(tf.data.TFRecordDataset(str(path)))
-        while True:
-            try:
-                record = next(records, None)
-            except tf.errors.DataLossError:
-                _log.warning("%s ends in a record that is not whole", path)
-                break
-            except tf.errors.NotFoundError:
-                break  # the server has just removed it
-            except tf.errors.PermissionDeniedError as error:
-                code = errno.EACCES
-                raise PermissionError(code, os.strerror(code), str(path)) from error
-            if record is None:
-                break
-            try:
-                log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-            except Exception:  # protobuf's DecodeError
-                # Its checksum holds, so it was written like this: not by a server.
-                _log.warning("%s holds a record that is no PredictionLog", path)
-                break
-            yield log
+    found = tf.data.TFRecordDataset(os.fspath(path))
+    records = iter(found.skip(skip) if skip else found)
+    while True:
+        try:
+            record = next(records, None)
+        except tf.errors.DataLossError:
+            _log.warning("%s ends in a record that is not whole", path)
+            return
+        except tf.errors.NotFoundError:
+            return  # the server has just removed it
+        except tf.errors.PermissionDeniedError as error:
+            code = errno.EACCES
+            raise PermissionError(code, os.strerror(code), str(path)) from error
+        if record is None:
+            return
+        try:
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        except Exception:  # protobuf's DecodeError
+            # Its checksum holds, so it was written like this: not by a server.
+            _log.warning("%s holds a record that is no PredictionLog", path)
+            return
+        yield log

@@ -107,6 +107,7 @@ def test_it_listens_to_this_machine_only_unless_told():
         (["--prefer_tflite_model", BASE], "TFLite models are not served, export a"),
         (["--web_page", BASE], "need --rest_api_port"),
         (["--request_log_sampling_rate=2", BASE], "between 0 and 1"),
+        (["--request_log_max_per_minute=-1", BASE], "0 (no limit) or more"),
         (["--grpc_socket_path=" + "x" * 120, BASE], "107 bytes"),
     ],
 )

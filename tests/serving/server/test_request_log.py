@@ -216,6 +216,90 @@ def test_errors_of_disk_and_data_fail_no_request(tmp_path, caplog):
     assert "the request log pauses" in caplog.text
 
 
+def test_a_full_disk_is_said_once_and_the_log_goes_on_when_there_is_room(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(request_log, "_PAUSE_AFTER_ERROR_SECONDS", 0.0)
+    caplog.set_level("INFO", request_log.__name__)
+    full = threading.Event()
+    full.set()
+    begin = request_log.RequestLog._begin_file
+
+    class Writer:
+        """TensorFlow's, on a disk that may be full."""
+
+        def __init__(self, writer):
+            self.writer = writer
+
+        def write(self, record):
+            if full.is_set():
+                raise tf.errors.ResourceExhaustedError(None, None, "No space left")
+            self.writer.write(record)
+
+        def __getattr__(self, name):
+            return getattr(self.writer, name)
+
+    def begin_file(self):
+        self._writer = Writer(begin(self))
+        return self._writer
+
+    monkeypatch.setattr(request_log.RequestLog, "_begin_file", begin_file)
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
+    for i in range(5):
+        log.record("full", lambda i=i: make_log(i), 1)
+    end = time.monotonic() + LONG
+    while counted("serving_request_log_dropped_total", "full") < 5:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    full.clear()
+    log.record("full", lambda: make_log(5), 1)
+    log.close(LONG)
+    assert numbers(tmp_path) == [5]
+    assert caplog.text.count("the request log pauses") == 1
+    assert "No space left" in caplog.text
+    assert caplog.text.count("the request log goes on") == 1
+
+
+def test_a_minute_keeps_so_many_requests_and_no_more(tmp_path, monkeypatch):
+    now = 120.0
+    monkeypatch.setattr(request_log.time, "monotonic", lambda: now)
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20, max_per_minute=3)
+    for i in range(10):
+        log.record("minute", lambda i=i: make_log(i), 1)
+    now = 179.9
+    log.record("minute", lambda: make_log(10), 1)
+    now = 180.1
+    for i in range(11, 13):
+        log.record("minute", lambda i=i: make_log(i), 1)
+    log.close(LONG)
+    assert numbers(tmp_path) == [0, 1, 2, 11, 12]
+    # Not kept by rule is not dropped for want of time.
+    assert counted("serving_request_log_dropped_total", "minute") == 0
+
+
+def test_without_inputs_the_answers_are_kept_alone(tmp_path):
+    spec = model_pb2.ModelSpec(name="m", signature_name="s")
+    images = {"images": np.zeros((1, 8, 8, 3), np.uint8)}
+    answer = {"class_name": np.array([b"cat"], object)}
+    classified = prediction_log_pb2.PredictionLog()
+    call = classified.classify_log
+    call.request.model_spec.CopyFrom(spec)
+    call.request.input.example_list.examples.add()
+    call.response.result.classifications.add().classes.add(label="cat", score=1)
+    log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20, inputs=False)
+    predicted = request_log.predict_log(spec, images, answer)
+    for made in (predicted, classified, make_log(3)):
+        log.record("alone", lambda made=made: made, 1)
+    log.close(LONG)
+    first, second, third = request_log.read(tmp_path)
+    assert not first.predict_log.request.inputs
+    assert first.predict_log.response.outputs["class_name"].string_val == [b"cat"]
+    assert first.predict_log.request.model_spec.signature_name == "s"
+    assert not second.classify_log.request.HasField("input")
+    assert len(second.classify_log.response.result.classifications) == 1
+    assert third.log_metadata.model_spec.version.value == 3
+
+
 def test_cut_and_garbled_ends_are_skipped(tmp_path, caplog):
     log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
     for i in range(3):

@@ -1,7 +1,9 @@
 """Live traffic against what the served model was trained on.
 
-`python -m monitoring`: traffic.py reads the server's request log, lineage.py what the
-version that answered was trained on, statistics.py compares the two.
+`python -m monitoring`: traffic.py reads the server's request log, baselines.py what the
+version that answered met before it was served, comparison.py holds a window of requests
+against that, windows.py decides what is an alarm, feedback.py how often the answers are
+right; gauges.py, page.py and retrain.py tell others.
 """
 
 

@@ -1,37 +1,80 @@
-"""`python -m monitoring`: has what a server is asked drifted from its model's training?
+"""`python -m monitoring`: do live requests differ from what their model was trained on?
 
-A request log holds all models of its server, and their versions: one model is compared,
-each version with its own training. A version that cannot be compared is named on stderr and
-passed over.
+    python -m monitoring once --requests LOG       # a finished log: for cron
+    python -m monitoring watch --requests LOG --every 5m
 
-Exit status: 0 no drift, 1 drift, 2 no version could be compared, or a failure.
+A log holds all models of its server, and their versions: one model is watched, each version
+against its own baseline. A version that cannot be compared is named on stderr and passed
+over.
+
+Exit status: 0 no alarm, 1 an alarm, 2 no version could be compared, or a failure. `watch`
+ends with 0 when it is told to (SIGINT, SIGTERM).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from components.drift.image_statistics import BRIGHTNESS
-from monitoring import NothingToCompare, lineage, statistics, traffic
+from monitoring import NothingToCompare
+from monitoring.comparison import CHANCE
 from serving import quiet
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the comparison and returns the exit status."""
+    """Runs the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.retrain and not options.output:
+        sys.stderr.write(
+            "--retrain needs --output DIR: the record of why and when lies there\n"
+        )
+        return 2
+    try:
+        return _once(options) if options.command == "once" else _watch(options)
+    except (NothingToCompare, OSError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 2
+    except Exception:  # which would end with 1, and that says alarm
+        traceback.print_exc()
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m monitoring",
-        description="compare logged requests with the training data",
+        description="compare logged requests with what their model was trained on",
     )
+    commands = parser.add_subparsers(dest="command", required=True)
+    once = commands.add_parser("once", help="judge a log as it is, and end")
+    watch = commands.add_parser("watch", help="go on, and judge each full window")
+    for command in (once, watch):
+        _add_common(command)
+    watch.add_argument(
+        "--every", type=_seconds, default=300.0,
+        help="how often the log is read: 30s, 5m, 1h (default 5m)",
+    )  # fmt: skip
+    watch.add_argument(
+        "--prometheus_port", type=int,
+        help="serve the metrics on this port of 127.0.0.1 (0: any free one)",
+    )  # fmt: skip
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--request_log_dir", required=True, help="the server's --request_log_dir"
-    )
+        "--requests", nargs="+", required=True, metavar="LOG",
+        help="the server's --request_log_dir, or files of PredictionLog",
+    )  # fmt: skip
     parser.add_argument(
         "--model", help="the model's name; needed if the log has several"
     )
@@ -39,33 +82,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--version", type=int, help="one of its versions instead of each"
     )
     parser.add_argument(
-        "--pipeline_output",
-        default="output",
-        help="the output folder of the runs that published the versions",
-    )
-    parser.add_argument(
-        "--most_divergence", type=_share, default=0.1,
-        help="Jensen-Shannon divergence of a number that is still no drift (0 to 1)",
+        "--model_base_path", metavar="DIR",
+        help="folder of the served versions (default: OUTPUT/serving/MODEL)",
     )  # fmt: skip
     parser.add_argument(
-        "--most_class_change", type=_share, default=0.15,
-        help="change of a class's share that is still no drift (0 to 1)",
+        "--pipeline_output", default="output", metavar="OUTPUT",
+        help="output folder of the runs that published the versions",
     )  # fmt: skip
     parser.add_argument(
-        "--fewest", type=_count, default=200, help="images needed on either side"
+        "--window", type=_count, default=500, help="images of a window (default 500)"
     )
     parser.add_argument(
-        "--most", type=_count, default=20_000, help="images used of either side"
+        "--fewest", type=_count, default=200,
+        help="images of a window where a log has few (default 200)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--chance", type=_chance, default=CHANCE,
+        help=f"that an honest window differs (default {CHANCE:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--labels", metavar="CSV", help="labels by example id: columns id and label"
     )
-    options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except (NothingToCompare, OSError) as problem:
-        sys.stderr.write(f"{problem}\n")
-        return 2
-    except Exception:  # which would end with 1, and that says drift
-        traceback.print_exc()
-        return 2
+    parser.add_argument(
+        "--output", metavar="DIR",
+        help="gets monitoring.json, monitoring.html and monitoring.prom",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_pictures", action="store_true", help="no images of users on the page"
+    )
+    parser.add_argument(
+        "--retrain", metavar="COMMAND", help="started when an alarm is raised"
+    )
+    parser.add_argument(
+        "--cool_down", type=_seconds, default=86400.0,
+        help="at least between two starts of that command (default 1d)",
+    )  # fmt: skip
 
 
 def _count(text: str) -> int:
@@ -75,74 +126,143 @@ def _count(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 on")
 
 
-def _share(text: str) -> float:
+def _chance(text: str) -> float:
     with contextlib.suppress(ValueError):
-        if 0 <= (number := float(text)) <= 1:
+        if 0 < (number := float(text)) < 1:
             return number
-    raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1")
+    raise argparse.ArgumentTypeError(f"{text!r}: must be a number between 0 and 1")
 
 
-def _run(options: argparse.Namespace) -> int:
-    """Compares each version; returns the exit status."""
-    _check_log(options.request_log_dir)
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be like 30s, 5m, 1h or 2d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _session(options: argparse.Namespace):
+    """What both commands do after they have read on."""
+    for place in options.requests:
+        if not Path(place).exists():
+            raise NothingToCompare(f"{place}: there is no such request log.")
     with quiet.loading_tensorflow():
         import tensorflow as tf
-        import tensorflow_data_validation  # noqa: F401
 
         tf.config.list_physical_devices()
-    origins: dict[int, lineage.Origin] = {}
+    from monitoring.baselines import Baselines
+    from monitoring.monitor import Monitor, Rules
 
-    def shape_of(model: str, version: int) -> traffic.Shape | None:
-        try:
-            origin = lineage.origin(options.pipeline_output, model, version)
-            shape = origin.dataset.pixels
-        except (NothingToCompare, ValueError) as problem:
-            sys.stderr.write(f"{problem}\n")
-            return None
-        origins[version] = origin
-        return shape
-
-    model, tables = traffic.live_tables(
-        options.request_log_dir, options.most, shape_of, options.model, options.version
+    rules = Rules(
+        size=options.window,
+        fewest=min(options.fewest, options.window),
+        chance=options.chance,
     )
-    measured: dict[Path, dict[str, np.ndarray]] = {}
-    drift, compared = False, False
-    for version, live in sorted(tables.items()):
-        named = f"{model}, version {version},"
-        try:
-            _check_enough({"live": live[statistics.CLASS]}, named, options.fewest)
-            examples, dataset, answers = origins[version]
-            if examples not in measured:
-                measured[examples] = lineage.training_table(
-                    examples, dataset, options.most
-                )
-            training = measured[examples] | {statistics.CLASS: answers}
-            there = {"training": training[BRIGHTNESS], "eval": answers}
-            _check_enough(there, named, options.fewest)
-        except NothingToCompare as problem:
-            sys.stderr.write(f"{problem}\n")
-            continue
-        distances = statistics.compare(
-            training, live, options.most_divergence, options.most_class_change
-        )
-        sys.stdout.write(statistics.report(distances, training, live, named))
-        compared = True
-        drift = drift or any(distance.violated for distance in distances)
-    return int(drift) if compared else 2
+    return Monitor(
+        Baselines(options.pipeline_output, options.model_base_path),
+        options.requests,
+        rules,
+        model=options.model,
+        version=options.version,
+        labels=options.labels,
+    )
 
 
-def _check_log(directory: str) -> None:
-    if not Path(directory).is_dir():
-        raise NothingToCompare(f"{directory}: there is no such request log.")
+def _tell(monitor, changes, options: argparse.Namespace):
+    """Writes what is known, starts what an alarm starts; returns the report."""
+    from monitoring import gauges, page, retrain, words
 
-
-def _check_enough(columns: Mapping[str, np.ndarray], named: str, fewest: int) -> None:
-    for what, column in columns.items():
-        if len(column) < fewest:
-            raise NothingToCompare(
-                f"There are {len(column)} {what} images of {named} but a comparison "
-                f"needs {fewest}: wait for more, or pass --fewest."
+    report = monitor.report()
+    if options.output:
+        folder = Path(options.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = {} if options.no_pictures else monitor.pictures()
+        _put(folder / "monitoring.json", report.to_json(indent=2) + "\n")
+        _put(folder / "monitoring.html", page.render(report, pictures))
+        _put(folder / "monitoring.prom", gauges.text(report).decode())
+    for change in changes:
+        sys.stdout.write(f"{words.change(report.model, change)}\n")
+        if change.event == "raised" and options.retrain:
+            started = retrain.start(
+                options.retrain, Path(options.output), options.cool_down, report, change
             )
+            sys.stdout.write(
+                "nothing is started: the last start is too recent (--cool_down)\n"
+                if started is None
+                else f"started: {options.retrain}\n"
+            )
+    sys.stdout.flush()
+    return report
+
+
+def _put(path: Path, text: str) -> None:
+    """Whole or not at all, and for its owner only: it may show what users sent."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    file = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as writer:
+        writer.write(text)
+    new.replace(path)
+
+
+def _once(options: argparse.Namespace) -> int:
+    monitor = _session(options)
+    changes = monitor.finish()
+    _say_odd(monitor, 0, 0)
+    from monitoring import words
+
+    report = _tell(monitor, changes, options)
+    sys.stdout.write(words.report(report))
+    judged = [each for each in report.versions.values() if each.windows]
+    if not judged:
+        if not report.problems:
+            asked = "" if options.version is None else f" of version {options.version}"
+            raise NothingToCompare(
+                f"{', '.join(options.requests)}: no logged request{asked} with images or "
+                "their classes."
+            )
+        return 2
+    return int(any(each.alarm for each in judged))
+
+
+def _say_odd(monitor, told: int, odd: int) -> tuple[int, int]:
+    """Says the problems that are new; returns how many were said."""
+    for problem in monitor.problems[told:]:
+        sys.stderr.write(f"{problem}\n")
+    unused = monitor.log.unused
+    if len(unused) > odd:
+        records = "1 record" if len(unused) == 1 else f"{len(unused):,} records"
+        sys.stderr.write(f"{records} could not be used: {unused[0]}\n")
+    return len(monitor.problems), len(unused)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    monitor = _session(options)
+    from monitoring import gauges
+
+    collector = gauges.Collector()
+    if options.prometheus_port is not None:
+        import prometheus_client
+
+        server, _ = prometheus_client.start_http_server(
+            options.prometheus_port, "127.0.0.1", gauges.registry(collector)
+        )
+        place = f"http://127.0.0.1:{server.server_port}/metrics"
+        sys.stdout.write(f"metrics on {place}\n")
+    sys.stdout.write("watching\n")
+    told, changes = (0, 0), []
+    while True:
+        try:
+            changes += monitor.take()
+            told = _say_odd(monitor, *told)
+            collector.report = _tell(monitor, changes, options)
+            changes.clear()
+        except (NothingToCompare, OSError) as problem:
+            # What is missing now may be there next time: a mount, a file that is replaced.
+            sys.stderr.write(f"{problem}\n")
+        if stopped.wait(options.every):
+            return 0
 
 
 if __name__ == "__main__":

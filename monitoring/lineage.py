@@ -1,9 +1,9 @@
-"""What a version that answers live requests was trained on, and what it answered then.
+"""The baseline of a version that was published without one: made now, of what its run left.
 
 In: a run's output folder and the number of a version. `pipeline.py models show` knows the
 run that published it, also behind a rollback, which publishes the same model as a new
-version. Out: the images of that very training, and the classes that this very model gave
-the eval images, as the Evaluator stored them.
+version. Out: what the push writes today (contract/baseline.py), of the images of that very
+training and the answers that this very model gave the eval images.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from components.drift import image_statistics
-from contract import features
+from components.drift import baseline
+from contract.baseline import Baseline
 from contract.comparison import Comparison
 from contract.contenders import title
 from contract.datasets import Dataset
@@ -32,15 +30,7 @@ _PIPELINE = Path(__file__).parents[1] / "pipeline.py"
 _MOST_SECONDS = 60.0  # it takes one
 
 
-class Origin(NamedTuple):
-    """Where one version came from."""
-
-    examples: Path  # folder of the Examples that it was trained on
-    dataset: Dataset  # what they are
-    answers: np.ndarray  # object (str) [eval images], the class it gave each of them
-
-
-def origin(output: str, model: str, version: int) -> Origin:
+def recorded(output: str, model: str, version: int) -> Baseline:
     """Follows a version to its training and evaluation.
 
     Args:
@@ -71,9 +61,15 @@ def origin(output: str, model: str, version: int) -> Origin:
         if not folder.is_dir():
             named = what.format(f"{model}, version {version},")
             raise NothingToCompare(f"{named} are gone: there is no {folder}.")
-    return Origin(
-        examples, _dataset(examples, name), _answers(evaluation, shown["role"])
-    )
+    dataset = _dataset(examples, name)
+    predictions = _predictions(evaluation)
+    try:
+        return baseline.baseline(str(examples), dataset, predictions, shown["role"])
+    except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
+        raise NothingToCompare(
+            f"{model}, version {version}, cannot be compared with its training in "
+            f"{examples} and {evaluation}: {problem}"
+        ) from problem
 
 
 def _dataset(examples: Path, name: str) -> Dataset:
@@ -157,57 +153,14 @@ def _here(uri: str, output: str) -> Path:
     return Path(output, "artifacts", below) if found else Path(uri)
 
 
-def _answers(evaluation: Path, role: str) -> np.ndarray:
-    """The class that one contender gave each eval image."""
+def _predictions(evaluation: Path) -> Predictions:
+    """The answers to the eval images, of all that the run compared."""
     try:
         with (evaluation / COMPARISON_FILE).open("rb") as file:
-            names = Comparison.read(file, COMPARISON_FILE).class_names
+            classes = len(Comparison.read(file, COMPARISON_FILE).class_names)
         with (evaluation / PREDICTIONS_FILE).open("rb") as file:
-            found = Predictions.read(file, PREDICTIONS_FILE, len(names))
+            return Predictions.read(file, PREDICTIONS_FILE, classes)
     except (OSError, RecordError) as problem:
         raise NothingToCompare(
             f"{evaluation} cannot be read as an evaluation: {problem}"
         ) from problem
-    if role not in found.probabilities:
-        raise NothingToCompare(f"{evaluation} holds no answers of the {role}.")
-    return np.array(names, object)[found.probabilities[role].argmax(axis=1)]
-
-
-def training_table(
-    examples: Path, dataset: Dataset, most: int
-) -> dict[str, np.ndarray]:
-    """The measured images of the training split: a column per number.
-
-    Args:
-        examples: Folder of the artifact.
-        dataset: What they are.
-        most: So many of them, of all files alike.
-
-    Raises:
-        NothingToCompare: There are none, or they are damaged.
-    """
-    from trainer.examples import pixels_of  # loads TensorFlow
-
-    folder = Path(examples, f"Split-{features.TRAIN}")
-    paths = [str(path) for path in folder.glob("data_tfrecord-*")]
-    if not paths:
-        raise NothingToCompare(f"{examples} has no files of the training split.")
-    try:
-        pixels = pixels_of(_training_images(paths, most), dataset)
-    except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
-        raise NothingToCompare(
-            f"{examples} cannot be read as training examples: {problem}"
-        ) from problem
-    return image_statistics.measure(pixels)
-
-
-def _training_images(paths: Sequence[str], most: int) -> list[bytes]:
-    from trainer.examples import batches  # loads TensorFlow
-
-    # One file after the other would give only the first ones' share of a large split.
-    images: list[bytes] = []
-    for batch in batches(paths, [features.IMAGE], parallel=len(paths)):
-        images += batch[features.IMAGE].numpy().tolist()
-        if len(images) >= most:
-            break
-    return images[:most]

@@ -1,157 +1,148 @@
 """What a server was asked and what it answered, as numbers: from its request log.
 
-In: a folder of serving/server/request_log.py, with all models of a server and all their
-versions. Out: of one model, by version, the numbers that describe each image
-(components/drift/image_statistics.py) and the class that the answer gave it. Clients decide
-what a record holds: one that cannot be used is skipped and counted, whatever is wrong
-with it.
+In: folders of serving/server/request_log.py, or files of PredictionLog that TensorFlow
+Serving's own logger wrote, with all models of a server and all their versions. Out: one
+`Answer` per image, in order of arrival; and their columns, by which windows are compared.
+Clients decide what a record holds: one that cannot be used is skipped and counted, whatever
+is wrong with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.drift import image_statistics
+from components.drift import baseline
 from contract import features
-from contract.sentences import enumeration
 from monitoring import NothingToCompare
-from monitoring.statistics import CLASS
+from monitoring.comparison import CLASSES, CONFIDENCE, PROBABILITIES
 from serving.server import images as headers
 from serving.server import request_log
 
 # Larger encoded images are not decoded: no model takes them unchanged.
 _MOST_PIXELS = 1 << 20
 
-Shape = tuple[int, int, int]  # height, width, channels
+Shape = tuple[int | None, int | None, int]  # height, width, channels
 
 
-def live_tables(
-    directory: str,
-    most: int,
-    shape_of: Callable[[str, int], Shape | None],
-    model: str | None = None,
-    version: int | None = None,
-) -> tuple[str, dict[int, dict[str, np.ndarray]]]:
-    """The measured request log of one model; the newest requests count.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """One image that one version was asked about."""
 
-    How many records could not be used is said on stderr.
+    version: int
+    seconds: int  # Unix time
+    id: str  # "" where the log holds no inputs
+    name: str  # class that was answered
+    confidence: float  # its probability; NaN: the log does not say
+    probabilities: np.ndarray | None = None  # float [classes], in label order
+    image: np.ndarray | None  # uint8 [height, width, channels]; None: not logged
+
+
+@dataclass
+class Log:
+    """Request logs that are read on, each call from where the one before ended.
 
     Args:
-        directory: The server's --request_log_dir.
-        most: Images used of each version.
-        shape_of: What a model's version takes; None: it is not known, and its requests are
-            passed over.
-        model: May be left out if the log has only one.
-        version: Of the model; None means all.
-
-    Returns:
-        The model's name; by version a column per number, and the answered classes.
-
-    Raises:
-        NothingToCompare: No such model, version or image; or several models.
-        OSError: The log may not be read.
+        places: Folders and files.
+        shape_of: Of a model's version, what its images are; None: it is not known, and its
+            requests are passed over.
+        model: May be left out if the logs have only one.
+        version: Of the model; None: all.
     """
-    shapes: dict[int, Shape | None] = {}
-    found, versions, unused = _collect(directory, shape_of, shapes, model, version)
-    chosen = _choose(directory, versions, model, version)
-    if unused:
-        records = "1 record" if len(unused) == 1 else f"{len(unused):,} records"
-        sys.stderr.write(f"{records} could not be used: {unused[0]}\n")
-    if not any(found.values()) and None not in shapes.values():
-        raise NothingToCompare(
-            f"{directory} holds no logged request with images and their classes."
-        )
-    tables = {}
-    for number, pairs in found.items():
-        if pairs:
-            images, classes = zip(*pairs[-most:], strict=True)
-            table = image_statistics.measure(np.stack(images))
-            tables[number] = table | {CLASS: np.array(classes, object)}
-    return chosen, tables
 
+    places: Sequence[str]
+    shape_of: Callable[[str, int], Shape | None]
+    model: str | None = None
+    version: int | None = None
+    unused: list[str] = field(default_factory=list)  # of odd records, why
+    # Of all models that were met, the versions.
+    versions: dict[str, set[int]] = field(default_factory=dict)
+    _read: dict[Path, int] = field(default_factory=dict)  # file -> records
+    _shapes: dict[int, Shape | None] = field(default_factory=dict)
 
-def _collect(
-    directory: str,
-    shape_of: Callable[[str, int], Shape | None],
-    shapes: dict[int, Shape | None],
-    model: str | None,
-    version: int | None,
-) -> tuple[dict[int, list[tuple[np.ndarray, str]]], dict[str, set[int]], list[str]]:
-    """Reads the log once; `shapes` gets what `shape_of` says of each version.
+    def new(self) -> Iterator[Answer]:
+        """The answers that were logged since the last call.
 
-    Returns:
-        By version, of those with a shape, the images of what is asked for, each with its
-        class; the versions of all models that the log has; of each record that cannot be
-        used, why.
-    """
-    found: dict[int, list[tuple[np.ndarray, str]]] = {}
-    versions: dict[str, set[int]] = {}
-    unused: list[str] = []
-    for log in request_log.read(directory):
+        Raises:
+            NothingToCompare: There is no such log, or it has several models.
+            OSError: It may not be read.
+        """
+        for path in self._files():
+            for log in request_log.read_file(path, self._read.get(path, 0)):
+                self._read[path] = self._read.get(path, 0) + 1
+                yield from self._answers(log)
+
+    def _files(self) -> list[Path]:
+        found = []
+        for place in map(Path, self.places):
+            if place.is_dir():
+                found += request_log.files(place)
+            elif place.is_file():
+                found.append(place)
+            else:
+                raise NothingToCompare(f"{place}: there is no such request log.")
+        # What rotation has removed is not kept in mind.
+        self._read = {path: n for path, n in self._read.items() if path in found}
+        return found
+
+    def _answers(self, log: Any) -> Sequence[Answer]:
         if log.WhichOneof("log_type") is None:
-            continue
+            return ()
         spec = log.log_metadata.model_spec
         number = spec.version.value
-        versions.setdefault(spec.name, set()).add(number)
-        if model is None and len(versions) > 1:
-            continue  # `_choose` refuses them, but wants all their names
-        if model not in (None, spec.name) or version not in (None, number):
-            continue
-        if number not in shapes:
-            shapes[number] = shape_of(spec.name, number)
-        shape = shapes[number]
+        self.versions.setdefault(spec.name, set()).add(number)
+        if self.model is None and len(self.versions) > 1:
+            names = " and ".join(sorted(self.versions))
+            raise NothingToCompare(
+                f"{', '.join(self.places)}: requests of several models, {names}: choose "
+                "one with --model NAME."
+            )
+        if self.model not in (None, spec.name) or self.version not in (None, number):
+            return ()
+        if number not in self._shapes:
+            self._shapes[number] = self.shape_of(spec.name, number)
+        shape = self._shapes[number]
         if shape is None:
-            continue
+            return ()
         try:
-            found.setdefault(number, []).extend(_answered_images(log, shape))
+            return _answers(log, shape)
         except Exception as problem:  # clients decide what a record holds
-            unused.append(str(problem) or type(problem).__name__)
-    return found, versions, unused
+            self.unused.append(str(problem) or type(problem).__name__)
+            return ()
 
 
-def _choose(
-    directory: str,
-    versions: Mapping[str, set[int]],
-    model: str | None,
-    version: int | None,
-) -> str:
-    """The model to compare; refuses what the log does not have."""
-    names = enumeration(sorted(versions))
-    if model is None and len(versions) > 1:
-        raise NothingToCompare(
-            f"{directory} holds requests of {len(versions)} models, {names}: choose one "
-            "with --model NAME."
-        )
-    if not versions:
-        return ""  # an empty log, which has no images either
-    chosen = next(iter(versions)) if model is None else model
-    if chosen not in versions:
-        raise NothingToCompare(
-            f"{directory} holds no request of --model {chosen}, only of {names}."
-        )
-    if version is not None and version not in versions[chosen]:
-        raise NothingToCompare(
-            f"{directory} holds no request of {chosen}, --version {version}, only of "
-            f"{_versions(versions[chosen])}."
-        )
-    return chosen
+def columns(answers: Sequence[Answer]) -> dict[str, np.ndarray]:
+    """What a window is compared by; see monitoring.comparison.compare."""
+    found: dict[str, np.ndarray] = {
+        CLASSES: np.array([each.name for each in answers], object),
+        CONFIDENCE: np.array([each.confidence for each in answers], np.float64),
+    }
+    given = [a.probabilities for a in answers if a.probabilities is not None]
+    if given and len({len(each) for each in given}) == 1:
+        found[PROBABILITIES] = np.stack(given).astype(np.float64)
+    there = [n for n, each in enumerate(answers) if each.image is not None]
+    images = [answers[n].image for n in there]
+    if len({image.shape for image in images if image is not None}) == 1:
+        measured = baseline.measure(np.stack(images))  # type: ignore[arg-type]
+    elif images:
+        measured = baseline.measure_each(images)  # type: ignore[arg-type]
+    else:
+        measured = {}
+    for name, numbers in measured.items():
+        found[name] = np.full(len(answers), np.nan)
+        found[name][there] = numbers
+    return found
 
 
-def _versions(numbers: Iterable[int]) -> str:
-    words = [str(number) for number in sorted(numbers)]
-    return f"{'version' if len(words) == 1 else 'versions'} {enumeration(words)}"
-
-
-def _answered_images(log: Any, shape: Shape) -> list[tuple[np.ndarray, str]]:
-    """Each image of a request, with the class that the answer gave it.
-
-    A request of another kind has none.
+def _answers(log: Any, shape: Shape) -> list[Answer]:
+    """Of one record; a request of another kind has none.
 
     Raises:
         ValueError: The record is odd; the message says in what.
@@ -159,8 +150,10 @@ def _answered_images(log: Any, shape: Shape) -> list[tuple[np.ndarray, str]]:
     import tensorflow as tf
 
     kind = log.WhichOneof("log_type")
-    images: list[np.ndarray | None] = []
+    sent: list[Any] = []
     names: list[str] = []
+    confidence: list[float] = []
+    given: Any = None
     if kind == "predict_log":
         outputs = log.predict_log.response.outputs
         if features.CLASS_NAME not in outputs:
@@ -169,55 +162,107 @@ def _answered_images(log: Any, shape: Shape) -> list[tuple[np.ndarray, str]]:
         if classes.dtype != object:
             raise ValueError(f"its {features.CLASS_NAME} is {classes.dtype}, not text")
         names = [name.decode(errors="replace") for name in classes.ravel()]
+        if features.PROBABILITIES in outputs:
+            given = tf.make_ndarray(outputs[features.PROBABILITIES])
+            if given.ndim != 2 or len(given) != len(names):
+                raise ValueError(f"its {features.PROBABILITIES} do not fit its classes")
+            confidence = [float(row.max()) for row in given]
         for tensor in log.predict_log.request.inputs.values():
-            images = [_image(value, shape) for value in tf.make_ndarray(tensor)]
+            sent = list(tf.make_ndarray(tensor))
     elif kind == "classify_log":
         request = log.classify_log.request.input
-        for example in request.example_list.examples:
-            images.append(_image(example.SerializeToString(), shape))
+        sent = [each.SerializeToString() for each in request.example_list.examples]
         for row in log.classify_log.response.result.classifications:
             if not row.classes:
                 raise ValueError("a classification has no classes")
-            names.append(max(row.classes, key=lambda c: c.score).label)
-    if len(images) != len(names):
+            best = max(row.classes, key=lambda each: each.score)
+            names.append(best.label)
+            confidence.append(best.score)
+    if sent and len(sent) != len(names):
         return []
-    pairs = zip(images, names, strict=True)
-    return [(image, name) for image, name in pairs if image is not None]
+    found = []
+    for number, name in enumerate(names):
+        key, image = _image(sent[number], shape) if sent else ("", None)
+        if sent and image is None:
+            continue
+        found.append(
+            Answer(
+                version=log.log_metadata.model_spec.version.value,
+                seconds=log.log_metadata.timestamp_secs,
+                id=key,
+                name=name,
+                confidence=min(confidence[number], 1.0) if confidence else math.nan,
+                probabilities=None if given is None else given[number],
+                image=image,
+            )
+        )
+    return found
 
 
-def _image(value: Any, shape: Shape) -> np.ndarray | None:
-    """One input as uint8, of `shape`: pixels, a serialized tf.Example, PNG or JPEG.
+def _image(value: Any, shape: Shape) -> tuple[str, np.ndarray | None]:
+    """Id and pixels (uint8) of one input: an array, a serialized tf.Example, PNG or JPEG.
 
     Raises:
         ValueError: It would take too much memory to decode.
     """
+    if isinstance(value, np.ndarray):
+        if value.dtype != np.uint8 or not _fits(value.shape, shape):
+            return "", None
+        return _digest(value.tobytes()), value
+    if not isinstance(value, bytes):
+        return "", None
+    picture = _picture(value, shape)
+    if picture is not None:
+        return _digest(value), picture
+    return _example(value, shape)
+
+
+def _example(value: bytes, shape: Shape) -> tuple[str, np.ndarray | None]:
     import tensorflow as tf
+
+    try:
+        example = tf.train.Example.FromString(value)
+    except Exception:  # protobuf's DecodeError, which has moved between its versions
+        return "", None
+    named = example.features.feature
+    raw = list(named[features.IMAGE].bytes_list.value)
+    if len(raw) != 1:
+        return "", None
+    own = list(named[features.EXAMPLE_ID].bytes_list.value)
+    key = own[0].decode(errors="replace") if own else _digest(raw[0])
+    height, width, channels = shape
+    if height is None or width is None:
+        return key, _picture(raw[0], shape)
+    if len(raw[0]) != height * width * channels:
+        return "", None
+    return key, np.frombuffer(raw[0], np.uint8).reshape(height, width, channels)
+
+
+def _picture(value: bytes, shape: Shape) -> np.ndarray | None:
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(value, np.ndarray):
-        fits = value.dtype == np.uint8 and value.shape == shape
-        return value if fits else None
-    if not isinstance(value, bytes):
-        return None
     if headers.pixels(value) > _MOST_PIXELS:  # before Pillow, which warns or raises
         raise ValueError(f"an image has more than {_MOST_PIXELS:,} pixels")
     try:
         with Image.open(io.BytesIO(value), formats=("PNG", "JPEG")) as picture:
+            size = (picture.height, picture.width, shape[2])
             # Pillow believes the last of several headers, `headers` the first.
-            if (picture.height, picture.width) != shape[:2]:
+            if not _fits(size, shape) or math.prod(size[:2]) > _MOST_PIXELS:
                 return None
             # As the signature reads it: in colour, and of a grey model its luminance.
             picture = picture.convert("RGB")
             if shape[2] == 1:
                 picture = picture.convert("L")
-            return np.asarray(picture).reshape(shape)
+            return np.asarray(picture).reshape(size)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        pass  # no picture; perhaps an example
-    try:
-        example = tf.train.Example.FromString(value)
-    except Exception:  # protobuf's DecodeError, which has moved between its versions
-        return None
-    raw = example.features.feature[features.IMAGE].bytes_list.value
-    if len(raw) != 1 or len(raw[0]) != math.prod(shape):
-        return None
-    return np.frombuffer(raw[0], np.uint8).reshape(shape)
+        return None  # perhaps an example
+
+
+def _fits(size: tuple[int, ...], shape: Shape) -> bool:
+    if len(size) != 3 or min(size) < 1:
+        return False
+    return all(want in (None, have) for have, want in zip(size, shape, strict=True))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

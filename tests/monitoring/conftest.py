@@ -40,10 +40,10 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def run(capsys):
-    """`python -m monitoring`; returns the exit status and what was printed."""
+    """`python -m monitoring once`; returns the exit status and what was printed."""
 
     def run(folder, output, *options):
-        places = [f"--request_log_dir={folder}", f"--pipeline_output={output}"]
-        return main([*places, *options]), capsys.readouterr()
+        places = [f"--requests={folder}", f"--pipeline_output={output}"]
+        return main(["once", *places, "--fewest=100", *options]), capsys.readouterr()
 
     return run

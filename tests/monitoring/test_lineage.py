@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
+from components.drift.baseline import baseline  # noqa: E402
 from contract.predictions import Predictions  # noqa: E402
+from contract.records import BASELINE_FILE  # noqa: E402
 from monitoring import lineage  # noqa: E402
-from tests.monitoring.logs import images, predict_log, same_as_training, write  # noqa: E402
+from tests.monitoring.logs import (  # noqa: E402
+    CLASSES,
+    images,
+    predict_log,
+    same_as_training,
+    write,
+    write_examples,
+)
+from trainer.examples import dataset_of  # noqa: E402
 
 pytestmark = pytest.mark.tf
 
@@ -25,18 +35,68 @@ def test_each_version_is_held_against_its_own_training(runs, tmp_path, run):
     )
     status, printed = run(tmp_path, runs.output)
     assert (status, printed.err) == (1, "")
-    blocks = printed.out.split("300 live images of cifar, version ")[1:]
+    alarm, _, text = printed.out.partition("\n")
+    assert alarm.startswith(f"ALARM cifar, version {runs.second}: ")
+    blocks = text.split("cifar, version ")[1:]
     # A rollback publishes the model of the first run again, the highest number now.
-    assert [int(block.split(",")[0]) for block in blocks] == [
+    assert [int(block.split(":")[0]) for block in blocks] == [
         runs.bright,
         runs.second,
         runs.again,
     ]
-    assert "DRIFT" not in blocks[0] and blocks[0].endswith("No drift.\n")
-    assert "drifted in brightness" in blocks[1] and "class cat is 100.00%" in blocks[1]
-    assert "DRIFT" not in blocks[2]
+    assert all(": 100 live images, " in block for block in blocks)
+    assert "DIFFERS" not in blocks[0]
+    assert blocks[0].endswith("No alarm: 0 of the last 3 windows differ.\n")
+    assert "brighter" in blocks[1] and "cat is 100.0%" in blocks[1]
+    assert "ALARM: 3 of the last 3 windows differ, by " in blocks[1]
+    assert "DIFFERS" not in blocks[2]
     status, printed = run(tmp_path, runs.output, f"--version={runs.bright}")
     assert (status, printed.out.count("live images")) == (0, 1)
+
+
+def test_a_baseline_in_the_versions_folder_goes_first_and_follows_a_rollback(
+    runs, tmp_path, run
+):
+    """What the push wrote is read, and nothing of the run is asked for."""
+    output = tmp_path / "output"
+    for version, brightness in ((41, 128), (42, 200)):
+        made = baseline(
+            str(write_examples(tmp_path / str(version), images(600, 1, brightness))),
+            dataset_of(str(tmp_path / str(version))),
+            alike(),
+            "candidate",
+        )
+        path = output / f"serving/cifar/{version}" / BASELINE_FILE
+        path.parent.mkdir(parents=True)
+        path.write_text(made.to_json())
+    dark = {"images": images(300, 5)}
+    classes = [CLASSES[i % 3] for i in range(300)]
+    log = tmp_path / "log"
+    write(log, predict_log(dark, classes, version=42))
+    assert run(log, output)[0] == 1
+    # Back to the version that was trained on such images: its own baseline counts.
+    write(log, predict_log(dark, classes, version=41))
+    assert run(log, output, "--version=41")[0] == 0
+    elsewhere = output / "serving/cifar"
+    status, _ = run(log, tmp_path, "--version=41", f"--model_base_path={elsewhere}")
+    assert status == 0
+    path.write_text(made.to_json().replace('"schema": 1', '"schema": 9'))
+    status, printed = run(log, output, "--version=42")
+    assert (status, printed.out) == (2, "")
+    assert printed.err == (
+        f"{path} has schema 9, and this version of the project reads 1: use the version "
+        "that published the model\n"
+    )
+
+
+def alike():
+    """Answers to 300 eval images, a third of each class."""
+    return Predictions(
+        ids=np.array([b"%d" % i for i in range(300)]),
+        labels=np.zeros(300, np.int64),
+        bands={},
+        probabilities={"candidate": np.eye(3, dtype=np.float32)[np.arange(300) % 3]},
+    )
 
 
 def edit(file, old, new):
@@ -102,7 +162,9 @@ def answer(evaluation, **probabilities):
         ),
         (
             lambda output: answer(output / "artifacts/Evaluator/evaluation/1"),
-            "{output}/artifacts/Evaluator/evaluation/1 holds no answers of the candidate.",
+            "cifar, version {first}, cannot be compared with its training in {output}/"
+            "artifacts/CifarExampleGen/examples/1 and {output}/artifacts/Evaluator/"
+            "evaluation/1: there are no answers of the candidate to the eval images\n",
         ),
         (
             lambda output: [
@@ -111,7 +173,7 @@ def answer(evaluation, **probabilities):
                     output / "artifacts/CifarExampleGen/examples/1/Split-train"
                 ).iterdir()
             ],
-            "{output}/artifacts/CifarExampleGen/examples/1 cannot be read as training ",
+            "cifar, version {first}, cannot be compared with its training in ",
         ),
     ],
 )
@@ -153,7 +215,7 @@ def test_examples_of_an_earlier_version_are_what_their_artifact_is_called(
     write(tmp_path / "log", same_as_training(300, 77, version=runs.first))
     status, printed = run(tmp_path / "log", output)
     assert (status, printed.err) == (0, "")
-    assert printed.out.startswith("300 live images of cifar")
+    assert printed.out.startswith(f"cifar, version {runs.first}: 100 live images")
 
 
 def test_unknown_version_is_said(runs, tmp_path, run):

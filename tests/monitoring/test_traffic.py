@@ -1,5 +1,6 @@
 """Which records of a request log count, and which are passed over."""
 
+import shutil
 import zlib
 
 import numpy as np
@@ -38,41 +39,38 @@ def test_models_of_one_log_are_not_mixed(runs, shared_log, run):
     status, printed = run(shared_log, runs.output)
     assert (status, printed.out) == (2, "")
     assert printed.err == (
-        f"{shared_log} holds requests of 2 models, cifar and digits: choose one with "
+        f"{shared_log}: requests of several models, cifar and digits: choose one with "
         "--model NAME.\n"
     )
     status, printed = run(shared_log, runs.output, "--model=cifar")
     assert (status, printed.err) == (0, "")
-    assert printed.out.startswith(f"200 live images of cifar, version {runs.first}, ")
-    assert f"\n240 live images of cifar, version {runs.second}, " in printed.out
+    assert printed.out.startswith(f"cifar, version {runs.first}: 100 live images, ")
+    assert f"\ncifar, version {runs.second}: 120 live images, " in printed.out
     status, printed = run(shared_log, runs.output, "--model=digits")
     assert (status, printed.out) == (2, "")
     assert printed.err.startswith("What digits, version 7, was trained on is not known")
 
 
-def test_newest_images_of_each_version_count(runs, shared_log, run):
-    cifar = ("--model=cifar", "--most=210", f"--version={runs.second}")
-    status, printed = run(shared_log, runs.output, *cifar)
-    assert status == 0
-    assert printed.out.startswith(
-        f"210 live images of cifar, version {runs.second}, against the 210 it was trained "
+@pytest.mark.parametrize(
+    "options", [["--model=cats"], ["--model=cifar", "--version=7"]]
+)
+def test_what_the_log_lacks(runs, shared_log, run, options):
+    status, printed = run(shared_log, runs.output, *options)
+    assert (status, printed.out) == (2, "")
+    asked = " of version 7" if "--version=7" in options else ""
+    assert printed.err == (
+        f"{shared_log}: no logged request{asked} with images or their classes.\n"
     )
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--model=cats"], "no request of --model cats, only of cifar and digits."),
-        (
-            ["--model=cifar", "--version=7"],
-            "no request of cifar, --version 7, only of versions {0.first} and {0.second}.",
-        ),
-    ],
-)
-def test_what_the_log_lacks(runs, shared_log, run, options, says):
-    status, printed = run(shared_log, runs.output, *options)
-    assert (status, printed.out) == (2, "")
-    assert printed.err == f"{shared_log} holds {says.format(runs)}\n"
+def test_files_of_another_server_are_read_as_well(runs, shared_log, tmp_path, run):
+    """TensorFlow Serving's logger names its files as it likes."""
+    for number, path in enumerate(sorted(shared_log.iterdir())):
+        shutil.copy(path, tmp_path / f"log-{number}")
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    status, printed = run(files[0], runs.output, "--model=cifar", "--requests", *files)
+    assert (status, printed.err) == (0, "")
+    assert printed.out.count(" live images, ") == 2
 
 
 def classified(version, *rows):
@@ -128,7 +126,7 @@ def test_odd_record_is_counted(runs, tmp_path, run, odd, reason):
     first, second = printed.err.splitlines(keepends=True)
     assert (status, printed.out) == (2, "")
     assert first.startswith("1 record could not be used: ") and first.endswith(reason)
-    assert "holds no logged request with images" in second
+    assert "no logged request with images" in second
 
 
 def test_odd_records_stop_no_comparison(runs, tmp_path, run):
@@ -143,7 +141,7 @@ def test_odd_records_stop_no_comparison(runs, tmp_path, run):
     assert printed.err == (
         "3 records could not be used: its class_name is int64, not text\n"
     )
-    assert printed.out.startswith("400 live images ")
+    assert f"version {runs.first}: 133 live images, " in printed.out
 
 
 def test_a_second_header_decodes_nothing_large(monkeypatch):
@@ -160,14 +158,14 @@ def test_a_second_header_decodes_nothing_large(monkeypatch):
         ImageFile.ImageFile, "load", lambda self: pytest.fail(f"decodes {self.size}")
     )
     twice = first[:33] + bytes(second) + first[33:]
-    assert _image(twice, (32, 32, 3)) is None
+    assert _image(twice, (32, 32, 3)) == ("", None)
 
 
 def test_a_grey_model_is_compared_by_what_it_sees(tmp_path):
     """Arrays, examples, and the luminance of pictures, grey or in colours."""
     from PIL import Image
 
-    from monitoring.traffic import live_tables
+    from monitoring.traffic import Log, columns
 
     grey = np.random.default_rng(4).integers(0, 256, (4, 8, 8, 1), np.uint8)
     colours = np.random.default_rng(5).integers(0, 256, (8, 8, 3), np.uint8)
@@ -184,9 +182,25 @@ def test_a_grey_model_is_compared_by_what_it_sees(tmp_path):
             {"encoded": np.array(files, object)}, ["cat", "dog", "ship"], version=1
         ),
     )
-    _, tables = live_tables(str(tmp_path), 10, lambda *_: (8, 8, 1))
+    live = columns(list(Log([str(tmp_path)], lambda *_: (8, 8, 1)).new()))
     luminance = np.asarray(Image.fromarray(colours).convert("L"))
     seen = [*grey[:3, ..., 0], luminance]
     expected = [image.mean() / 255 for image in seen]
-    np.testing.assert_allclose(tables[1]["brightness"], expected, atol=1e-6)
-    assert set(tables[1]) == {"brightness", "contrast", "sharpness", "class"}
+    np.testing.assert_allclose(live["brightness"], expected, atol=1e-5)
+    numbers = {"brightness", "contrast", "sharpness"}
+    assert {*live} == numbers | {"classes", "confidence"}
+
+
+def test_images_of_no_common_size_are_measured_each(tmp_path):
+    """A model that takes files of any size: their size is a number too."""
+    from monitoring.traffic import Log, columns
+
+    random = np.random.default_rng(6)
+    shapes = [(10, 40, 3), (20, 20, 3), (30, 30, 3)]
+    pictures = [random.integers(0, 256, shape, np.uint8) for shape in shapes]
+    files = np.array([png(picture) for picture in pictures], object)
+    write(tmp_path, predict_log({"encoded": files}, ["cat", "dog", "ship"], version=1))
+    live = columns(list(Log([str(tmp_path)], lambda *_: (None, None, 3)).new()))
+    assert live["size"].tolist() == [20, 20, 30]
+    expected = [picture.mean() / 255 for picture in pictures]
+    np.testing.assert_allclose(live["brightness"], expected, atol=1e-5)

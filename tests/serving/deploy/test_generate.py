@@ -23,6 +23,7 @@ from check_jsonschema.builtin_schemas import get_builtin_schema
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from monitoring import gauges
 from serving.client import images
 from serving.deploy import configuration, generate
 from serving.deploy.__main__ import main
@@ -566,7 +567,9 @@ def test_without_the_entry_point_the_server_still_gets_the_ports():
 # Prometheus and Grafana.
 
 # What tensorflow_model_server exports and the embedded server as well.
-EXPORTED = set(re.findall(rb"# TYPE (\S+) \w+", metrics.render()))
+EXPORTED = set(re.findall(rb"# TYPE (\S+) \w+", metrics.render())) | {
+    family.name.encode() for family in gauges.families(None)
+}
 
 
 def metric_names(expression: str) -> set[str]:
@@ -634,11 +637,11 @@ def test_prometheus_reads_the_page_that_the_server_is_told_to_have():
     assert service in yaml.safe_load(files["compose.yaml"])["services"]
     assert port == "8501"
     for name in found["rule_files"]:
-        (group,) = yaml.safe_load(files[f"prometheus/{name}"])["groups"]
-        assert (
-            len({rule["alert"] for rule in group["rules"]}) == len(group["rules"]) == 4
-        )
-        for rule in group["rules"]:
+        groups = yaml.safe_load(files[f"prometheus/{name}"])["groups"]
+        assert [len(group["rules"]) for group in groups] == [4, 5]
+        rules = [rule for group in groups for rule in group["rules"]]
+        assert len({rule["alert"] for rule in rules}) == len(rules)
+        for rule in rules:
             check_expression(rule["expr"])
             assert rule["annotations"]["summary"] and rule["labels"]["severity"]
     provider = yaml.safe_load(files["grafana/provisioning/dashboards/files.yaml"])

@@ -601,7 +601,7 @@ class Load(Process):
 class Server:
     """`python -m serving.server` with batching, in `with`."""
 
-    def __init__(self, work: Path, base: Path, largest_batch: int):
+    def __init__(self, work: Path, base: Path, largest_batch: int, *flags: str):
         parameters = work / "batching.txt"
         parameters.write_text(PARAMETERS % largest_batch)
         self._errors = (work / "server.log").open("w+")
@@ -610,7 +610,7 @@ class Server:
                 sys.executable, "-m", "serving.server", "--port=0",
                 "--rest_api_port=-1", f"--model_name={MODEL}",
                 f"--model_base_path={base}", "--enable_batching",
-                f"--batching_parameters_file={parameters}",
+                f"--batching_parameters_file={parameters}", *flags,
             ],
             cwd=ROOT, env=_environment(), stderr=self._errors,
         )  # fmt: skip

@@ -1,0 +1,208 @@
+"""How soon monitoring tells what is wrong, and how often it is wrong itself.
+
+    python -m benchmarks.monitoring --pipeline_output OUTPUT [--windows 200] [--output FILE]
+
+Takes the version in service of a run's output folder, its own baseline, and the test images
+of that run, which neither training nor baseline have seen. Requests are drawn from them with
+replacement: honest ones, and such as something is wrong with. Of windows of 500, 1,000 and
+2,000 images it counts in how many each test differs (its power; of honest ones its false
+calls), how many alarms there are, and how often two windows suffice.
+
+Inputs are changed before the model sees them, but for the stale normalisation: there only
+what the model answers is that of images shifted to the mean and deviation of images half
+as bright, while the logged images are as ever.
+
+Writes benchmarks/results/monitoring.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from components.drift import baseline as measuring
+from contract import features
+from contract.baseline import Baseline
+from contract.datasets import Dataset
+from contract.records import BASELINE_FILE
+from monitoring.comparison import CLASSES, CONFIDENCE, PROBABILITIES, Window, compare
+from monitoring.windows import State
+
+RESULT = Path(__file__).parent / "results" / "monitoring.json"
+SIZES = (500, 1000, 2000)
+BATCH = 250
+HONEST, STALE = "honest", "stale normalisation"
+MISSING, HALF = "one class missing", "half of one class missing"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints a table and writes the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring")
+    parser.add_argument("--pipeline_output", default="output", metavar="OUTPUT")
+    parser.add_argument("--model", default="cifar")
+    parser.add_argument("--windows", type=int, default=200, help="of each size")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args(arguments)
+    version = newest(Path(options.pipeline_output, "serving", options.model))
+    path = version / BASELINE_FILE
+    with path.open("rb") as file:
+        before = Baseline.read(file, str(path))
+    pixels, labels, dataset = test_images(Path(options.pipeline_output))
+    found = measure(before, pools(version, pixels, labels, before), options.windows)
+    result = {
+        "dataset": dataset.name,
+        "test_images": len(pixels),
+        "test_accuracy": found.pop("accuracy"),
+        "baseline": {
+            "training_images": max(d.count for d in before.numbers.values()),
+            "eval_images": sum(before.answers),
+            "bytes": path.stat().st_size,
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        **found,
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+    return 0
+
+
+def newest(base: Path) -> Path:
+    """Folder of the version in service."""
+    return base / str(max(int(p.name) for p in base.iterdir() if p.name.isdigit()))
+
+
+def test_images(output: Path) -> tuple[np.ndarray, np.ndarray, Dataset]:
+    """Pixels and labels of the newest run's test split."""
+    from trainer.examples import batches, dataset_of, pixels_of
+
+    folder = max(
+        (output / "artifacts/CifarExampleGen/examples").iterdir(),
+        key=lambda each: int(each.name),
+    )
+    dataset = dataset_of(str(folder))
+    files = [
+        str(p) for p in (folder / f"Split-{features.TEST}").glob("data_tfrecord-*")
+    ]
+    images: list[bytes] = []
+    labels: list[int] = []
+    for batch in batches(files, [features.IMAGE, dataset.label_key]):
+        images += batch[features.IMAGE].numpy().tolist()
+        labels += batch[dataset.label_key].numpy().tolist()
+    return pixels_of(images, dataset), np.array(labels), dataset
+
+
+def changes(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What is wrong with the requests -> the images that the model sees."""
+    values = pixels.astype(np.float32)
+    mean, deviation = values.mean(axis=(0, 1, 2)), values.std(axis=(0, 1, 2))
+    # (x - mean / 2) / (deviation / 2), as the model's own normalisation makes it.
+    stale = mean + deviation * (values - mean / 2) / (deviation / 2)
+    return {
+        HONEST: pixels,
+        "channels swapped": pixels[..., ::-1],
+        "blur": ndimage.uniform_filter(pixels, (0, 3, 3, 0)),
+        "inverted": 255 - pixels,
+        STALE: np.clip(stale, 0, 255).astype(np.uint8),
+    }
+
+
+def pools(
+    version: Path, pixels: np.ndarray, labels: np.ndarray, before: Baseline
+) -> dict[str, dict[str, np.ndarray]]:
+    """By what is wrong, the columns of all test images; `labels` among them."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(version))
+    answer = model.signatures[features.SIGNATURE_IMAGES]
+    names = np.array(before.class_names, object)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for what, seen in changes(pixels).items():
+        parts = [
+            answer(images=tf.constant(np.ascontiguousarray(seen[i : i + BATCH])))[
+                features.PROBABILITIES
+            ].numpy()
+            for i in range(0, len(seen), BATCH)
+        ]
+        given = np.concatenate(parts).astype(np.float64)
+        found[what] = {
+            CLASSES: names[given.argmax(axis=1)],
+            CONFIDENCE: np.minimum(given.max(axis=1), 1.0),
+            PROBABILITIES: given,
+            "right": given.argmax(axis=1) == labels,
+            **measuring.measure(pixels if what == STALE else seen),
+        }
+    one = labels == 7 % len(names)
+    # The second half of the images of that class: which those are says nothing of them.
+    half = one & (np.cumsum(one) > one.sum() / 2)
+    for what, gone in ((MISSING, one), (HALF, half)):
+        found[what] = {name: each[~gone] for name, each in found[HONEST].items()}
+    return found
+
+
+def measure(
+    before: Baseline, found: Mapping[str, Mapping[str, np.ndarray]], windows: int
+) -> dict[str, Any]:
+    """Counts, for every kind of requests and every size of window."""
+    results = []
+    for number, (what, columns) in enumerate(found.items()):
+        for size in SIZES:
+            random = np.random.default_rng([number, size])
+            state, pairs = State(), 0
+            counts: dict[str, int] = {}
+            last = False
+            for at in range(windows):
+                index = random.integers(0, len(columns[CLASSES]), size)
+                live = {name: values[index] for name, values in columns.items()}
+                tests = compare(before, live)
+                window = Window(images=size, first=at, last=at, tests=tests)
+                for test in tests:
+                    counts[test.name] = counts.get(test.name, 0) + test.differs
+                state.add(window)
+                differs = bool(window.differing)
+                pairs += bool(at % 2 and differs and last)
+                last = differs
+            results.append(
+                {
+                    "requests": what,
+                    "window": size,
+                    "windows": windows,
+                    "differing": state.differing / windows,
+                    "alarms": state.alarms,
+                    # Of pairs of windows, which each begin anew, both differ.
+                    "alarm_within_two": pairs / (windows // 2),
+                    "power": {name: n / windows for name, n in counts.items()},
+                }
+            )
+    honest = found[HONEST]["right"]
+    return {"accuracy": float(honest.mean()), "results": results}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The rows of the documentation: power in per cent."""
+    tests = list(result["results"][0]["power"])
+    heads = ["requests", "window", "differ", "alarms", "within two", *tests]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in result["results"]:
+        cells = [
+            row["requests"],
+            f"{row['window']:,}",
+            f"{row['differing']:.1%}",
+            str(row["alarms"]),
+            f"{row['alarm_within_two']:.0%}",
+            *(f"{row['power'].get(name, 0):.1%}" for name in tests),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from contract.baseline import Baseline
 from contract.records import BASELINE_FILE
@@ -60,11 +61,21 @@ class Baselines:
             return lineage.recorded(self.output, model, version)
 
 
-def _opened(path: str):
+def _opened(path: str) -> IO[bytes]:
+    """A file here or in object storage.
+
+    Raises:
+        OSError: There is none.
+        NothingToCompare: The object storage does not say.
+    """
     if "://" not in path:
         return Path(path).open("rb")
     import tensorflow as tf
 
-    if not tf.io.gfile.exists(path):
+    try:
+        there = tf.io.gfile.exists(path)
+    except tf.errors.OpError as problem:
+        raise NothingToCompare(f"{path} cannot be read: {problem.message}") from problem
+    if not there:
         raise FileNotFoundError(path)
     return tf.io.gfile.GFile(path, "rb")

@@ -62,9 +62,11 @@ def recorded(output: str, model: str, version: int) -> Baseline:
             named = what.format(f"{model}, version {version},")
             raise NothingToCompare(f"{named} are gone: there is no {folder}.")
     dataset = _dataset(examples, name)
-    predictions = _predictions(evaluation)
+    names, predictions = _answers(evaluation)
     try:
-        return baseline.baseline(str(examples), dataset, predictions, shown["role"])
+        return baseline.baseline(
+            str(examples), dataset, names, predictions, shown["role"]
+        )
     except Exception as problem:  # TensorFlow's, protobuf's, or a missing feature's
         raise NothingToCompare(
             f"{model}, version {version}, cannot be compared with its training in "
@@ -153,13 +155,13 @@ def _here(uri: str, output: str) -> Path:
     return Path(output, "artifacts", below) if found else Path(uri)
 
 
-def _predictions(evaluation: Path) -> Predictions:
-    """The answers to the eval images, of all that the run compared."""
+def _answers(evaluation: Path) -> tuple[Sequence[str], Predictions]:
+    """Names of the classes, and the answers to the eval images of all that was compared."""
     try:
         with (evaluation / COMPARISON_FILE).open("rb") as file:
-            classes = len(Comparison.read(file, COMPARISON_FILE).class_names)
+            names = Comparison.read(file, COMPARISON_FILE).class_names
         with (evaluation / PREDICTIONS_FILE).open("rb") as file:
-            return Predictions.read(file, PREDICTIONS_FILE, classes)
+            return names, Predictions.read(file, PREDICTIONS_FILE, len(names))
     except (OSError, RecordError) as problem:
         raise NothingToCompare(
             f"{evaluation} cannot be read as an evaluation: {problem}"

@@ -26,11 +26,12 @@ from components.declaration import Output, executor_of
 from components.drift.baseline import baseline
 from contract import pushed_model as properties
 from contract.canary import CanaryResult
-from contract.comparison import Decision
+from contract.comparison import Comparison, Decision
 from contract.predictions import Predictions
 from contract.records import (
     BASELINE_FILE,
     CANARY_FILE,
+    COMPARISON_FILE,
     DECISION_FILE,
     PREDICTIONS_FILE,
     RUN_CONFIGURATION_FILE,
@@ -141,11 +142,14 @@ def _write_baseline(
     from being served, and is told.
     """
     dataset = dataset_in(examples)
-    path = os.path.join(evaluation.uri, PREDICTIONS_FILE)
     try:
+        compared = os.path.join(evaluation.uri, COMPARISON_FILE)
+        with fileio.open(compared, "rb") as file:
+            names = Comparison.read(file, compared).class_names
+        path = os.path.join(evaluation.uri, PREDICTIONS_FILE)
         with fileio.open(path, "rb") as file:
-            predictions = Predictions.read(file, path, len(dataset.class_names))
-        made = baseline(examples.uri, dataset, predictions, role)
+            predictions = Predictions.read(file, path, len(names))
+        made = baseline(examples.uri, dataset, names, predictions, role)
     except Exception as problem:  # decoders', TensorFlow's, a damaged file's
         logging.warning("The version gets no baseline for monitoring: %s", problem)
         return

@@ -143,13 +143,18 @@ def of_images(folder: str, dataset: Dataset) -> dict[str, Distribution]:
 
 
 def baseline(
-    folder: str, dataset: Dataset, predictions: Predictions, role: str
+    folder: str,
+    dataset: Dataset,
+    class_names: Sequence[str],
+    predictions: Predictions,
+    role: str,
 ) -> Baseline:
     """The whole baseline of one model.
 
     Args:
         folder: As of `of_images`.
         dataset: What the examples are.
+        class_names: Of the evaluation, in label order.
         predictions: To the eval images.
         role: Whose, of all that they hold.
 
@@ -158,9 +163,7 @@ def baseline(
     """
     if role not in predictions.probabilities:
         raise ValueError(f"there are no answers of the {role} to the eval images")
-    told = of_answers(
-        predictions.probabilities[role], predictions.labels, dataset.class_names
-    )
+    told = of_answers(predictions.probabilities[role], predictions.labels, class_names)
     return dataclasses.replace(
         told,
         image_shape=dataset.image_shape,

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 from components.drift.baseline import baseline  # noqa: E402
 from contract.predictions import Predictions  # noqa: E402
 from contract.records import BASELINE_FILE  # noqa: E402
@@ -63,6 +63,7 @@ def test_a_baseline_in_the_versions_folder_goes_first_and_follows_a_rollback(
         made = baseline(
             str(write_examples(tmp_path / str(version), images(600, 1, brightness))),
             dataset_of(str(tmp_path / str(version))),
+            CLASSES,
             alike(),
             "candidate",
         )
@@ -232,10 +233,26 @@ def test_unknown_version_is_said(runs, tmp_path, run):
         f"output_root={tmp_path / 'nothing'}: no metadata is there, so nothing was "
         "published from it; it must be the folder of a run."
     )
+
+
+def test_object_storage_is_asked_for_a_baseline_alone(tmp_path, run, monkeypatch):
+    write(tmp_path, same_as_training(300, 77, version=7))
+    monkeypatch.setattr(tf.io.gfile, "exists", lambda _: False)
     status, printed = run(tmp_path, "gs://bucket/output")
     assert (status, printed.out) == (2, "")
     assert printed.err.startswith(
         "gs://bucket/output: --pipeline_output must be a folder"
+    )
+
+    def unreachable(path):
+        raise tf.errors.UnavailableError(None, None, "no such host")
+
+    monkeypatch.setattr(tf.io.gfile, "exists", unreachable)
+    status, printed = run(tmp_path, "gs://bucket/output")
+    assert (status, printed.err) == (
+        2,
+        "gs://bucket/output/serving/cifar/7/assets.extra/baseline.json cannot be read: "
+        "no such host\n",
     )
 
 

@@ -246,13 +246,13 @@ def test_a_full_disk_is_said_once_and_the_log_goes_on_when_there_is_room(
     monkeypatch.setattr(request_log.RequestLog, "_begin_file", begin_file)
     log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
     for i in range(5):
-        log.record("full", lambda i=i: make_log(i), 1)
+        log.record("disk", lambda i=i: make_log(i), 1)
     end = time.monotonic() + LONG
-    while counted("serving_request_log_dropped_total", "full") < 5:
+    while counted("serving_request_log_dropped_total", "disk") < 5:
         assert time.monotonic() < end
         time.sleep(0.01)
     full.clear()
-    log.record("full", lambda: make_log(5), 1)
+    log.record("disk", lambda: make_log(5), 1)
     log.close(LONG)
     assert numbers(tmp_path) == [5]
     assert caplog.text.count("the request log pauses") == 1

@@ -13,16 +13,16 @@ WORDS := $(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word))))
 GIVEN := $(foreach name,$(sort $(filter $(LETTERS),$(WORDS))),$(if $(filter command,$(origin $(name))),$(name)))
 OVERRIDES = $(foreach name,$(GIVEN),'$(subst ','\'',$(name)=$($(name)))')
 ifneq ($(GIVEN),)
-OTHERS := $(filter-out setup run config report models,$(or $(MAKECMDGOALS),help))
+OTHERS := $(filter-out setup run config report models study,$(or $(MAKECMDGOALS),help))
 ifneq ($(OTHERS),)
 $(error make $(firstword $(OTHERS)) takes no $(firstword $(GIVEN))=...: configuration \
-goes to make run, config, report and models; options of other programs go into ARGS, as in \
+goes to make run, config, report, models and study; options of other programs go into ARGS, as in \
 make serve ARGS=--web_page)
 endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run config report models serve deploy test test-bench test-client test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
+.PHONY: help setup run config report models study serve deploy test test-bench test-client test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ report: setup ## write the last run's report again
 
 models: setup ## published versions with their verdicts (ARGS="rollback VERSION" publishes one again)
 	@$(PROJECT_PYTHON) pipeline.py models $(ARGS) $(OVERRIDES)
+
+study: setup ## a table of the papers with intervals: STUDY=arrangements|shortcuts|plain|depth|batch SCALE=small|paper (without STUDY: the list)
+	@$(PROJECT_PYTHON) pipeline.py study $(STUDY) $(if $(SCALE),--scale $(SCALE)) $(ARGS) $(OVERRIDES)
 
 serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--web_page for a page)
 	@test -d output/serving/cifar -o -n "$(findstring --model_,$(ARGS))" || \

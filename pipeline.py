@@ -32,7 +32,9 @@ def main() -> None:
         if "tfx" in sys.modules:
             cli.for_tfx(os.environ)
         else:
-            sys.exit(cli.main(sys.argv[1:], os.environ))
+            from studies import commands as studies
+
+            sys.exit(cli.main(sys.argv[1:], os.environ, [studies.add_parser]))
     except ImportError as error:
         if os.path.realpath(sys.prefix) == os.path.realpath(_ENVIRONMENT):
             raise

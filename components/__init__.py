@@ -5,7 +5,7 @@ Vertex AI imports the artifact types of components/artifacts.py from here, by ty
 
 from typing import Any
 
-_ARTIFACTS = ("Answers", "Decision", "Report", "RunConfiguration")
+_ARTIFACTS = ("Answers", "Decision", "Report", "RunConfiguration", "StudyReport")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,8 @@ class Answers(artifact.Artifact):
     * File structure:
       - `{uri}/answers.json`, `{uri}/eval.npz`, `{uri}/test.npz`: see contract/answers.py;
         where no model is in service only the first.
+      - `{uri}/history.json`: how the model was trained, see contract/model_run.py; not in
+        those of earlier versions.
     """
 
     TYPE_NAME = "components.Answers"
@@ -32,6 +34,16 @@ class Decision(artifact.Artifact):
     """
 
     TYPE_NAME = "components.Decision"
+
+
+class StudyReport(artifact.Artifact):
+    """What a study has found.
+
+    * File structure:
+      - `{uri}/report.html`, `{uri}/report.md`, `{uri}/study.json`: see studies/report.
+    """
+
+    TYPE_NAME = "components.StudyReport"
 
 
 class RunConfiguration(artifact.Artifact):

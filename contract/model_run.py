@@ -41,6 +41,8 @@ class ModelRun(Record):
     # "accuracy", "gradient_norm", "learning_rate" (means since the point before), after
     # passes "eval_loss" and "eval_accuracy".
     history: tuple[Mapping[str, AnyFloat], ...] = ()
+    # Why there is no model: the training diverged, at step `steps`. None: there is one.
+    problem: str | None = None
 
     def __post_init__(self) -> None:
         # It is said on screens, and kept.

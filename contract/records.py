@@ -39,6 +39,8 @@ BATCHING_FILE = "batching_params.pbtxt"
 # In <output_root>/report, and in the Report on Vertex AI.
 REPORT_FOLDER = "report"
 PAGE_FILE, REPORT_FILE = "report.html", "report.json"
+# In <output_root>/studies/<study>, and in the StudyReport.
+STUDY_FILES = ("report.html", "report.md", "study.json")
 PICTURES_FOLDER = "images"  # a test image of each class, to try a server with
 
 

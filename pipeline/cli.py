@@ -11,7 +11,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from components.example_gen.errors import DataError
 from contract import paths
@@ -35,18 +36,27 @@ from pipeline.vertex import commands as vertex
 from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.place import VertexError
 
+# Adds commands of a room above this one: takes argparse's subparsers, and what gives a
+# parser the options of a configuration.
+AddParser = Callable[[Any, Callable[[argparse.ArgumentParser], None]], None]
+
 # Their messages are one line for a person.
 KNOWN = (
     ConfigError, DataError, FolderInUse, VertexError, HistoryError, RecordError,
 )  # fmt: skip
 
 
-def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def main(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    more: Sequence[AddParser] = (),
+) -> int:
     """Runs one command.
 
     Args:
         arguments: Command line without the program's name; without a command, `run`.
         environment: The process's environment variables.
+        more: Commands besides the pipeline's own.
 
     Returns:
         Exit status: 0 done, 1 the run failed (on Vertex AI: as seen with --wait), 2 the
@@ -57,7 +67,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     options = argparse.Namespace(given_in={})
     try:
         try:
-            options = _parse(arguments)
+            options = _parse(arguments, more)
             _read_files(options)
             return options.command(options, environment)
         finally:
@@ -113,7 +123,9 @@ def _sentence(error: OSError) -> str:
     return ": ".join([*files, error.strerror or str(error)])
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def _parse(
+    arguments: Sequence[str], more: Sequence[AddParser] = ()
+) -> argparse.Namespace:
     """Reads a command line, in which `name=value` is short for --runtime_parameter."""
     words: list[str] = []
     for word in arguments:
@@ -129,7 +141,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         words = ["run", *words]
     if words[0] == "models" and (len(words) == 1 or words[1].startswith("--runtime")):
         words.insert(1, "list")
-    parser = _parser()
+    parser = _parser(more)
     options, unknown = parser.parse_known_args(words)
     if unknown:
         shown = paths.shown(" ".join(unknown))
@@ -176,7 +188,7 @@ def _remedy(unknown: Sequence[str]) -> str:
     return "write " + " or ".join(f"{each}={value}" for each in meant)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more: Sequence[AddParser]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pipeline.py",
         description="Trains, compares and publishes residual networks on CIFAR.",
@@ -220,6 +232,8 @@ def _parser() -> argparse.ArgumentParser:
 
     history.add_parser(commands, _add_overrides)
     vertex.add_parsers(commands, _add_overrides)
+    for add_parser in more:
+        add_parser(commands, _add_overrides)
     return parser
 
 

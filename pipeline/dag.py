@@ -1,11 +1,17 @@
-"""The whole flow, top to bottom, one node per paragraph."""
+"""The whole flow, top to bottom, one node per paragraph.
+
+`prepare`, `create_trainer` and `create_answers` are the parts of it that a study shares
+(studies/dag.py); `create_pipeline` is a run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import BaseChannel
 
 from components import numbered
@@ -21,25 +27,25 @@ from components.transform.component import Transform
 from contract import features
 from contract.config.model import ModelConfig
 from contract.config.run import RunConfig
+from contract.config.train import TrainConfig
 from contract.contenders import BASELINE, IN_SERVICE, Contender, title
 from contract.fields import to_json
 from contract.provenance import source_digest
 from pipeline.stages import Engine
 
 
-def create_pipeline(
-    config: RunConfig, fingerprint: str, engine: Engine
-) -> tfx.dsl.Pipeline:
-    """Builds the DAG for every engine.
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The images of a run, checked, and what Transform learnt of them."""
 
-    Args:
-        config: Complete and checked (pipeline/resolve.py); `data.name` is not "auto".
-        fingerprint: Of the data source, so that changed files are ingested again.
-        engine: What carries it out, for the few nodes that depend on it.
-    """
-    # Where no command line has settled what the run does, the first step settles it.
-    configuration = engine.run_configuration()
+    nodes: tuple[BaseNode, ...]
+    examples: BaseChannel
+    schema: BaseChannel
+    transform_graph: BaseChannel
 
+
+def prepare(config: RunConfig, fingerprint: str, engine: Engine) -> Prepared:
+    """The nodes before the first training; arguments as of `create_pipeline`."""
     # Archive, tensorflow-datasets or bundled digits -> tf.Examples in train, eval, test.
     example_gen = CifarExampleGen(data=config.data, fingerprint=fingerprint)
 
@@ -74,29 +80,101 @@ def create_pipeline(
         analyzed=features.TRAIN,
     )
     transform.add_upstream_node(validator)
+    return Prepared(
+        nodes=(
+            example_gen,
+            schema,
+            statistics_gen,
+            invariants,
+            previous,
+            validator,
+            transform,
+        ),
+        examples=example_gen.outputs["examples"],
+        schema=schema.outputs["schema"],
+        transform_graph=transform.outputs["transform_graph"],
+    )
+
+
+def create_trainer(
+    config: RunConfig,
+    engine: Engine,
+    data: Prepared,
+    contender: Contender,
+    train: TrainConfig,
+    **settings: Any,
+) -> BaseComponent:
+    """The node that trains a contender: one run_fn for all, whatever their networks.
+
+    Args:
+        config: Of the run.
+        engine: That trains.
+        data: What is trained on.
+        contender: Who is trained.
+        train: How.
+        **settings: More of what run_fn reads in custom_config.
+    """
+    return engine.trainer(
+        run_fn="trainer.run.run_fn",
+        examples=data.examples,
+        transform_graph=data.transform_graph,
+        schema=data.schema,
+        train_args=tfx.proto.TrainArgs(splits=[features.TRAIN]),
+        eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
+        custom_config={
+            "role": contender.name,
+            "model": to_json(ModelConfig(network=contender.network)),
+            "train": to_json(replace(train, seed=contender.seed)),
+            "preprocessing": to_json(config.preprocessing),
+            "checkpoints": f"{config.output_root}/checkpoints",
+            "source": source_digest("trainer/run.py"),
+            **settings,
+            **engine.training_settings(contender.name),
+        },
+    ).with_id(f"{title(contender.name)}Trainer")
+
+
+def create_answers(
+    config: RunConfig, data: Prepared, contender: str, **model: BaseChannel
+) -> BaseComponent:
+    """The node that asks one model about eval, which decides, and test, which reports.
+
+    Args:
+        config: Of the run.
+        data: What is asked about.
+        contender: Whose model it is.
+        **model: The model, or what is in service, as components/answers takes it.
+    """
+    return Answers(
+        examples=data.examples,
+        transform_graph=data.transform_graph,
+        contender=contender,
+        batch_size=config.evaluation.batch_size,
+        **model,
+    )
+
+
+def create_pipeline(
+    config: RunConfig, fingerprint: str, engine: Engine
+) -> tfx.dsl.Pipeline:
+    """Builds the DAG for every engine.
+
+    Args:
+        config: Complete and checked (pipeline/resolve.py); `data.name` is not "auto".
+        fingerprint: Of the data source, so that changed files are ingested again.
+        engine: What carries it out, for the few nodes that depend on it.
+    """
+    # Where no command line has settled what the run does, the first step settles it.
+    configuration = engine.run_configuration()
+
+    # Images, their schema and statistics, the verdict on them, and Transform's graph.
+    data = prepare(config, fingerprint, engine)
 
     # One recipe, one run_fn, as many networks as are configured: the baseline comes first.
-    def create_trainer(contender: Contender) -> BaseComponent:
-        return engine.trainer(
-            run_fn="trainer.run.run_fn",
-            examples=example_gen.outputs["examples"],
-            transform_graph=transform.outputs["transform_graph"],
-            schema=schema.outputs["schema"],
-            train_args=tfx.proto.TrainArgs(splits=[features.TRAIN]),
-            eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
-            custom_config={
-                "role": contender.name,
-                "model": to_json(ModelConfig(network=contender.network)),
-                "train": to_json(replace(config.train, seed=contender.seed)),
-                "preprocessing": to_json(config.preprocessing),
-                "checkpoints": f"{config.output_root}/checkpoints",
-                "source": source_digest("trainer/run.py"),
-                **engine.training_settings(contender.name),
-            },
-        ).with_id(f"{title(contender.name)}Trainer")
-
-    contenders = {each.name: each for each in config.all_contenders}
-    trainers = {name: create_trainer(each) for name, each in contenders.items()}
+    trainers = {
+        each.name: create_trainer(config, engine, data, each, config.train)
+        for each in config.all_contenders
+    }
     models = {name: each.outputs["model"] for name, each in trainers.items()}
 
     # The model in service, if there is one: what was pushed last.
@@ -105,24 +183,16 @@ def create_pipeline(
         destination=destination, models=[*models.values()]
     )
 
-    # What each of them answers, a node for each: one more model costs one more. On eval,
-    # which decides, and on test, which only reports.
-    def create_answers(contender: str, **model: BaseChannel) -> BaseComponent:
-        return Answers(
-            examples=example_gen.outputs["examples"],
-            transform_graph=transform.outputs["transform_graph"],
-            contender=contender,
-            batch_size=config.evaluation.batch_size,
-            **model,
-        )
-
+    # What each of them answers, a node for each: one more model costs one more.
     answers = [
-        create_answers(name, model=model).with_id(f"{title(name)}Answers")
+        create_answers(config, data, name, model=model).with_id(f"{title(name)}Answers")
         for name, model in models.items()
     ]
     served = in_service.outputs["pushed"]
     answers.append(
-        create_answers(IN_SERVICE, pushed=served).with_id("InServiceAnswers")
+        create_answers(config, data, IN_SERVICE, pushed=served).with_id(
+            "InServiceAnswers"
+        )
     )
 
     # All of them held against each other, image by image.
@@ -144,7 +214,7 @@ def create_pipeline(
         model_blessing=chooser.outputs["blessing"],
         baseline=models[BASELINE],
         in_service=served,
-        examples=example_gen.outputs["examples"],
+        examples=data.examples,
         config=config.canary,
     )
 
@@ -163,13 +233,7 @@ def create_pipeline(
     )
 
     nodes = [
-        example_gen,
-        schema,
-        statistics_gen,
-        invariants,
-        previous,
-        validator,
-        transform,
+        *data.nodes,
         *trainers.values(),
         in_service,
         *answers,

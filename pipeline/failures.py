@@ -14,7 +14,7 @@ from collections.abc import Iterator
 RUN_FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 NOBODY_READS = 128 + signal.SIGPIPE
 
-_OWN_PACKAGES = ("components", "contract", "pipeline", "trainer")
+_OWN_PACKAGES = ("components", "contract", "pipeline", "studies", "trainer")
 
 # As the C library says it, and with it TensorFlow and, of a worker's error, Beam; SQLite,
 # and with it ML Metadata, has words of its own.

@@ -246,13 +246,22 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+# Behind the Answers of a study, whose other nodes are a run's (studies/dag.py).
+STUDY_REPORT = Kind(
+    name="StudyReport",
+    title="compares the rows of a study, seed by seed",
+    level=8,
+)
+
+
 def kind_of(node_id: str) -> Kind:
     """The row of a node.
 
     Raises:
         LookupError: It has none, or several.
     """
-    found = [kind for kind in KINDS.values() if kind.has(node_id)]
+    known = (*KINDS.values(), STUDY_REPORT)
+    found = [kind for kind in known if kind.has(node_id)]
     if len(found) != 1:
         names = ", ".join(kind.name for kind in found) or "none"
         raise LookupError(

@@ -19,6 +19,7 @@ ROOMS = (
     "monitoring",
     "pipeline",
     "serving",
+    "studies",
     "trainer",
 )
 LINT = Path(sys.executable).with_name("lint-imports")

@@ -175,9 +175,7 @@ def save(
         tags=["serve"],
     )
     updater.save()
-    tf.io.gfile.makedirs(os.path.join(directory, EXTRA_ASSETS))
-    with tf.io.gfile.GFile(os.path.join(directory, MODEL_RUN_FILE), "w") as file:
-        file.write(run.to_json(indent=2, sort_keys=True))
+    save_record(directory, run)
     with tf.io.TFRecordWriter(os.path.join(directory, WARMUP_FILE)) as writer:
         for log in warmup_requests(dataset):
             writer.write(log.SerializeToString())
@@ -188,6 +186,13 @@ def save(
             file.write(answers)
     with tf.io.gfile.GFile(os.path.join(directory, BATCHING_FILE), "w") as file:
         file.write(BATCHING_PARAMETERS)
+
+
+def save_record(directory: str, run: ModelRun) -> None:
+    """Writes a model's provenance alone; of a training that diverged nothing else is."""
+    tf.io.gfile.makedirs(os.path.join(directory, EXTRA_ASSETS))
+    with tf.io.gfile.GFile(os.path.join(directory, MODEL_RUN_FILE), "w") as file:
+        file.write(run.to_json(indent=2, sort_keys=True))
 
 
 def expected_answers(

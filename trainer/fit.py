@@ -40,10 +40,6 @@ _CHECKPOINTS = 2  # kept per attempt: a damaged one falls back to the one before
 _DIVERGED = 1000.0
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number, or far beyond that of guessing."""
-
-
 class WrongBackend(RuntimeError):
     """Keras was imported with another backend than TensorFlow."""
 
@@ -57,6 +53,15 @@ class Outcome:
     images_per_second: float | None  # without the first step, which builds the graph
     replicas: int
     history: list[dict[str, float]]  # see contract.model_run; of what would be exported
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number, or far beyond that of guessing."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+        self.outcome: Outcome | None = None  # until then
 
 
 def fit(
@@ -94,6 +99,7 @@ def fit(
     state = _State(model, optimizer, checkpoint_directory, average)
     execute = _execution(model, optimizer, config, average)
     curve_every = max(1, steps // _CURVE_POINTS)
+    evaluate_every = recipe.evaluate_every(config, per_epoch)
     batches = training_batches(
         data.train, data.normalise, config, first_step=state.step, steps=steps
     )
@@ -106,21 +112,38 @@ def fit(
     meter = _Meter(images, state.step, steps, title)
     profile = _Profile(summary_directory, state.step, config.profile_steps)
 
+    def outcome() -> Outcome:
+        return Outcome(
+            steps=state.step,
+            seconds=state.seconds,
+            images_per_second=meter.images_per_second,
+            replicas=strategy.num_replicas_in_sync,
+            history=state.history,
+        )
+
+    def diverged(problem: TrainingDiverged) -> TrainingDiverged:
+        problem.outcome = dataclasses.replace(outcome(), steps=problem.step)
+        return problem
+
     with _termination_requests() as requested, writer.as_default(), profile:
         while state.step < steps:
             # Executions end where something is to be written.
             step = state.step
-            stops = (curve_every - step % curve_every, per_epoch - step % per_epoch)
+            stops = [every - step % every for every in (curve_every, evaluate_every)]
             count = min(config.steps_per_execution, steps - step, *stops)
-            rates = [schedule(step + i) for i in range(count)]
+            factor = 0.1 ** recipe.drops(config, state.history)
+            rates = [factor * schedule(step + i) for i in range(count)]
             began = time.perf_counter()
             totals = execute(iterator, tf.constant(rates))
             loss, accuracy, gradient_norm = (totals / count).numpy().tolist()
             if not loss < _DIVERGED * math.log(model.output_shape[-1]):
-                raise TrainingDiverged(
-                    f"{title}: the loss is {loss:g} at step {step + count} of {steps} "
-                    f"(train.learning_rate={config.learning_rate:g}); lower "
-                    "train.learning_rate and run again"
+                raise diverged(
+                    TrainingDiverged(
+                        f"{title}: the loss is {loss:g} at step {step + count} of {steps} "
+                        f"(train.learning_rate={config.learning_rate:g}); lower "
+                        "train.learning_rate and run again",
+                        step + count,
+                    )
                 )
             seconds = time.perf_counter() - began  # waiting for the batch included
             state.advance(count, seconds)
@@ -132,7 +155,7 @@ def fit(
                 point = where | meter.means() | {"learning_rate": rates[-1]}
                 state.history.append(point)
                 _write_scalars(point, meter.images_per_second)
-            if done % per_epoch == 0 or done == steps:
+            if done % evaluate_every == 0 or done == steps:
                 with average.exchanged() if average else contextlib.nullcontext():
                     point = where | _evaluate(model, data)
                 state.history.append(point)
@@ -140,17 +163,14 @@ def fit(
             if requested:
                 state.save()
                 raise SystemExit(128 + requested[0])
-            state.save_if_older_than(config.checkpoint_seconds)
+            try:
+                state.save_if_older_than(config.checkpoint_seconds)
+            except TrainingDiverged as problem:
+                raise diverged(problem) from None
         meter.finish()
     if average:
         average.exchange()
-    return Outcome(
-        steps=steps,
-        seconds=state.seconds,
-        images_per_second=meter.images_per_second,
-        replicas=strategy.num_replicas_in_sync,
-        history=state.history,
-    )
+    return outcome()
 
 
 def _optimizer(model: keras.Model, config: TrainConfig) -> Any:
@@ -342,7 +362,8 @@ class _State:
                 name = variable.name.removesuffix(":0")
                 raise TrainingDiverged(
                     f"{name} is not finite after step {self.step}; lower "
-                    "train.learning_rate and run again"
+                    "train.learning_rate and run again",
+                    self.step,
                 )
         self._step.assign(self.step)
         self._seconds.assign(self.seconds)

@@ -7,6 +7,7 @@ numbers stacked or not, at any depth, on any backend. NumPy only.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
@@ -22,9 +23,16 @@ INITIALISERS: Mapping[str, tuple[str, str]] = {
     "released": ("out", "uniform"),  # resnet-1k-layers; dense: +-1 / sqrt(fan_in)
 }
 
+ZERO_STARTS = ("kernel", "gamma")
+
 
 def initial_value(
-    section: Section, weight: Weight, *, initialiser: str, seed: int
+    section: Section,
+    weight: Weight,
+    *,
+    initialiser: str,
+    zero_start: str = "none",
+    seed: int,
 ) -> np.ndarray:
     """The array a weight starts from, stacked where the section is.
 
@@ -32,13 +40,29 @@ def initial_value(
         section: Says for which units; a stacked one gives [units, ...].
         weight: One of `section.weights`.
         initialiser: Row of INITIALISERS.
+        zero_start: What is 0 at first in a residual branch: "none", its last "kernel", or
+            the "gamma" of its last batch norm.
         seed: Any integer.
     """
+    if weight.name == last_of_branch(section, zero_start):
+        weight = dataclasses.replace(weight, start=0.0)
     parts = [
         _draw(weight, initialiser, number(seed, f"{prefix}{weight.name}"))
         for prefix in section.prefixes
     ]
     return np.stack(parts) if section.stacked else parts[0]
+
+
+def last_of_branch(section: Section, role: str) -> str | None:
+    """Name of the weight that makes a residual unit the identity while it is 0.
+
+    The last kernel of the branch, or gamma of its last batch norm: behind it stand only
+    what keeps a 0 (beta starts at 0, and convolutions have no bias). None: the section has
+    no branch, or no such weight on it.
+    """
+    op = {"kernel": "conv", "gamma": "bn"}.get(role)
+    steps = [s for s in section.program if s.op == op and s.writes == "branch"]
+    return f"{steps[-1].name}/{role}" if steps else None
 
 
 def number(seed: int, name: str) -> int:

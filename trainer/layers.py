@@ -35,6 +35,7 @@ class Options:
 
     seed: int = 1  # of the initial weights and of dropout
     initialiser: str = "he_fan_in"  # row of trainer.initialisers
+    zero_start: str = "none"  # of each residual branch: "kernel" or "gamma"
     unroll: bool = False  # one copy of the program per unit instead of a loop
     rematerialise: bool = False  # recompute units in the backward pass: less memory
     synchronized: bool = False  # batch norm over all replicas' images; needs `unroll`
@@ -74,6 +75,7 @@ class ProgramLayer(keras.layers.Layer):
                 self.section,
                 weight,
                 initialiser=self.options.initialiser,
+                zero_start=self.options.zero_start,
                 seed=self.options.seed,
             )
             self.arrays[weight.name] = self.add_weight(

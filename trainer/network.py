@@ -7,16 +7,16 @@ that do not depend on how the model holds them. `trainer.program` says what it c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from trainer.initialisers import INITIALISERS
+from trainer.initialisers import INITIALISERS, ZERO_STARTS, last_of_branch
 from trainer.layers import Options, ProgramLayer, full_precision
 from trainer.loops import LOOPS
-from trainer.program import expand
+from trainer.program import Section, expand
 from trainer.program import image_shape as papers_shape
 from trainer.units import NetworkError, NetworkSpec, parse_network
 
@@ -28,6 +28,7 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
     image_shape: tuple[int, int, int] | None = None,
     seed: int = 1,
     initialiser: str = "he_fan_in",
+    zero_start: str = "none",
     unroll: bool = False,
     rematerialise: bool = False,
     synchronized: bool = False,
@@ -43,6 +44,8 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         seed: Of the initial weights (each tensor has its own stream, by its name) and of
             dropout.
         initialiser: "he_fan_in" (He et al. 2015) or "released" (resnet-1k-layers).
+        zero_start: What starts at 0 in each residual branch: "none", the last "kernel", or
+            "gamma" of the last batch norm (He et al. 2016a: identity is a good start).
         unroll: One copy of the program per unit instead of a loop: the same numbers, but
             a graph (and the time to build it) that grows with depth.
         rematerialise: Recompute each unit in the backward pass instead of keeping its
@@ -79,6 +82,7 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
     options = Options(
         seed=seed,
         initialiser=initialiser,
+        zero_start=zero_start,
         unroll=unroll,
         rematerialise=rematerialise,
         synchronized=synchronized,
@@ -91,7 +95,9 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         )
     images = keras.Input(shape, dtype="float32", name="images")
     x = images
-    for section in expand(spec, classes, shape[-1]):
+    sections = expand(spec, classes, shape[-1])
+    _check_zero_start(spec, sections, zero_start)
+    for section in sections:
         x = ProgramLayer(
             network=spec.name,
             classes=classes,
@@ -103,6 +109,29 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
             dtype=full_precision(policy) if section.name == "head" else policy,
         )(x)
     return keras.Model(images, x, name=spec.name.replace(":", "-").replace("=", "_"))
+
+
+def _check_zero_start(
+    spec: NetworkSpec, sections: Sequence[Section], zero_start: str
+) -> None:
+    if zero_start == "none":
+        return
+    if zero_start not in ZERO_STARTS:
+        raise NetworkError(
+            f"zero_start={zero_start!r} is none of none, {', '.join(ZERO_STARTS)}"
+        )
+    if spec.shortcut == "none":
+        raise NetworkError(
+            f"zero_start={zero_start}: {spec.name} has no shortcuts, and nothing would "
+            'pass it; take zero_start="none"'
+        )
+    for section in sections:
+        inside = section.name not in ("stem", "head")
+        if inside and last_of_branch(section, zero_start) is None:
+            raise NetworkError(
+                f"zero_start={zero_start}: the branches of {spec.name} have no {zero_start} "
+                'in every unit; take zero_start="kernel"'
+            )
 
 
 def export_weights(model: keras.Model) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ A leaf: standard library only, so that tests and plots need no TensorFlow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from contract.config.train import TrainConfig
 
@@ -76,5 +76,36 @@ def learning_rate(
     def constant(_: int) -> float:
         return peak
 
-    schedules = (one_cycle, cosine, paper, released, constant)
+    def plateau(_: int) -> float:
+        return peak  # times 0.1 for each of `drops`
+
+    schedules = (one_cycle, cosine, paper, released, constant, plateau)
     return {f.__name__: f for f in schedules}[config.schedule]
+
+
+def evaluate_every(config: TrainConfig, per_epoch: int) -> int:
+    """Steps between evaluations on the eval split."""
+    return config.evaluation_steps or per_epoch
+
+
+def drops(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> int:
+    """How often the plateau schedule has divided the learning rate by 10 so far.
+
+    A function of the history, which checkpoints hold: a resumed training goes on alike.
+    Source: He et al. 2016a, section 3.4, "divided by 10 when the error plateaus"; how long
+    a plateau is, they do not say.
+
+    Args:
+        config: Its `schedule` and `plateau_evaluations` are used.
+        history: Points as of contract.model_run.ModelRun.
+    """
+    if config.schedule != "plateau":
+        return 0
+    found, best, waited = 0, -math.inf, 0
+    for accuracy in (p["eval_accuracy"] for p in history if "eval_accuracy" in p):
+        waited += 1
+        if accuracy > best:
+            best, waited = accuracy, 0
+        elif waited == config.plateau_evaluations:
+            found, waited = found + 1, 0
+    return found

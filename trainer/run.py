@@ -37,7 +37,8 @@ def run_fn(fn_args: Any) -> None:
         fn_args: tfx.components.FnArgs; its `custom_config` holds "role" ("baseline" or
             "candidate"), "model", "train" and "preprocessing" (JSON of the sections),
             and "checkpoints" (a folder, local or gs://). Shape, classes and which label is
-            learnt stand beside the examples.
+            learnt stand beside the examples. With "divergence": "record", a training that
+            diverges leaves its record in place of a model; else it raises.
     """
     settings = fn_args.custom_config
     model_config = from_json(ModelConfig, settings["model"])
@@ -62,25 +63,32 @@ def run_fn(fn_args: Any) -> None:
             image_shape=dataset.pixels,
             seed=config.seed,
             initialiser=config.initialiser,
+            zero_start=config.zero_start,
             rematerialise=config.rematerialise,
             synchronized=config.synchronized_batch_norm,
             unroll=config.synchronized_batch_norm,
             dtype=config.precision,
         )
-        outcome = fit.fit(
-            model,
-            TrainingData(
-                train=train,
-                evaluation=evaluation,
-                normalise=lambda images: preprocessing.apply_transform(
-                    layer, images, dataset
+        problem = None
+        try:
+            outcome = fit.fit(
+                model,
+                TrainingData(
+                    train=train,
+                    evaluation=evaluation,
+                    normalise=lambda images: preprocessing.apply_transform(
+                        layer, images, dataset
+                    ),
                 ),
-            ),
-            config,
-            checkpoint_directory=checkpoints,
-            summary_directory=fn_args.model_run_dir,
-            title=f"{settings['role']} {model_config.network}",
-        )
+                config,
+                checkpoint_directory=checkpoints,
+                summary_directory=fn_args.model_run_dir,
+                title=f"{settings['role']} {model_config.network}",
+            )
+        except fit.TrainingDiverged as diverged:
+            if settings.get("divergence") != "record" or diverged.outcome is None:
+                raise
+            outcome, problem = diverged.outcome, str(diverged)
     record = ModelRun(
         role=settings["role"],
         network=model_config.network,
@@ -101,17 +109,21 @@ def run_fn(fn_args: Any) -> None:
         images_per_second=outcome.images_per_second,
         replicas=outcome.replicas,
         history=tuple(outcome.history),
+        problem=problem,
     )
-    export.save(
-        model,
-        transform,
-        dataset,
-        directory=fn_args.serving_model_dir,
-        run=record,
-        images=preprocessing.decode_pixels(
-            evaluation.images[: export.MOST_EXPECTED_ANSWERS], dataset
-        ).numpy(),
-    )
+    if problem is None:
+        export.save(
+            model,
+            transform,
+            dataset,
+            directory=fn_args.serving_model_dir,
+            run=record,
+            images=preprocessing.decode_pixels(
+                evaluation.images[: export.MOST_EXPECTED_ANSWERS], dataset
+            ).numpy(),
+        )
+    else:
+        export.save_record(fn_args.serving_model_dir, record)
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
         f.write(record.to_json())
     # The result is safe now; a later run of the same configuration trains anew.

@@ -21,8 +21,9 @@ from contract import answers as records
 from contract import pushed_model
 from contract.contenders import IN_SERVICE
 from contract.datasets import Dataset
+from contract.model_run import ModelRun
 from contract.predictions import Predictions
-from contract.records import ANSWERS_FILE
+from contract.records import ANSWERS_FILE, HISTORY_FILE
 from trainer.examples import dataset_in
 
 
@@ -50,7 +51,7 @@ def answer(
         contender: Whose model it is: a contender's name, or "in_service".
         batch_size: Images per forward pass.
         answers: Gets answers.json and the predictions of each split, see
-            contract/answers.py.
+            contract/answers.py, and what the model says of its training, history.json.
 
     Raises:
         ValueError: A split is empty, or the model's own record names another contender.
@@ -67,18 +68,18 @@ def answer(
         found = None if model is None else _trained(model, contender)
     if found is None:
         logging.info("%s: there is no model to ask", contender)
-        _write(dataclasses.replace(asked, there=False), {}, answers.uri)
+        _write(dataclasses.replace(asked, there=False), {}, None, answers.uri)
         return
     began = time.perf_counter()
     asked = dataclasses.replace(
         asked,
         network=found.network,
-        seed=found.seed,
+        seed=found.told.train.get("seed"),
         uri=found.uri,
         artifact_id=found.id,
     )
     asked, predictions = _ask(
-        asked, found.folder, examples, transform_graph, dataset, batch_size
+        asked, found, examples, transform_graph, dataset, batch_size
     )
     for split, problem in asked.problems.items():
         logging.warning("%s on %s: %s", contender, split, problem)
@@ -87,7 +88,7 @@ def answer(
         contender, found.network, sum(len(p.labels) for p in predictions.values()),
         time.perf_counter() - began,
     )  # fmt: skip
-    _write(asked, predictions, answers.uri)
+    _write(asked, predictions, found.told, answers.uri)
 
 
 Executor = executor_of(answer)
@@ -101,7 +102,7 @@ class _Found:
     uri: str  # of the artifact
     id: int
     network: str | None
-    seed: int | None
+    told: ModelRun  # by itself, of its training
 
 
 def _trained(model: Model, contender: str) -> _Found:
@@ -119,7 +120,7 @@ def _trained(model: Model, contender: str) -> _Found:
         uri=model.uri,
         id=model.id,
         network=told.network,
-        seed=told.train.get("seed"),
+        told=told,
     )
 
 
@@ -132,13 +133,13 @@ def _in_service(pushed: PushedModel | None) -> _Found | None:
         uri=pushed.uri,
         id=pushed.id,
         network=pushed.get_string_custom_property(pushed_model.NETWORK) or told.network,
-        seed=told.train.get("seed"),
+        told=told,
     )
 
 
 def _ask(
     asked: records.Answers,
-    folder: str,
+    found: _Found,
     examples: Examples,
     transform_graph: TransformGraph,
     dataset: Dataset,
@@ -153,7 +154,15 @@ def _ask(
         serialized[split], images[split] = inference.load_split(
             files, dataset.label_key, transform
         )
-    given = inference.ask(folder, serialized, dataset, batch_size=batch_size)
+    if found.told.problem is None:
+        given = inference.ask(found.folder, serialized, dataset, batch_size=batch_size)
+    else:  # its training has left no model
+        problem = f"there is no model: {found.told.problem}"
+        given = inference.Given(
+            probabilities={},
+            problems=dict.fromkeys(serialized, problem),
+            load_seconds=0.0,
+        )
     predictions = {
         split: dataclasses.replace(
             each,
@@ -173,12 +182,17 @@ def _ask(
 
 
 def _write(
-    asked: records.Answers, predictions: Mapping[str, Predictions], folder: str
+    asked: records.Answers,
+    predictions: Mapping[str, Predictions],
+    told: ModelRun | None,
+    folder: str,
 ) -> None:
     for split, each in predictions.items():
         path = os.path.join(folder, records.predictions_file(split))
         with tf.io.gfile.GFile(path, "wb") as file:
             each.write(file)
+    if told is not None:
+        io_utils.write_string_file(os.path.join(folder, HISTORY_FILE), told.to_json())
     io_utils.write_string_file(
         os.path.join(folder, ANSWERS_FILE),
         asked.to_json(indent=2, allow_nan=False) + "\n",

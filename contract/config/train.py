@@ -26,10 +26,25 @@ class TrainConfig:
         "drop", "what a pass does with images that do not fill a batch"
     )
     learning_rate: float = setting(0.1, "peak learning rate", low=1e-8, high=100.0)
-    schedule: Literal["one_cycle", "cosine", "paper", "released", "constant"] = setting(
+    schedule: Literal[
+        "one_cycle", "cosine", "paper", "released", "constant", "plateau"
+    ] = setting(
         "one_cycle",
         "one_cycle: up linearly, down to 0; paper: x0.1 at 1/2 and 3/4 of the "
-        "steps, a tenth at first; released: x0.1 after epochs 80 and 121",
+        "steps, a tenth at first; released: x0.1 after epochs 80 and 121; plateau: x0.1 "
+        "where the eval error falls no more",
+    )
+    plateau_evaluations: int = setting(
+        5,
+        "plateau: evaluations without a new lowest eval error before each x0.1",
+        low=1,
+        high=10_000,
+    )
+    evaluation_steps: int | None = setting(
+        None,
+        "steps between evaluations on the eval split; none: one after each pass",
+        low=1,
+        high=10**9,
     )
     warmup_fraction: float = setting(
         0.2, "one_cycle, cosine: share of the steps on the way up", low=0.0, high=0.9
@@ -41,6 +56,11 @@ class TrainConfig:
     )
     initialiser: Literal["he_fan_in", "released"] = setting(
         "he_fan_in", "initial weights: He et al. 2015, or the released code's"
+    )
+    zero_start: Literal["none", "kernel", "gamma"] = setting(
+        "none",
+        "what starts at 0 in each residual branch, so that its unit starts as the "
+        "identity: the last kernel, or gamma of the last batch norm",
     )
     label_smoothing: float = setting(
         0.0, "share of the target spread over all classes; 0: off", low=0.0, high=0.9

@@ -77,6 +77,7 @@ LOADED = (
     "matplotlib.pyplot",
     "jinja2",
     "pipeline.dag",
+    "studies.report.executor",
     "trainer.preprocessing",
     "trainer.run",
     "serving.server.__main__",

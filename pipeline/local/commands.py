@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from contract import paths, signals
@@ -17,61 +16,25 @@ from contract.fields import (
     to_dict,
 )
 from contract.records import REPORT_FOLDER
-from pipeline.failures import INTERRUPTED, NOBODY_READS, RUN_FAILED, root_message
+from pipeline.failures import RUN_FAILED, root_message
 from pipeline.history import commands as history
 from pipeline.history import published, stores
-from pipeline.local import database, relocation, rules, space, temporary
-from pipeline.local.exclusive import exclusive
+from pipeline.local import database, relocation, rules, session, temporary
 from pipeline.resolve import Resolved, resolve
 
 
 def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Runs the whole pipeline in the output folder, under its lock."""
-    from rich.text import Text
-
-    from pipeline import console
-
     began = time.time()
     resolved = resolve(options.runtime_parameter, environment, os.getcwd(), rules)
     config = resolved.config
     fingerprint = rules.fingerprint(config)
-    log = os.path.join(
-        config.output_root,
-        "logs",
-        time.strftime("%Y%m%d-%H%M%S.log", time.gmtime(began)),
+    _check_serving(config)
+    return session.carry_out(
+        config,
+        _heading(resolved),
+        lambda out: _run_pipeline(out, resolved, fingerprint, began),
     )
-    # The lock comes first: a second run is told at once, not after TensorFlow has loaded.
-    with signals.handled(signals.stop), exclusive(config.output_root):
-        database.check(config.output_root)
-        moved_from = relocation.follow(config.output_root)
-        _check_serving(config)
-        warning = space.check(config)
-        os.makedirs(os.path.dirname(log), exist_ok=True)
-        with temporary.own_folder(), console.captured_output(log) as screen:
-            out = console.console_on(screen)
-            try:
-                lines = _heading(resolved) | {"log": log}
-                console.print_lines(out, lines, prose=("data",))
-                if moved_from:
-                    console.print_lines(out, {"moved": _moved(moved_from)})
-                if warning:
-                    message = f"warning: {warning}"
-                    out.print(Text(message, style="yellow"), soft_wrap=True)
-                _run_pipeline(out, resolved, fingerprint, began)
-                return 0
-            except Exception as error:  # noqa: BLE001 - the whole chain is in the log
-                traceback.print_exc()
-                message = f"error: {root_message(error)}"
-                out.print(Text(message, style="red"), soft_wrap=True)
-                out.print(Text(f"log:   {log}"), soft_wrap=True)
-                return RUN_FAILED
-            except (KeyboardInterrupt, SystemExit) as stop:
-                if out.quiet:  # so Rich says that nobody reads
-                    return NOBODY_READS
-                out.print("stopped; the same command goes on from here", style="yellow")
-                return (
-                    int(stop.code or 0) if isinstance(stop, SystemExit) else INTERRUPTED
-                )
 
 
 def dry_run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -170,13 +133,6 @@ def _write_report(
     report = collect.collect(metadata, run_id, in_service=served)
     folder = os.path.join(config.output_root, REPORT_FOLDER)
     return render.write(report, folder), report
-
-
-def _moved(places: Sequence[str]) -> str:
-    return (
-        f"from {' and '.join(places)}: the metadata name this folder now, and nothing "
-        "there is read or written"
-    )
 
 
 def _heading(resolved: Resolved) -> dict[str, str]:

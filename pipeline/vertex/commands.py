@@ -277,20 +277,10 @@ def submit(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 def _compiled(out: Console, wanted: _Wanted) -> dict[str, Any]:
     with _step(out, _COMPILING):
-        from pipeline.vertex.compile import compile_job
+        from pipeline.vertex.compile import belong_to_account, compile_job
 
         job = compile_job(wanted.config, wanted.assignments)
-    # What belongs to the run as a whole, and is no part of the DAG.
-    vertex = wanted.config.vertex
-    if vertex.service_account:
-        job.setdefault("serviceAccount", vertex.service_account)
-    if vertex.network:
-        job.setdefault("network", vertex.network)
-    if vertex.network_attachment:
-        attachment = {"networkAttachment": vertex.network_attachment}
-        job.setdefault("pscInterfaceConfig", attachment)
-    if vertex.kms_key:
-        job.setdefault("encryptionSpec", {"kmsKeyName": vertex.kms_key})
+        belong_to_account(job, wanted.config.vertex)
     return job
 
 

@@ -19,6 +19,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 
 from contract.config.run import RunConfig
+from contract.config.vertex import VertexConfig
 from pipeline.dag import create_pipeline
 from pipeline.nodes import kind_of
 from pipeline.vertex import images, jobs, overrides, parameters
@@ -65,13 +66,33 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     # the digests of the code are open parameters.
     first = first_step(config, training_jobs)
     pipeline = create_pipeline(config, "", Vertex(config, training_jobs, first))
+    _, free = overrides.split(assignments)
+    default = overrides.encode(free)
+    job = compiled(pipeline, config, {overrides.PARAMETER: default})
+    specification = job["pipelineSpec"]
+    root = specification["root"]["inputDefinitions"]["parameters"]
+    root[overrides.PARAMETER] |= {"defaultValue": default, "isOptional": True}
+    _leave_open(specification, parameters.open_parameters(pipeline))
+    return job
+
+
+def compiled(
+    pipeline: tfx.dsl.Pipeline,
+    config: RunConfig,
+    values: dict[str, Any] | None = None,
+) -> Json:
+    """Compiles any DAG whose nodes pipeline/nodes.py knows.
+
+    Args:
+        pipeline: Built for the engine of Vertex AI.
+        config: Complete and checked.
+        values: Of the pipeline's parameters.
+    """
     for node in pipeline.components:
         needed = kind_of(node.id).resources
         node.platform_config = _ResourceSpec(
             cpu_limit=needed.cpu, memory_limit=needed.memory_gb
         )
-    _, free = overrides.split(assignments)
-    default = overrides.encode(free)
     runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
         config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
             display_name=config.pipeline_name,
@@ -79,13 +100,8 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
             use_pipeline_spec_2_1=True,
         )
     )
-    job = runner.run(
-        pipeline, parameter_values={overrides.PARAMETER: default}, write_out=False
-    )
+    job = runner.run(pipeline, parameter_values=values, write_out=False)
     specification = job["pipelineSpec"]
-    root = specification["root"]["inputDefinitions"]["parameters"]
-    root[overrides.PARAMETER] |= {"defaultValue": default, "isOptional": True}
-    _leave_open(specification, parameters.open_parameters(pipeline))
     _drop_beam_arguments(specification, pipeline)
     if config.vertex.beam == "dataflow":
         _take_jobs_along(specification)
@@ -99,6 +115,19 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
     # other Trainer with its job as well: `cancel` stops them.
     job["runtimeConfig"]["failurePolicy"] = "PIPELINE_FAILURE_POLICY_FAIL_FAST"
     return job
+
+
+def belong_to_account(job: Json, vertex: VertexConfig) -> None:
+    """Adds what belongs to a run as a whole, and is no part of the DAG."""
+    if vertex.service_account:
+        job.setdefault("serviceAccount", vertex.service_account)
+    if vertex.network:
+        job.setdefault("network", vertex.network)
+    if vertex.network_attachment:
+        attachment = {"networkAttachment": vertex.network_attachment}
+        job.setdefault("pscInterfaceConfig", attachment)
+    if vertex.kms_key:
+        job.setdefault("encryptionSpec", {"kmsKeyName": vertex.kms_key})
 
 
 def first_step(config: RunConfig, training_jobs: Mapping[str, Any]) -> BaseNode:

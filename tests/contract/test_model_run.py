@@ -42,6 +42,7 @@ FINITE_JSON = ANY_JSON.filter(lambda value: value == value and "nan" not in repr
         images_per_second=SIZES,
         replicas=COUNTS,
         history=st.lists(POINTS, max_size=3).map(tuple),
+        problem=st.none() | NAMES,
     )  # fmt: skip
 )
 def test_what_is_written_is_read(run):
@@ -53,7 +54,7 @@ def test_earlier_files_are_read_and_nothing_of_them_moves(name):
     with (EARLIER / name).open("rb") as file:
         found = ModelRun.read(file, name)
     # What they could not know is unknown.
-    added = {"dataset": None, "image_shape": None}
+    added = {"dataset": None, "image_shape": None, "problem": None}
     written = json.loads((EARLIER / name).read_text())
     assert not added.keys() & written.keys()
     assert json.loads(found.to_json()) == written | added

@@ -26,8 +26,11 @@ NODES = {
     "ModelChooser": "components/model_chooser/executor.py",
     "ServingCanary": "components/serving_canary/executor.py",
     "AtomicPusher": "components/atomic_pusher/executor.py",
+    "StudyReport": "studies/report/executor.py",
 }
-ROOMS = ("components", "contract", "monitoring", "pipeline", "serving", "trainer")
+ROOMS = (
+    "components", "contract", "monitoring", "pipeline", "serving", "studies", "trainer",
+)  # fmt: skip
 
 
 @pytest.fixture

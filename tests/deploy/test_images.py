@@ -140,7 +140,7 @@ def test_the_build_sees_the_project_and_nothing_else():
     files = context()
     assert {file.split("/")[0] for file in files} == {
         *("LICENSE", "components", "contract", "deploy", "pipeline", "pipeline.py"),
-        *("requirements.txt", "serving", "trainer"),
+        *("requirements.txt", "serving", "studies", "trainer"),
     }
     assert not [
         f for f in files if re.search(r"(^|/)\.|\.(pyc|pem|key)$|credential", f)
@@ -417,6 +417,6 @@ def modules(files: list[str]) -> list[str]:
         for file in files
         if file.endswith(".py")
         and file.split("/")[0]
-        in ("components", "contract", "pipeline", "serving", "trainer")
+        in ("components", "contract", "pipeline", "serving", "studies", "trainer")
         and not file.endswith("/__main__.py")
     )

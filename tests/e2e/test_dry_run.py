@@ -18,7 +18,9 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.timeout(3600)]
 
 PROJECT = Path(__file__).parents[2]
-ROOMS = ("components", "contract", "monitoring", "pipeline", "serving", "trainer")
+ROOMS = (
+    "components", "contract", "monitoring", "pipeline", "serving", "studies", "trainer",
+)  # fmt: skip
 RESOLVERS = {"PreviousStatistics", "ModelInService"}
 INGESTION = {"CifarExampleGen", "StatisticsGen", "ExampleValidator", "Transform"}
 SCHEMAS = {"DatasetSchema", "DataInvariants"}

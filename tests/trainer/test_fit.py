@@ -432,3 +432,20 @@ def test_a_strategy_of_one_device_trains_as_that_device(tmp_path):
     assert outcome.replicas == 1
     for a, b in zip(alone.weights, mirrored.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_learning_rate_falls_on_a_plateau_also_where_it_was_resumed(
+    tmp_path, monkeypatch
+):
+    config = dataclasses.replace(
+        CONFIG, schedule="plateau", plateau_evaluations=2, evaluation_steps=1
+    )
+    # Nothing is learnt: the first evaluation stays the best.
+    config = dataclasses.replace(config, learning_rate=1e-6)
+    train_until(5, model(), tmp_path, monkeypatch, config)
+    outcome = train(model(), tmp_path, config)
+    assert outcome.steps == 8
+    rates = [p["learning_rate"] for p in outcome.history if "learning_rate" in p]
+    # Evaluations after steps 1, 2, 3: the third is the second without a new best.
+    expected = [1e-6] * 3 + [1e-7] * 2 + [1e-8] * 2 + [1e-9]
+    assert rates == pytest.approx(expected)

@@ -411,6 +411,29 @@ def test_scaled_shortcuts_multiply_up():
     np.testing.assert_array_equal(tape.gradient(y, x), tf.fill(x.shape, 0.5**17))
 
 
+@pytest.mark.parametrize(
+    ("name", "zero_start"),
+    [
+        ("preact_resnet14", "kernel"), ("preact_resnet14", "gamma"),
+        ("preact_resnet29_bottleneck", "gamma"),
+        ("relu_before_addition_resnet14", "gamma"),
+        ("relu_only_preactivation_resnet14", "kernel"),
+    ],
+)  # fmt: skip
+def test_units_start_as_the_identity_where_their_branch_starts_at_zero(
+    name, zero_start
+):
+    """2016a, section 3.1: the weights of the layers may drive a branch to zero."""
+    layer = network.build(name, classes=10, zero_start=zero_start).get_layer(
+        "stage1_units"
+    )
+    width = 64 if "bottleneck" in name else 16
+    x = tf.random.stateless_normal((2, 8, 8, width), seed=(1, 2))
+    np.testing.assert_array_equal(layer(x, training=True), x)
+    other = network.build(name, classes=10).get_layer("stage1_units")
+    assert not np.allclose(other(x, training=True), x)
+
+
 def test_dropout_scales_what_it_keeps_and_differs_between_units_and_calls():
     spec = NetworkSpec(
         arrangement="full_preactivation",
@@ -592,6 +615,12 @@ def test_bad_arguments_are_refused():
         ),
         ({"synchronized": True}, "take unroll=True"),
         ({"image_shape": (8, 8)}, r"image_shape=\(8, 8\) must be"),
+        ({"zero_start": "beta"}, "zero_start='beta' is none of none, kernel, gamma"),
+        ({"network": "plain20", "zero_start": "kernel"}, "plain20 has no shortcuts"),
+        (
+            {"network": "preact_resnet20_1layer", "zero_start": "gamma"},
+            'have no gamma in every unit; take zero_start="kernel"',
+        ),
     ]:
         with pytest.raises(NetworkError, match=sentence):
             network.build(**{"network": "resnet20", "classes": 10, **arguments})

@@ -53,3 +53,28 @@ def test_lengths():
 def test_a_batch_larger_than_the_split_is_refused():
     with pytest.raises(ValueError, match="global_batch_size=128.*only 100 images"):
         recipe.total_steps(TrainConfig(global_batch_size=128), 100)
+
+
+def test_a_plateau_ends_after_so_many_evaluations_without_a_new_lowest_error():
+    config = TrainConfig(schedule="plateau", plateau_evaluations=2)
+
+    def drops(*accuracies):
+        points = [{"step": 1, "epoch": 1.0, "eval_accuracy": a} for a in accuracies]
+        return recipe.drops(config, [{"step": 1, "epoch": 1.0, "loss": 1.0}, *points])
+
+    assert drops() == 0
+    assert drops(0.5, 0.6, 0.6) == 0
+    assert drops(0.5, 0.6, 0.6, 0.59) == 1
+    # The next one needs two more, even though the best is as far away as before.
+    assert drops(0.5, 0.6, 0.6, 0.59, 0.6) == 1
+    assert drops(0.5, 0.6, 0.6, 0.59, 0.6, 0.6) == 2
+    assert drops(0.5, 0.6, 0.6, 0.59, 0.7, 0.6) == 1
+    assert (
+        recipe.drops(TrainConfig(), [{"step": 1, "epoch": 1, "eval_accuracy": 0}] * 9)
+        == 0
+    )
+
+
+def test_evaluations_come_after_passes_or_as_asked():
+    assert recipe.evaluate_every(TrainConfig(), 351) == 351
+    assert recipe.evaluate_every(TrainConfig(evaluation_steps=20), 351) == 20

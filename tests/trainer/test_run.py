@@ -50,7 +50,18 @@ CASES = {
         "nesterov": False,
         "schedule": "cosine",
     },
-    "replicas": {"ema": 0.9, "strategy": "mirrored", "replicas": 2},
+    "replicas": {
+        "ema": 0.9,
+        "strategy": "mirrored",
+        "replicas": 2,
+        "zero_start": "kernel",
+    },
+    "plateau": {
+        "schedule": "plateau",
+        "evaluation_steps": 7,
+        "plateau_evaluations": 3,
+        "zero_start": "gamma",
+    },
 }
 ELSEWHERE = {
     "recipe": "names a row of presets; it has set the other fields before",
@@ -108,8 +119,8 @@ def flow(tmp_path_factory) -> Path:
     return folder
 
 
-def train(flow: Path, output: Path, case: dict) -> None:
-    """run_fn as TFX's Trainer calls it."""
+def train(flow: Path, output: Path, case: dict, **settings: str) -> None:
+    """run_fn as TFX's Trainer calls it; `settings`: more of its custom_config."""
     from trainer import run, strategy
 
     config = TrainConfig(**COMMON | case)
@@ -127,6 +138,7 @@ def train(flow: Path, output: Path, case: dict) -> None:
                 "train": to_json(config),
                 "preprocessing": to_json(PreprocessingConfig()),
                 "checkpoints": str(output / "checkpoints"),
+                **settings,
             },
         )
     )
@@ -153,6 +165,24 @@ def test_the_exported_model_makes_the_errors_of_the_last_point(name, flow, tmp_p
     errors = int((answers["label"].numpy() != labels).sum())
     assert abs(errors - EVAL * (1 - points[-1]["eval_accuracy"])) <= 1.01
     assert errors < 0.75 * EVAL  # it has learnt: two untrained networks agree as well
+
+
+def test_a_training_that_diverges_leaves_its_record_where_that_is_asked_for(
+    flow, tmp_path
+):
+    from trainer import fit
+
+    case = {"learning_rate": 100.0, "schedule": "constant", "weight_decay": 1.0}
+    with pytest.raises(fit.TrainingDiverged):
+        train(flow, tmp_path / "raised", case)
+    train(flow, tmp_path / "recorded", case, divergence="record")
+    model = tmp_path / "recorded/model"
+    files = [path for path in model.rglob("*") if path.is_file()]
+    assert files == [model / "assets.extra/run.json"]
+    record = json.loads(files[0].read_text())
+    assert f"at step {record['steps']} of 80" in record["problem"]
+    assert 0 < record["steps"] < 80
+    assert record == json.loads((tmp_path / "recorded/run/history.json").read_text())
 
 
 if __name__ == "__main__":

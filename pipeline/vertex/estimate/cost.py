@@ -84,7 +84,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
         ConfigError: The table cannot be read, or has no price for a machine.
     """
     prices = Prices.load(path, config.vertex.region)
-    trainings = tuple(_training(config, each, prices) for each in config.all_contenders)
+    trainings = tuple(training(config, each, prices) for each in config.all_contenders)
     by_role = {training.role: training for training in trainings}
     lines: list[Line] = []
     hours = 0.0
@@ -100,7 +100,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
                 work += job.hours  # it waits for the job
             lines.append(_step_line(name, work, prices))
             if job is not None:
-                lines.append(_job_line(config, job, prices))
+                lines.append(job_line(config, job, prices))
             longest = max(longest, work)
         hours += longest
     if config.vertex.beam == "dataflow":
@@ -165,7 +165,8 @@ def _multiply_adds(config: RunConfig, contender: Contender) -> int:
     return program.count_multiply_adds(spec, len(data.class_names), data.pixels)
 
 
-def _training(config: RunConfig, contender: Contender, prices: Prices) -> Training:
+def training(config: RunConfig, contender: Contender, prices: Prices) -> Training:
+    """What training a contender takes, by the section `train` of the configuration."""
     train = config.train
     where = hardware.of(config.vertex)
     images = train_images(config)
@@ -179,8 +180,9 @@ def _training(config: RunConfig, contender: Contender, prices: Prices) -> Traini
         prices.positive("speed", "input_images_per_second"),
     )
     # The eval split is looked at after each pass; forward alone is a third of the work.
-    passes = math.ceil(steps / recipe.steps_per_epoch(train, images))
-    looked_at = passes * _split_images(config, features.EVAL) / 3
+    per_epoch = recipe.steps_per_epoch(train, images)
+    evaluations = math.ceil(steps / recipe.evaluate_every(train, per_epoch))
+    looked_at = evaluations * _split_images(config, features.EVAL) / 3
     trained = steps * train.global_batch_size
     start = prices.number("steps", "job_start_seconds", where.image)
     return Training(
@@ -238,7 +240,8 @@ def _step_line(name: str, hours: float, prices: Prices) -> Line:
     )
 
 
-def _job_line(config: RunConfig, training: Training, prices: Prices) -> Line:
+def job_line(config: RunConfig, training: Training, prices: Prices) -> Line:
+    """What a training's job costs."""
     vertex = config.vertex
     where = hardware.of(vertex)
     # Flex-start is cheaper than on demand, by a discount that no page states for all; it is

@@ -1,0 +1,1 @@
+"""StudyReport: from everyone's answers to the table beside the published one."""

@@ -1,0 +1,181 @@
+"""A study as a person runs it, on small digits: killed, gone on with, one row more."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.test_pipeline import metadata_of, temporary
+
+pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.timeout(1200)]
+
+PROJECT = Path(__file__).parents[2]
+# Two of the rows of the real table, in a few steps.
+TINY = {
+    "data.name": "digits",
+    "data.image_size": "8",
+    "data.shards": "1",
+    "train.steps": "12",
+    "train.evaluation_steps": "6",
+    "train.global_batch_size": "32",
+    "train.checkpoint_seconds": "0",
+}
+
+
+def study(output: Path, rows: str, *words: str, wait: bool = True, **more: str):
+    """`pipeline.py study plain` with some of its rows and one seed."""
+    command = [
+        sys.executable, str(PROJECT / "pipeline.py"), "study", "plain",
+        "--rows", rows, "--seeds", "1", *words,
+    ]  # fmt: skip
+    settings = TINY | {k.replace("__", "."): v for k, v in more.items()}
+    temporary(output).mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        [*command, f"output_root={output}", *(f"{k}={v}" for k, v in settings.items())],
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"COLUMNS": "100", "TMPDIR": str(temporary(output))},
+    )
+    if wait:
+        process.output, _ = process.communicate(timeout=400)
+    return process
+
+
+def executions(output: Path) -> dict[int, tuple[str, int]]:
+    """Id -> node and state."""
+    store = metadata_of(output / "studies")
+    nodes = {}
+    for context in store.get_contexts_by_type("node"):
+        for each in store.get_executions_by_context(context.id):
+            nodes[each.id] = (context.name.rpartition(".")[2], each.last_known_state)
+    return nodes
+
+
+def executed_since(output: Path, before: dict) -> set[str]:
+    """Trainers, Answers and reports that ran to their end, not from the cache."""
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    return {
+        node
+        for number, (node, state) in executions(output).items()
+        if number not in before
+        and state == mlmd.Execution.COMPLETE
+        and node.endswith(("Trainer", "Answers", "StudyReport"))
+    }
+
+
+def result_of(output: Path) -> dict:
+    return json.loads((output / "studies/plain/study.json").read_text())
+
+
+def answers_of(output: Path, row: str) -> np.ndarray:
+    (folder,) = (output / f"studies/artifacts/{row}s1Answers/answers").iterdir()
+    with np.load(io.BytesIO((folder / "test.npz").read_bytes())) as found:
+        return found[f"probabilities/{row.lower()}s1"]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """A study that was killed in its second row, and gone on with."""
+    output = tmp_path_factory.mktemp("study") / "output"
+    process = study(output, "plain20,residual20", wait=False)
+    for line in process.stdout:
+        if "1 of 2 done" in line:
+            break
+    # The second row has begun to train once it has a checkpoint.
+    checkpoints = output / "studies/checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("residual20s1-*/*/ckpt-*.index")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = executions(output)
+    process = study(output, "plain20,residual20")
+    assert process.returncode == 0, process.output
+    (output / "executed").write_text(json.dumps(sorted(executed_since(output, killed))))
+    return output
+
+
+def test_a_killed_study_repeats_the_row_under_way_and_nothing_else(output):
+    executed = set(json.loads((output / "executed").read_text()))
+    assert executed == {"Residual20s1Trainer", "Residual20s1Answers", "StudyReport"}
+
+
+def test_it_ends_with_the_bits_of_an_undisturbed_one(output, tmp_path):
+    process = study(tmp_path / "output", "plain20,residual20")
+    assert process.returncode == 0, process.output
+    assert "2 of 2 done" in process.output
+    for row in ("Plain20", "Residual20"):
+        np.testing.assert_array_equal(
+            answers_of(output, row), answers_of(tmp_path / "output", row)
+        )
+    ours, other = result_of(output), result_of(tmp_path / "output")
+    for one, two in zip(ours["rows"], other["rows"], strict=True):
+        for trained in (one["trained"][0], two["trained"][0]):
+            trained["seconds"] = None
+        assert one == two
+    assert ours["claims"] == other["claims"]
+
+
+def test_what_it_says_is_what_the_networks_answered(output):
+    found = result_of(output)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["residual20"]["published"] is None  # of digits
+    for name in ("plain20", "residual20"):
+        (folder,) = (
+            output / f"studies/artifacts/{name.capitalize()}s1Answers/answers"
+        ).iterdir()
+        with np.load(io.BytesIO((folder / "test.npz").read_bytes())) as answers:
+            wrong = answers[f"probabilities/{name}s1"].argmax(1) != answers["labels"]
+        (trained,) = rows[name]["trained"]
+        assert trained["test_error"] == pytest.approx(wrong.mean())
+        assert trained["steps"] == 12
+        steps = [p["step"] for p in trained["history"] if "eval_accuracy" in p]
+        assert steps == [6, 12]
+    page = (output / "studies/plain/report.html").read_text()
+    assert f"{100 * rows['plain20']['median']:.2f}" in page
+    assert found["left_out"] and len(found["claims"]) == 0
+
+
+def test_models_are_gone_and_their_records_stay(output):
+    artifacts = output / "studies/artifacts"
+    assert not list(artifacts.rglob("saved_model.pb"))
+    assert not list(artifacts.rglob("variables*"))
+    assert len(list(artifacts.rglob("assets.extra/run.json"))) == 2
+    assert not list((output / "studies/checkpoints").rglob("*.index"))
+
+
+def test_one_more_row_is_one_more_training(output):
+    before = executions(output)
+    process = study(output, "plain20,plain32,residual20")
+    assert process.returncode == 0, process.output
+    added = {"Plain32s1Trainer", "Plain32s1Answers", "StudyReport"}
+    assert executed_since(output, before) == added
+    assert len(result_of(output)["rows"]) == 3
+    # Again: nothing at all.
+    before = executions(output)
+    process = study(output, "plain20,plain32,residual20")
+    assert process.returncode == 0, process.output
+    assert executed_since(output, before) == set()
+
+
+def test_a_training_that_diverges_is_a_result_with_its_step(output):
+    process = study(
+        output, "residual20", train__learning_rate="100", train__schedule="constant",
+        train__weight_decay="1",
+    )  # fmt: skip
+    assert process.returncode == 0, process.output
+    (row,) = result_of(output)["rows"]
+    assert row["state"] == "diverged"
+    assert 0 < row["trained"][0]["steps"] < 12
+    assert "diverged at step" in (output / "studies/plain/report.md").read_text()

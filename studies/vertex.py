@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -84,13 +85,22 @@ def job_of(plan: Plan) -> dict[str, Any]:
     # Of data that lie in a bucket, the address: what is behind it is read in the run.
     pipeline = create_study(plan, config.data.path or "", Vertex(config, training_jobs))
     for node in pipeline.components:
-        # A digest of each file says locally what was edited; here it need only differ.
-        if (source := node.exec_properties.get("source")) is not None:
-            digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-            node.spec.exec_properties["source"] = digest
+        # A digest of each file says locally what was edited; here it need only differ, and
+        # a specification has a size.
+        properties = node.spec.exec_properties
+        if (source := properties.get("source")) is not None:
+            properties["source"] = _short(source)
+        if (settings := properties.get("custom_config")) is not None:
+            found = json.loads(settings)
+            found["source"] = _short(found["source"])
+            properties["custom_config"] = json.dumps(found, sort_keys=True)
     job = compiler.compiled(pipeline, config)
     compiler.belong_to_account(job, config.vertex)
     return job
+
+
+def _short(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def training_cost(plan: Plan) -> tuple[float, float]:

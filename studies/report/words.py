@@ -60,12 +60,13 @@ def remarks(row: RowResult) -> str:
     said = []
     if row.state in ("fail", "at chance"):
         said.append(STATES[row.state])
-    for each in row.trained:
-        if each.problem is not None:
-            what = (
-                "diverged at" if each.test_error is None and each.steps else "failed at"
-            )
-            said.append(f"seed {each.seed} {what} step {each.steps}")
+    diverged = [
+        f"seed {each.seed} at step {each.steps}"
+        for each in row.trained
+        if each.test_error is None
+    ]
+    if diverged:
+        said.append("diverged: " + enumeration(diverged))
     if row.changes:
         said.append("trained with " + changes(row.changes))
     return "; ".join(said)

@@ -191,7 +191,10 @@ def test_make_hands_configuration_on(words, expected):
 def test_make_refuses_what_it_would_ignore(words):
     done = make(*words)
     assert done.returncode == 2
-    assert "configuration goes to make run, config, report and models" in done.stderr
+    assert (
+        "configuration goes to make run, config, report, models and study"
+        in done.stderr
+    )
     assert "Makefile" in done.stderr and done.stdout == ""
 
 

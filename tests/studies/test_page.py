@@ -50,12 +50,12 @@ def test_the_page_has_every_row_and_claim_with_its_numbers():
     assert claims[1][0].startswith("two is worse")
     assert claims[1][3] == "as published"
     assert claims[2][3] == "not distinguishable"
-    assert [row[0].split("seed")[0] for row in rows[1:]] == [
+    assert [row[0].split("diverged")[0] for row in rows[1:]] == [
         "the one", "the other & more", "the third",
     ]  # fmt: skip
     assert rows[1][1:5] == ["6.61", "31.00", "30.80 ± 0.84", "reference"]
     assert rows[2][1:3] == ["fail", "82.00"]
-    assert "seed 5 diverged at step 7" in rows[2][0]
+    assert "diverged: seed 5 at step 7" in rows[2][0]
     assert rows[3][1] == "\u2013"
     assert "Small scale." in found.text
     assert "nobody 2016" in found.text

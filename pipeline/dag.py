@@ -226,7 +226,7 @@ def create_pipeline(
         model_blessing=chooser.outputs["blessing"],
         infra_blessing=canary.outputs["blessing"],
         decision=chooser.outputs["decision"],
-        examples=example_gen.outputs["examples"],
+        examples=data.examples,
         evaluation=evaluator.outputs["evaluation"],
         configuration=configuration and configuration.outputs["configuration"],
         destination=destination,

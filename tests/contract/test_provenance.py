@@ -115,8 +115,9 @@ RUN_BY = {
     },
     "components/answers/inference.py": {"Answers"},
     "components/answers/soundness.py": {"Answers"},
-    "components/numbered.py": {"Evaluator", "ModelChooser", "ModelInService"},
-    "components/evaluator/paired.py": {"Evaluator"},
+    "components/numbered.py": {"Evaluator", "ModelChooser", "ModelInService"}
+    | {"StudyReport"},
+    "components/evaluator/paired.py": {"Evaluator", "StudyReport"},
     "components/example_gen/choice.py": set(),  # asked before a run
     "components/example_gen/sources.py": {"ExampleGen"},
     "components/example_validator/consistency.py": {
@@ -131,9 +132,10 @@ RUN_BY = {
     "contract/config/run.py": set(),
     "contract/config/train.py": {"Trainer"},
     "contract/fields.py": EVERY,
-    "contract/answers.py": {"Answers", "Evaluator"},
+    "contract/answers.py": {"Answers", "Evaluator", "StudyReport"},
     "contract/baseline.py": {"AtomicPusher"},
-    "contract/model_run.py": {"Answers", "ModelChooser", "ServingCanary", "Trainer"},
+    "contract/model_run.py": {"Answers", "ModelChooser", "ServingCanary", "Trainer"}
+    | {"StudyReport"},
     "monitoring/__init__.py": set(),
     "pipeline/console.py": set(),
     "pipeline/dag.py": set(),  # what it hands to nodes are their parameters
@@ -141,13 +143,17 @@ RUN_BY = {
     "serving/deploy/generate.py": set(),
     "serving/server/page.html": {"ServingCanary"},  # a template of page.py
     "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
+    "studies/plan.py": set(),  # what it says to nodes are their parameters
+    "studies/report/page.html.jinja": {"StudyReport"},
+    "studies/tables.py": {"StudyReport"},  # networks are parameters of the Trainers
     "trainer/__init__.py": {"Answers", "DatasetSchema", "ExampleValidator"}
-    | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
+    | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "StudyReport", "Trainer"}
+    | {"Transform"},
     "trainer/examples.py": {"Answers", "DatasetSchema", "ExampleValidator"}
     | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
     "trainer/preprocessing.py": {"Trainer", "Transform"},
     "trainer/run.py": {"Trainer"},
-    "trainer/units.py": {"Trainer"},  # imported by what run.py imports
+    "trainer/units.py": {"StudyReport", "Trainer"},  # imported by what run.py imports
 }
 
 

@@ -58,8 +58,9 @@ CASES = {
     },
     "plateau": {
         "schedule": "plateau",
-        "evaluation_steps": 7,
-        "plateau_evaluations": 3,
+        "epochs": 16.0,
+        "evaluation_steps": 10,
+        "plateau_evaluations": 9,
         "zero_start": "gamma",
     },
 }

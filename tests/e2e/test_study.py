@@ -162,11 +162,6 @@ def test_one_more_row_is_one_more_training(output):
     added = {"Plain32s1Trainer", "Plain32s1Answers", "StudyReport"}
     assert executed_since(output, before) == added
     assert len(result_of(output)["rows"]) == 3
-    # Again: nothing at all.
-    before = executions(output)
-    process = study(output, "plain20,plain32,residual20")
-    assert process.returncode == 0, process.output
-    assert executed_since(output, before) == set()
 
 
 def test_a_training_that_diverges_is_a_result_with_its_step(output):

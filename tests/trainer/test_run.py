@@ -59,6 +59,7 @@ CASES = {
     "plateau": {
         "schedule": "plateau",
         "epochs": 16.0,
+        "learning_rate": 0.02,
         "evaluation_steps": 10,
         "plateau_evaluations": 9,
         "zero_start": "gamma",

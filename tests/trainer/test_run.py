@@ -50,26 +50,16 @@ CASES = {
         "nesterov": False,
         "schedule": "cosine",
     },
-    "replicas": {
-        "ema": 0.9,
-        "strategy": "mirrored",
-        "replicas": 2,
-        "zero_start": "kernel",
-    },
-    "plateau": {
-        "schedule": "plateau",
-        "epochs": 16.0,
-        "learning_rate": 0.02,
-        "evaluation_steps": 10,
-        "plateau_evaluations": 9,
-        "zero_start": "gamma",
-    },
+    "replicas": {"ema": 0.9, "strategy": "mirrored", "replicas": 2},
 }
 ELSEWHERE = {
     "recipe": "names a row of presets; it has set the other fields before",
     "tpu": "no TPU here",
     "checkpoint_seconds": "changes no weight: test_fit.py",
     "profile_steps": "changes no weight: test_fit.py",
+    "evaluation_steps": "says when, not what: test_fit.py",
+    "plateau_evaluations": "a schedule of its own: test_fit.py",
+    "zero_start": "where weights start: test_network.py",
 }
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.docs.reading import blocks, lines_of
+
 pytestmark = [pytest.mark.e2e, pytest.mark.tf]
 
 PROJECT = Path(__file__).parents[2]
@@ -276,6 +278,97 @@ def children_seconds() -> float:
     """Processor time of ended children: seconds that other work does not stretch."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_what_the_documents_ask_a_server_is_answered(first, output, tmp_path):
+    """README, serving.md, clients.md: blocks that serve, predict and ask by curl."""
+    (tmp_path / "output").symlink_to(output)
+    found = {
+        name: [text for _, text, marked in blocks(PROJECT / name) if not marked]
+        for name in ("README.md", "docs/serving.md", "docs/clients.md")
+    }
+    (serve,) = (
+        x for x in found["docs/serving.md"] if x.startswith("python -m serving")
+    )
+    python = f"{sys.executable} -m serving"
+    command = serve.replace("python -m serving", python)
+    command = re.sub("(port)=850[01]", r"\1=-1", command)
+    server = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = next(x for x in server.stderr if x.startswith("serving "))
+        grpc, rest = re.search(r"on 127.0.0.1:(\d+) .*127.0.0.1:(\d+) ", line).groups()
+
+        def here(text: str) -> str:
+            text = re.sub(r"(\.venv/bin/)?python -m serving", python, text)
+            to = f"predict --server=127.0.0.1:{grpc} output"
+            text = text.replace("predict output", to)
+            return text.replace("8500", grpc).replace("8501", rest)
+
+        asked = [
+            line
+            for texts in found.values()
+            for text in texts
+            for line in lines_of(text)
+            if re.match(r"(\S+ -m serving.client predict output/|curl )", line)
+        ]
+        assert len(asked) == 8  # README 1, serving.md 3, clients.md 4
+        for line in asked:
+            done = subprocess.run(
+                ["bash", "-c", here(line)],
+                cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == 0, (line, done.stderr)
+            if "curl" in line:
+                assert "error" not in json.loads(done.stdout), (line, done.stdout)
+            else:
+                assert "10 of 10 images classified" in done.stdout + done.stderr
+        for text in python_blocks(PROJECT / "README.md"):
+            # The run here is at 32 x 32.
+            done = subprocess.run(
+                [sys.executable, "-c", here(text).replace("16, 16", "32, 32")],
+                cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == 0, (text, done.stderr)
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+
+
+def python_blocks(document: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", document.read_text(), re.M | re.S)
+
+
+def test_the_tour_shows_this_run(first, output, tmp_path):
+    """examples/tour.ipynb, executed as an editor does; its lines are tour.py's."""
+    import jupytext
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder = PROJECT / "examples"
+    notebook = nbformat.read(folder / "tour.ipynb", as_version=4)
+    script = jupytext.read(folder / "tour.py")
+    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
+        (cell.cell_type, cell.source) for cell in script.cells
+    ]
+    (given,) = (c for c in script.cells if "parameters" in c.metadata.get("tags", ()))
+    given.source = f"OUTPUT = {str(output)!r}"
+    here = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(script, timeout=300, resources=here).execute()
+    shown = [each for cell in script.cells for each in cell.get("outputs", [])]
+    text = "".join(each.get("text", "") for each in shown)
+    report = report_of(output)
+    assert f"version {report['pushed']['version']}: " in text
+    assert report["decision"]["reason"] in text
+    # The lineage's drawing, the slices, the disagreements, the server's answers.
+    assert sum("image/png" in each.get("data", {}) for each in shown) == 4
+    (table,) = (
+        each.data["text/html"] for each in shown if "text/html" in each.get("data", {})
+    )
+    for node in ("CifarExampleGen", "Transform", "Evaluator", "AtomicPusher"):
+        assert node in table
 
 
 def test_a_second_run_reuses_everything(first, output):

@@ -309,14 +309,18 @@ def latency(work: Path, plan: Plan) -> dict[str, Any]:
     return result
 
 
-def swap(work: Path, plan: Plan, rate: float) -> dict[str, Any]:
+def swap(
+    work: Path, plan: Plan, rate: float, module: str = "serving.server"
+) -> dict[str, Any]:
     """Percentiles of a steady load while versions are published, and without."""
     source = version_folder(work, plan.latency_network)
-    base = work / "swapped"
-    base.mkdir()
+    base = Path(tempfile.mkdtemp(prefix="swapped-", dir=work))
     publish(source, base, 1)
     total = plan.swap_seconds * (plan.swaps + 1)
-    with Server(work, base, plan.largest_batch) as server, Load(server.address) as load:
+    with (
+        Server(work, base, plan.largest_batch, module=module) as server,
+        Load(server.address) as load,
+    ):
         load.run(rows=1, rate=rate, seconds=2.0)
         load.begin(rows=1, rate=rate, seconds=total)
         began = time.time()
@@ -599,15 +603,22 @@ class Load(Process):
 
 
 class Server:
-    """`python -m serving.server` with batching, in `with`."""
+    """`python -m serving.server` (or another module) with batching, in `with`."""
 
-    def __init__(self, work: Path, base: Path, largest_batch: int, *flags: str):
+    def __init__(
+        self,
+        work: Path,
+        base: Path,
+        largest_batch: int,
+        *flags: str,
+        module: str = "serving.server",
+    ):
         parameters = work / "batching.txt"
         parameters.write_text(PARAMETERS % largest_batch)
         self._errors = (work / "server.log").open("w+")
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", "serving.server", "--port=0",
+                sys.executable, "-m", module, "--port=0",
                 "--rest_api_port=-1", f"--model_name={MODEL}",
                 f"--model_base_path={base}", "--enable_batching",
                 f"--batching_parameters_file={parameters}", *flags,

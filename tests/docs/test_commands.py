@@ -48,6 +48,7 @@ CARRIED_OUT = {
         "tests/pipeline/test_configuration.py",
         "test_what_is_printed_gives_the_same_back",
     ),
+    "pipeline.py study": ("tests/e2e/test_study.py", ""),
     "pipeline.py models list": (
         "tests/pipeline/history/test_commands.py",
         "test_the_list_for_people",
@@ -176,8 +177,9 @@ def test_its_program_takes_these_words(where, words):
     rest = [re.sub(r"^[A-Z]+$", "1", word.strip("[]")) for word in rest]
     if program == "pipeline.py":
         from pipeline import cli
+        from studies import commands as studies
 
-        options = cli._parse(rest)
+        options = cli._parse(rest, [studies.add_parser])
         fields = leaves(RunConfig)
         for name in parse_assignments(options.runtime_parameter):
             assert name in fields or name.startswith("contenders."), (where, name)

@@ -6,7 +6,7 @@ Two embedded servers in turns, of one model, with the same load: as it is
 (serving/server/session.py), and with the signature functions of tf.saved_model.load
 (benchmarks/serve_by_functions.py). Throughput at 1, 8 and 32 images per request, latency of
 one image at a time against bare calls, and p99 of a steady load while versions change.
-Two and a half minutes on 2 cores with nothing else running. Writes
+Two and a half minutes on 2 quiet cores with nothing else running. Writes
 benchmarks/results/serve_loaders.json and prints the table of docs/serving.md; `--quick`
 shows that it works, and writes nothing unless `--output` is given.
 """

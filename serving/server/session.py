@@ -3,7 +3,8 @@
 `tf.compat.v1.Session` imports the graph and builds a call's executor with the lock held,
 for tens of milliseconds each, in which a server answers nobody; and it keeps a Python
 object for every operation. Here TensorFlow's C interface is called through ctypes, and
-the lock is given back while it loads and while it runs.
+the lock is given back while it loads and while it runs. What the functions of
+`tf.saved_model.load` would cost instead: benchmarks/serve_loaders.py, docs/serving.md.
 
 Its TF_LoadSessionFromSavedModel would read the graph from the model's folder; here the
 graph is one that has been changed (serving/server/guards.py), so the steps are taken one

@@ -181,15 +181,15 @@ def _prune(options: argparse.Namespace) -> int:
         raise ConfigError(f"output_root={root}: no study has been run there")
     with exclusive(root):
         database.check(root)
-        from tfx import v1 as tfx
-        from tfx.orchestration import metadata
+        from ml_metadata.metadata_store import metadata_store
+        from ml_metadata.proto import metadata_store_pb2
 
         from studies import kept
 
-        connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            database.path(root)
-        )
-        with metadata.Metadata(connection) as handle:
-            models, size = kept.prune(handle.store)
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = database.path(root)
+        modes = metadata_store_pb2.SqliteMetadataSourceConfig
+        config.sqlite.connection_mode = modes.READONLY
+        models, size = kept.prune(metadata_store.MetadataStore(config))
     print(f"removed {models} models, {size / 1e6:,.0f} MB")  # noqa: T201
     return 0

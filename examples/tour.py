@@ -35,7 +35,6 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's own remarks
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 os.chdir(Path(globals().get("__file__", "tour.py")).resolve().parent)
 
 import matplotlib.pyplot as plt
@@ -51,6 +50,8 @@ from pipeline.history import metadata, published
 from pipeline.report import pictures
 from serving.client import Classifier
 from trainer.examples import dataset_of
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 # %% [markdown]
 # ## Where the model comes from

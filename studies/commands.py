@@ -42,7 +42,7 @@ def add_parser(
         choices=["small", "paper"],
         default="small",
         help="paper: the published training, for accelerators; small (the default): the "
-        "published depths in minutes per row",
+        "published depths on small images, in few steps",
     )
     parser.add_argument(
         "--seeds", metavar="N|A-B", help="5 for seeds 1 to 5, or 6-10 (default: 5)"

@@ -21,7 +21,7 @@ from studies.study import FAIL, Claim, Row, Scale, Study
 # The published training. All but 500 images are trained on; the papers' final trainings
 # have all.
 PAPER: Mapping[str, Any] = {"train.recipe": "paper", "data.eval_fraction": 0.01}
-# Minutes on two cores: the published depths, with a quarter of the pixels and 120 steps in
+# For two cores: the published depths, with a quarter of the pixels and 120 steps in
 # place of 64,000, up and down in one cycle. Sizes are tried on seeds that no report uses
 # (101 and up).
 SMALL: Mapping[str, Any] = {

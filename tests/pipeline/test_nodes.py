@@ -196,7 +196,7 @@ def test_runs_of_earlier_versions_have_the_parts_where_they_had_them():
 
 @pytest.mark.parametrize(
     "name",
-    ["StudyReport", "Pusher", "BaselineTrainer2", "Trainer", "TestEvaluator", ""],
+    ["VertexReport", "Pusher", "BaselineTrainer2", "Trainer", "TestEvaluator", ""],
 )
 def test_a_node_without_a_row_is_refused_with_its_name(name):
     with pytest.raises(LookupError, match=rf"^'?node {name}: must be of one kind"):

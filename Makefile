@@ -22,7 +22,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run config report models study serve deploy test test-bench test-client test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
+.PHONY: help setup run config report models study propagation lesions serve deploy test test-bench test-client test-fast e2e bench bench-train bench-serve bench-verdict check docs docs-check format lint types imports architecture lock clean
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,12 @@ models: setup ## published versions with their verdicts (ARGS="rollback VERSION"
 
 study: setup ## a table of the papers with intervals: STUDY=arrangements|shortcuts|plain|depth|batch SCALE=small|paper (without STUDY: the list)
 	@$(PROJECT_PYTHON) pipeline.py study $(STUDY) $(if $(SCALE),--scale $(SCALE)) $(ARGS) $(OVERRIDES)
+
+propagation: setup ## signals and gradients of untrained networks, 20 to 1001 layers, against the papers' equations; five minutes
+	@$(PROJECT_PYTHON) -m studies.propagation $(ARGS)
+
+lesions: setup ## the last run's trained networks, with each unit in turn removed or swapped
+	@$(PROJECT_PYTHON) -m studies.propagation lesions $(ARGS)
 
 serve: setup ## serve output/serving on 127.0.0.1: gRPC 8500, REST 8501 (ARGS=--web_page for a page)
 	@test -d output/serving/cifar -o -n "$(findstring --model_,$(ARGS))" || \

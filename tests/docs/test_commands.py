@@ -76,6 +76,14 @@ CARRIED_OUT = {
         "tests/monitoring/test_main.py",
         "test_the_command_ends_with_its_status",
     ),
+    "studies.propagation lesions": (
+        "tests/studies/test_propagation.py",
+        "test_the_command_injures_the_networks_of_the_last_run",
+    ),
+    "studies.propagation": (
+        "tests/studies/test_propagation.py",
+        "test_the_command_writes_findings_and_page",
+    ),
     "git pull": ("", ""),
 }
 

@@ -234,6 +234,27 @@ def test_plain_tensorflow_predicts_what_tfma_counted(first, output):
         assert set(by_pixels["class_name"].numpy()) <= {b"%d" % i for i in range(10)}
 
 
+def test_the_version_brings_the_baseline_of_its_requests(first, output):
+    """What the model answers is what plain TensorFlow counts, and its images are train's."""
+    import tensorflow as tf
+
+    report = report_of(output)
+    text = Path(report["pushed"]["path"], "assets.extra/baseline.json").read_text()
+    baseline = json.loads(text)
+    _, images, labels = examples(output, "eval")
+    servable = tf.saved_model.load(report["pushed"]["path"])
+    answered = servable.signatures["serving_default"](images=tf.constant(images))
+    predicted = answered["label"].numpy()
+    assert baseline["answers"] == np.bincount(predicted, minlength=10).tolist()
+    correct = sum(each["correct"] for each in baseline["reliability"])
+    assert correct == (predicted == labels).sum()
+    _, trained, _ = examples(output, "train")
+    brightness = trained.mean(axis=(1, 2, 3)) / 255
+    found = baseline["numbers"]["brightness"]
+    assert found["count"] == len(trained)
+    assert found["quantiles"][128] == pytest.approx(np.median(brightness), abs=2e-3)
+
+
 def test_encoded_images_and_classify_answer_alike(first, output):
     import tensorflow as tf
     from PIL import Image

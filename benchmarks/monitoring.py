@@ -1,16 +1,18 @@
 """How soon monitoring tells what is wrong, and how often it is wrong itself.
 
-    python -m benchmarks.monitoring --pipeline_output OUTPUT [--windows 200] [--output FILE]
+    python -m benchmarks.monitoring --images cifar-10-batches-bin [--windows 200]
+    python -m benchmarks.monitoring --pipeline_output OUTPUT
 
-Takes the version in service of a run's output folder, its own baseline, and the test images
-of that run, which neither training nor baseline have seen. Requests are drawn from them with
+Of CIFAR-10's files: trains a small classifier in NumPy (monitoring_model.py) on 45,000
+images and makes the baseline of these and of 5,000 eval images. Of a run's output folder:
+takes the version in service, its own baseline, and that run's test images. These have been
+seen neither in training nor by the baseline. Requests are drawn from them with
 replacement: honest ones, and such as something is wrong with. Of windows of 500, 1,000 and
 2,000 images it counts in how many each test differs (its power; of honest ones its false
 calls), how many alarms there are, and how often two windows suffice.
 
-Inputs are changed before the model sees them, but for the stale normalisation: there only
-what the model answers is that of images shifted to the mean and deviation of images half
-as bright, while the logged images are as ever.
+Inputs are changed before the model sees them, but for the stale normalisation: there the
+logged images are as ever, and the model normalises by half of the mean and the deviation.
 
 Writes benchmarks/results/monitoring.json.
 """
@@ -18,20 +20,22 @@ Writes benchmarks/results/monitoring.json.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from benchmarks import monitoring_model
 from components.drift import baseline as measuring
 from contract import features
 from contract.baseline import Baseline
-from contract.datasets import Dataset
+from contract.datasets import DATASETS, Dataset
 from contract.records import BASELINE_FILE
 from monitoring.comparison import CLASSES, CONFIDENCE, PROBABILITIES, Window, compare
 from monitoring.windows import State
@@ -46,28 +50,26 @@ MISSING, HALF = "one class missing", "half of one class missing"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints a table and writes the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring")
-    parser.add_argument("--pipeline_output", default="output", metavar="OUTPUT")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", type=Path, metavar="FOLDER")
+    source.add_argument("--pipeline_output", type=Path, metavar="OUTPUT")
     parser.add_argument("--model", default="cifar")
     parser.add_argument("--windows", type=int, default=200, help="of each size")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
-    version = newest(Path(options.pipeline_output, "serving", options.model))
-    path = version / BASELINE_FILE
-    with path.open("rb") as file:
-        before = Baseline.read(file, str(path))
-    pixels, labels, dataset = test_images(Path(options.pipeline_output))
-    found = measure(before, pools(version, pixels, labels, before), options.windows)
+    made = of_files if options.images else of_run
+    place = options.images or options.pipeline_output / "serving" / options.model
+    before, found, named = made(place)
     result = {
-        "dataset": dataset.name,
-        "test_images": len(pixels),
-        "test_accuracy": found.pop("accuracy"),
+        **named,
+        "test_images": len(found[HONEST][CLASSES]),
         "baseline": {
             "training_images": max(d.count for d in before.numbers.values()),
             "eval_images": sum(before.answers),
-            "bytes": path.stat().st_size,
+            "bytes": len(before.to_json()),
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        **found,
+        **measure(before, found, options.windows),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
@@ -75,9 +77,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def newest(base: Path) -> Path:
-    """Folder of the version in service."""
-    return base / str(max(int(p.name) for p in base.iterdir() if p.name.isdigit()))
+Pools = dict[str, dict[str, np.ndarray]]  # what is wrong -> columns of all test images
+
+
+def of_files(folder: Path) -> tuple[Baseline, Pools, dict[str, Any]]:
+    """Baseline, pools and what they are of, with the classifier in NumPy."""
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)]
+    pixels, labels = monitoring_model.read_batches(folder, names)
+    order = np.random.default_rng(1).permutation(len(pixels))
+    train, evaluated = order[:45_000], order[45_000:]
+    model = monitoring_model.train(
+        pixels[train], labels[train], pixels[evaluated], labels[evaluated]
+    )
+    class_names = DATASETS["cifar10"].class_names
+    before = dataclasses.replace(
+        measuring.of_answers(
+            model.answer(pixels[evaluated]), labels[evaluated], class_names
+        ),
+        image_shape=(32, 32, 3),
+        numbers={
+            name: measuring.distribution(values)
+            for name, values in measuring.measure(pixels[train]).items()
+        },
+    )
+    tested, told = monitoring_model.read_batches(folder, ["test_batch.bin"])
+    found = pools(model.answer, tested, told, before)
+    given = model.answer(tested, stale=0.5)
+    found[STALE] = columns(tested, given, told, before)
+    return before, found, {"dataset": "cifar10", "model": "ridge regression in NumPy"}
+
+
+def of_run(base: Path) -> tuple[Baseline, Pools, dict[str, Any]]:
+    """The same of the version in service, below a folder of versions."""
+    import tensorflow as tf
+
+    version = base / str(max(int(p.name) for p in base.iterdir() if p.name.isdigit()))
+    path = version / BASELINE_FILE
+    with path.open("rb") as file:
+        before = Baseline.read(file, str(path))
+    pixels, labels, dataset = test_images(base.parents[1])
+    model = tf.saved_model.load(str(version))
+    signature = model.signatures[features.SIGNATURE_IMAGES]
+
+    def answer(seen: np.ndarray) -> np.ndarray:
+        parts = [
+            signature(images=tf.constant(np.ascontiguousarray(seen[i : i + BATCH])))
+            for i in range(0, len(seen), BATCH)
+        ]
+        given = [part[features.PROBABILITIES].numpy() for part in parts]
+        return np.concatenate(given).astype(np.float64)
+
+    found = pools(answer, pixels, labels, before)
+    # (x - mean / 2) / (deviation / 2), as the model's own normalisation makes it.
+    values = pixels.astype(np.float32)
+    mean, deviation = values.mean(axis=(0, 1, 2)), values.std(axis=(0, 1, 2))
+    stale = mean + deviation * (values - mean / 2) / (deviation / 2)
+    given = answer(np.clip(stale, 0, 255).astype(np.uint8))
+    found[STALE] = columns(pixels, given, labels, before)
+    return before, found, {"dataset": dataset.name, "model": str(version)}
 
 
 def test_images(output: Path) -> tuple[np.ndarray, np.ndarray, Dataset]:
@@ -101,46 +158,41 @@ def test_images(output: Path) -> tuple[np.ndarray, np.ndarray, Dataset]:
 
 
 def changes(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What is wrong with the requests -> the images that the model sees."""
-    values = pixels.astype(np.float32)
-    mean, deviation = values.mean(axis=(0, 1, 2)), values.std(axis=(0, 1, 2))
-    # (x - mean / 2) / (deviation / 2), as the model's own normalisation makes it.
-    stale = mean + deviation * (values - mean / 2) / (deviation / 2)
+    """What is wrong with the requests -> the images that are sent."""
     return {
         HONEST: pixels,
         "channels swapped": pixels[..., ::-1],
         "blur": ndimage.uniform_filter(pixels, (0, 3, 3, 0)),
         "inverted": 255 - pixels,
-        STALE: np.clip(stale, 0, 255).astype(np.uint8),
+    }
+
+
+def columns(
+    pixels: np.ndarray, given: np.ndarray, labels: np.ndarray, before: Baseline
+) -> dict[str, np.ndarray]:
+    """As monitoring/traffic.py makes them, and whether each answer is right."""
+    names = np.array(before.class_names, object)
+    return {
+        CLASSES: names[given.argmax(axis=1)],
+        CONFIDENCE: np.minimum(given.max(axis=1), 1.0),
+        PROBABILITIES: given,
+        "right": given.argmax(axis=1) == labels,
+        **measuring.measure(pixels),
     }
 
 
 def pools(
-    version: Path, pixels: np.ndarray, labels: np.ndarray, before: Baseline
-) -> dict[str, dict[str, np.ndarray]]:
-    """By what is wrong, the columns of all test images; `labels` among them."""
-    import tensorflow as tf
-
-    model = tf.saved_model.load(str(version))
-    answer = model.signatures[features.SIGNATURE_IMAGES]
-    names = np.array(before.class_names, object)
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for what, seen in changes(pixels).items():
-        parts = [
-            answer(images=tf.constant(np.ascontiguousarray(seen[i : i + BATCH])))[
-                features.PROBABILITIES
-            ].numpy()
-            for i in range(0, len(seen), BATCH)
-        ]
-        given = np.concatenate(parts).astype(np.float64)
-        found[what] = {
-            CLASSES: names[given.argmax(axis=1)],
-            CONFIDENCE: np.minimum(given.max(axis=1), 1.0),
-            PROBABILITIES: given,
-            "right": given.argmax(axis=1) == labels,
-            **measuring.measure(pixels if what == STALE else seen),
-        }
-    one = labels == 7 % len(names)
+    answer: Callable[[np.ndarray], np.ndarray],
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    before: Baseline,
+) -> Pools:
+    """All but that of the stale normalisation."""
+    found = {
+        what: columns(seen, answer(seen), labels, before)
+        for what, seen in changes(pixels).items()
+    }
+    one = labels == 7 % len(before.class_names)
     # The second half of the images of that class: which those are says nothing of them.
     half = one & (np.cumsum(one) > one.sum() / 2)
     for what, gone in ((MISSING, one), (HALF, half)):
@@ -183,7 +235,7 @@ def measure(
                 }
             )
     honest = found[HONEST]["right"]
-    return {"accuracy": float(honest.mean()), "results": results}
+    return {"test_accuracy": float(honest.mean()), "results": results}
 
 
 def table(result: Mapping[str, Any]) -> str:

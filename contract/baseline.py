@@ -36,11 +36,17 @@ class Distribution(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moments(Record):
-    """Of the probability that was given to one class."""
+class ClassShare(Record):
+    """How one class's share of the images is estimated from the answers' probabilities.
 
-    mean: Share
-    deviation: Size
+    The estimate for an image is `weights` times its probabilities, plus `offset`; over the
+    eval images its mean is the class's share there.
+    """
+
+    share: float  # mean of the estimate over the eval images
+    weights: tuple[float, ...]  # by class, in label order
+    offset: float
+    deviation: Size  # of the estimate
     skewness: float
 
 
@@ -69,7 +75,7 @@ class Baseline(Record):
     numbers: Mapping[str, Distribution] = field(default_factory=dict)
     # Of the eval images.
     answers: tuple[Count, ...] = ()  # that were each class, in label order
-    probabilities: tuple[Moments, ...] = ()  # of each class, in label order
+    shares: tuple[ClassShare, ...] = ()  # of each class, in label order
     confidence: Distribution | None = None  # probability of the class that was answered
     reliability: tuple[Reliability, ...] = ()  # ascending
 
@@ -87,7 +93,9 @@ class Baseline(Record):
     def __post_init__(self) -> None:
         for name, found in {
             "answers": self.answers,
-            "probabilities": self.probabilities,
+            "shares": self.shares,
         }.items():
             if found and len(found) != len(self.class_names):
                 raise ValueError(f"{name} must have as many members as class_names")
+        if any(len(each.weights) != len(self.class_names) for each in self.shares):
+            raise ValueError("weights must have as many members as class_names")

@@ -2,8 +2,8 @@
 
 Each number of the images and the confidence: the two-sample test of Kolmogorov and Smirnov.
 The predicted classes: the G-test of homogeneity for all together; for each class alone
-Fisher's test of its answers (the hypergeometric law), and a test of the probability that it
-got on average, which sees more of a model that is often unsure. A test differs if
+Fisher's test of its answers (the hypergeometric law), and a test of its share as all
+probabilities tell it, which sees more of a model that is often wrong. A test differs if
 
 - chance explains what it found in fewer than `chance` / tests cases (Bonferroni's bound over
   all tests of a window, and over the classes), which knows the sizes of window and baseline;
@@ -27,12 +27,12 @@ from contract.baseline import Baseline, Distribution
 from contract.typed_json import Record, Share, Size
 
 CONFIDENCE, CLASSES = "confidence", "classes"
-ONE_CLASS, PROBABILITY = "one_class", "probability"
+ONE_CLASS, CLASS_SHARE = "one_class", "class_share"
 PROBABILITIES = "probabilities"  # of a window: float [n, classes], in label order
 CHANCE = 0.005  # of an honest window that any test differs
 # Kind of test -> smallest difference that matters: of distribution functions; of the shares
-# of all classes, half of the sum of differences; of one class's share, or probability.
-LEAST = {"number": 0.05, CLASSES: 0.03, ONE_CLASS: 0.01, PROBABILITY: 0.01}
+# of all classes, half of the sum of differences; of one class's share.
+LEAST = {"number": 0.05, CLASSES: 0.03, ONE_CLASS: 0.01, CLASS_SHARE: 0.01}
 # Fewer expected answers than this spoil the G-test's law: such classes count as one.
 _FEWEST_EXPECTED = 5
 
@@ -43,7 +43,7 @@ class Test(Record):
 
     __test__ = False  # no test of pytest's
 
-    name: str  # of NUMBERS, or CONFIDENCE, CLASSES, ONE_CLASS, PROBABILITY
+    name: str  # of NUMBERS, or CONFIDENCE, CLASSES, ONE_CLASS, CLASS_SHARE
     difference: Share  # see LEAST
     p_value: Share  # corrected for the classes, not for the tests of a window
     threshold: Share  # below which a p-value differs
@@ -95,8 +95,8 @@ def compare(
     if baseline.answers and len(answered):
         found += _classes(answered, baseline)
     given = live.get(PROBABILITIES, np.empty((0, 0)))
-    if baseline.probabilities and given.size:
-        found += _probability(given, baseline)
+    if baseline.shares and given.size:
+        found += _class_share(given, baseline)
     threshold = chance / max(len(found), 1)
     return tuple(
         Test(
@@ -200,37 +200,39 @@ def _classes(
     ]
 
 
-def _probability(
+def _class_share(
     given: np.ndarray, baseline: Baseline
 ) -> list[tuple[str, str, float, float, str, str]]:
-    """Of the class whose mean probability changed most.
+    """Of the class whose estimated share changed most.
 
-    The mean of a few hundred numbers between 0 and 1, most of them near 0, is not normal
-    yet: its skewness counts (Pearson's distribution of type III).
+    The mean of a few hundred such estimates, most of them near 0, is not normal yet: its
+    skewness counts (Pearson's distribution of type III).
     """
-    told = baseline.probabilities
-    means, deviations, skewness = (
+    told = baseline.shares
+    share, offset, deviation, skewness = (
         np.array([getattr(each, name) for each in told])
-        for name in ("mean", "deviation", "skewness")
+        for name in ("share", "offset", "deviation", "skewness")
     )
-    if given.shape[1] != len(told) or not (deviations > 0).all():
+    weights = np.array([each.weights for each in told])  # [classes, classes]
+    if given.shape[1] != len(told) or not (deviation > 0).all():
         return []
     n, m = len(given), sum(baseline.answers)
-    change = given.mean(axis=0) - means
+    change = weights @ given.mean(axis=0) + offset - share
     spread = 1 / n + 1 / m
-    z = change / (deviations * np.sqrt(spread))
+    z = change / (deviation * np.sqrt(spread))
     skew = skewness * (1 / n**2 - 1 / m**2) / spread**1.5
     p = 2 * np.minimum(stats.pearson3.sf(z, skew), stats.pearson3.cdf(z, skew))
     p = np.minimum(p * len(told), 1.0)
     worst = int(np.lexsort((-np.abs(change), p))[0])
+    now = min(max(share[worst] + change[worst], 0.0), 1.0)
     return [
         (
-            PROBABILITY,
-            PROBABILITY,
-            float(abs(change[worst])),
+            CLASS_SHARE,
+            CLASS_SHARE,
+            min(float(abs(change[worst])), 1.0),
             float(p[worst]),
-            f"{baseline.class_names[worst]} has {means[worst] + change[worst]:.1%}",
-            f"{means[worst]:.1%}",
+            f"{baseline.class_names[worst]} is about {now:.1%}",
+            f"{share[worst]:.1%}",
         )
     ]
 

@@ -11,6 +11,7 @@ TITLES = {
     "red_blue": "red - blue",
     "green_magenta": "green - rest",
     "one_class": "one class",
+    "class_share": "class share",
 }
 
 

@@ -26,7 +26,7 @@ from components.drift.image_statistics import (
     SHARPNESS,
 )
 from contract import features
-from contract.baseline import QUANTILES, Baseline, Distribution, Moments, Reliability
+from contract.baseline import QUANTILES, Baseline, ClassShare, Distribution, Reliability
 from contract.datasets import Dataset
 from contract.predictions import Predictions
 
@@ -98,7 +98,7 @@ def of_answers(
 
     Args:
         probabilities: Float [n, classes], of the eval images, n at least 1.
-        labels: int64 [n]; only the reliability is told with them.
+        labels: int64 [n]; they tell what probabilities mean, and are not compared with.
         class_names: In label order.
     """
     answered = probabilities.argmax(axis=1)
@@ -117,7 +117,7 @@ def of_answers(
     return Baseline(
         class_names=tuple(class_names),
         answers=tuple(counts.tolist()),
-        probabilities=_moments(probabilities),
+        shares=_shares(probabilities.astype(np.float64), labels),
         confidence=distribution(np.minimum(confidence, 1.0)),
         reliability=tuple(bins),
     )
@@ -171,20 +171,42 @@ def baseline(
     )
 
 
-def _moments(probabilities: np.ndarray) -> tuple[Moments, ...]:
-    """Of each column."""
-    means = np.clip(probabilities.mean(axis=0, dtype=np.float64), 0, 1)
-    off = probabilities - means
-    deviations = np.sqrt(np.square(off).mean(axis=0))
-    cubes = (off**3).mean(axis=0)
-    skewness = cubes / np.where(deviations > 0, deviations, 1) ** 3
-    return tuple(
-        Moments(mean=mean, deviation=deviation, skewness=skew)
-        for mean, deviation, skew in zip(
-            *(np.round(each, 8).tolist() for each in (means, deviations, skewness)),
-            strict=True,
+def _shares(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ClassShare, ...]:
+    """The sharpest linear estimate of each class's share (Fisher's discriminant).
+
+    If a part of the images of a class is missing or added, the mean of the probabilities
+    moves towards or away from that class's own mean. Weighted by the inverse covariance
+    this is seen soonest, also of a model that takes the class for others.
+    """
+    classes = probabilities.shape[1]
+    mean = probabilities.mean(axis=0)
+    off = probabilities - mean
+    covariance = off.T @ off / len(off)
+    # Probabilities sum to 1, so it has no inverse without this.
+    covariance += np.eye(classes) * max(1e-3 * np.trace(covariance) / classes, 1e-12)
+    found = []
+    for label in range(classes):
+        own = probabilities[labels == label]
+        away = own.mean(axis=0) - mean if len(own) else np.eye(classes)[label] - mean
+        weights = np.linalg.solve(covariance, away)
+        # An image of the class moves the estimate of the share by 1 - share, others by
+        # -share, on average.
+        share = len(own) / len(labels)
+        reach = float(weights @ away)
+        weights = weights * (1 - share) / reach if reach > 0 else np.zeros(classes)
+        estimate = off @ weights
+        deviation = float(np.sqrt(np.square(estimate).mean()))
+        skewness = float((estimate**3).mean()) / (deviation or 1.0) ** 3
+        found.append(
+            ClassShare(
+                share=round(share, 8),
+                weights=tuple(np.round(weights, 6).tolist()),
+                offset=round(share - float(np.round(weights, 6) @ mean), 8),
+                deviation=round(deviation, 8),
+                skewness=round(skewness, 6),
+            )
         )
-    )
+    return tuple(found)
 
 
 def _numbers(images: list[bytes], dataset: Dataset) -> Mapping[str, np.ndarray]:

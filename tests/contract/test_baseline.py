@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from contract.baseline import Baseline, Distribution, Moments, Reliability
+from contract.baseline import Baseline, ClassShare, Distribution, Reliability
 from contract.typed_json import RecordError
 
 WHOLE = Baseline(
@@ -12,9 +12,11 @@ WHOLE = Baseline(
     image_shape=(32, 32, 3),
     numbers={"brightness": Distribution(count=3, quantiles=(0.1, 0.1, 0.9))},
     answers=(2, 1),
-    probabilities=(
-        Moments(mean=0.6, deviation=0.1, skewness=-1.0),
-        Moments(mean=0.4, deviation=0.1, skewness=1.0),
+    shares=tuple(
+        ClassShare(
+            share=share, weights=(1.0, -1.0), offset=0.5, deviation=0.1, skewness=-1.0
+        )
+        for share in (0.6, 0.4)
     ),
     confidence=Distribution(count=3, quantiles=(0.5, 0.9)),
     reliability=(Reliability(highest=1.0, count=3, correct=2),),
@@ -33,6 +35,11 @@ def test_it_is_read_as_it_was_written():
     [
         ('"schema": 1', '"schema": 2', "it has schema 2, and this version"),
         ("[2, 1]", "[2, 1, 0]", "answers must have as many members as class_names"),
+        (
+            '"share": 0.6, "weights": [1.0, -1.0]',
+            '"share": 0.6, "weights": [1.0]',
+            "weights must have as many members as class_names",
+        ),
         ("[0.1, 0.1, 0.9]", "[0.1, 0.9, 0.1]", "in ascending order"),
         ("[0.5, 0.9]", "[0.5]", "quantiles must be two or more"),
         ('"count": 3, "correct": 2', '"count": 3, "correct": 4', "at least correct"),

@@ -68,7 +68,7 @@ def changed(pixels):
         # The model normalises by another data set's numbers; the images are as ever.
         "stale normalisation": (
             made.columns(pixels, made.model(pixels, shift=25.0)),
-            {CLASSES, CONFIDENCE, "one_class", "probability"},
+            {CLASSES, CONFIDENCE, "one_class", "class_share"},
         ),
     }
 
@@ -97,8 +97,8 @@ def test_a_class_that_is_missing_is_named(before, pool, kept, size):
         state.add(window)
     assert state.alarm
     tests = {test.name: test for test in state.windows[-1].tests}
-    assert tests["probability"].differs
-    assert tests["probability"].here.startswith("h has ")
+    assert tests["class_share"].differs
+    assert tests["class_share"].here.startswith("h is about ")
     if not kept:
         assert tests["one_class"].differs
         assert tests["one_class"].here.startswith("h is ")

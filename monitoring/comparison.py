@@ -208,14 +208,20 @@ def _class_share(
     The mean of a few hundred such estimates, most of them near 0, is not normal yet: its
     skewness counts (Pearson's distribution of type III).
     """
-    told = baseline.shares
+    # What nothing tells apart on the eval images is not estimated.
+    named = [
+        (name, each)
+        for name, each in zip(baseline.class_names, baseline.shares, strict=True)
+        if each.deviation > 0
+    ]
+    if not named or given.shape[1] != len(baseline.shares):
+        return []
+    told = [each for _, each in named]
     share, offset, deviation, skewness = (
         np.array([getattr(each, name) for each in told])
         for name in ("share", "offset", "deviation", "skewness")
     )
-    weights = np.array([each.weights for each in told])  # [classes, classes]
-    if given.shape[1] != len(told) or not (deviation > 0).all():
-        return []
+    weights = np.array([each.weights for each in told])  # [these, classes]
     n, m = len(given), sum(baseline.answers)
     change = weights @ given.mean(axis=0) + offset - share
     spread = 1 / n + 1 / m
@@ -231,7 +237,7 @@ def _class_share(
             CLASS_SHARE,
             min(float(abs(change[worst])), 1.0),
             float(p[worst]),
-            f"{baseline.class_names[worst]} is about {now:.1%}",
+            f"{named[worst][0]} is about {now:.1%}",
             f"{share[worst]:.1%}",
         )
     ]

@@ -203,6 +203,10 @@ def test_its_program_takes_these_words(where, words):
         from serving.deploy import __main__ as deploy
 
         deploy._parser().parse_args(rest)
+    elif program == "monitoring":
+        from monitoring import __main__ as monitoring
+
+        monitoring._parser().parse_args(rest)
 
 
 def test_what_is_no_option_is_found():

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tfx import v1 as tfx
+from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto.trainer_pb2 import EvalArgs, TrainArgs
 from tfx.types import BaseChannel
 
 from components import numbered
@@ -52,7 +54,7 @@ def prepare(config: RunConfig, fingerprint: str, engine: Engine) -> Prepared:
     # What the data look like, and whether they look as they must; if not, the run stops.
     # The schema tells the statistics that images are bytes, not text.
     schema = DatasetSchema(examples=example_gen.outputs["examples"])
-    statistics_gen = tfx.components.StatisticsGen(
+    statistics_gen = StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]
     )
     # Nor may they differ from the last accepted run's, or eval and test from train.
@@ -119,8 +121,8 @@ def create_trainer(
         examples=data.examples,
         transform_graph=data.transform_graph,
         schema=data.schema,
-        train_args=tfx.proto.TrainArgs(splits=[features.TRAIN]),
-        eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
+        train_args=TrainArgs(splits=[features.TRAIN]),
+        eval_args=EvalArgs(splits=[features.EVAL]),
         custom_config={
             "role": contender.name,
             "model": to_json(ModelConfig(network=contender.network)),
@@ -154,9 +156,7 @@ def create_answers(
     )
 
 
-def create_pipeline(
-    config: RunConfig, fingerprint: str, engine: Engine
-) -> tfx.dsl.Pipeline:
+def create_pipeline(config: RunConfig, fingerprint: str, engine: Engine) -> Pipeline:
     """Builds the DAG for every engine.
 
     Args:
@@ -247,7 +247,7 @@ def create_pipeline(
     # What else follows the push; locally the command line writes the report.
     nodes += engine.after_push({node.id: node for node in nodes})
 
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=f"{config.output_root}/artifacts",
         components=nodes,

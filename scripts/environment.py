@@ -39,6 +39,21 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 SYSTEM = "the system's"  # in the stamp: no private C library
 # Code whose change makes every environment again; c_library.py is stamped apart.
 CODE = ("setup.py", "environment.py", "machine.py", "steps.py")
+# What a run and the server load, by two processes that begin at different ends.
+LOADED = (
+    """
+from pipeline import loading
+with loading.tfx():
+    import tensorflow, trainer.run, serving.server.application, pipeline.dag
+""",
+    """
+import sklearn.datasets, matplotlib.backends.backend_svg
+from pipeline import loading
+with loading.tfx():
+    import apache_beam, pipeline.local.runner
+    import pipeline.report.collect, pipeline.report.render
+""",
+)
 
 
 def main() -> int:
@@ -191,6 +206,8 @@ def build(environment: str, project: str) -> None:
     _install([*install, *LOCKS], project, _compilers(python))
     say("checking that the interpreter sees the project and its packages")
     call([interpreter, "-c", "import ml_metadata, pipeline"], cwd=environment)
+    say("compiling what a run loads, so that the first one does not")
+    compile_loaded(interpreter, environment)
     write_stamp(environment, python.path, private=private)
     say("done: .venv is ready")
 
@@ -325,6 +342,28 @@ def _install(command: list[str], project: str, env: dict[str, str]) -> None:
                 sys.stderr.flush()
     if process.returncode != 0:
         raise SetupError(f"`{' '.join(command)}` failed; see above")
+
+
+def compile_loaded(interpreter: str, folder: str) -> None:
+    """Has Python keep the bytecode of what a run loads, seven thousand modules.
+
+    Also for who tells it not to (PYTHONDONTWRITEBYTECODE): each run would compile them
+    anew. Where it fails, the run says why.
+    """
+    variables = dict(os.environ, KERAS_BACKEND="tensorflow")
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    started = [
+        subprocess.Popen(
+            [interpreter, "-c", code],
+            cwd=folder,
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for code in LOADED
+    ]
+    for process in started:
+        process.wait()
 
 
 def _compilers(python: Interpreter) -> dict[str, str]:

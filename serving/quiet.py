@@ -16,6 +16,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from serving import imports
+
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # "I0000 00:00:1795942847.810704   21181 port.cc:153] oneDNN ...", as absl writes it.
 _NOISE = re.compile(
@@ -27,8 +29,11 @@ _NO_GPU = re.compile(rb"E\d{4} .*failed call to cuInit")
 @contextlib.contextmanager
 def loading_tensorflow() -> Iterator[None]:
     """Wraps the import of TensorFlow, and the first look for devices."""
+    # TensorFlow imports Keras, which would load what ~/.keras/keras.json names, JAX perhaps.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.setdefault(LEVEL, "2") in ("0", "1"):
-        yield
+        with imports.without(*imports.TENSORFLOW):
+            yield
         return
     sys.stderr.flush()
     screen = os.dup(2)
@@ -37,7 +42,8 @@ def loading_tensorflow() -> Iterator[None]:
         faulthandler.enable(out)
         os.dup2(file.fileno(), 2)
         try:
-            yield
+            with imports.without(*imports.TENSORFLOW):
+                yield
         finally:
             sys.stderr.flush()
             os.dup2(screen, 2)

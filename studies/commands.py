@@ -129,17 +129,18 @@ def _heading(plan: Plan) -> dict[str, str]:
 
 
 def _run_study(out: Any, plan: Plan, fingerprint: str, keep_models: bool) -> None:
-    from pipeline import console
+    from pipeline import console, loading
 
     config = plan.config
-    loading = "loading TensorFlow and TFX"
-    with console.RunDisplay(out, width=len(loading)) as display:
-        display.start(loading)
-        from components.example_gen import sources
-        from pipeline.local.engine import Local
-        from studies.dag import create_study
-        from studies.runner import StudyRunner
-        from trainer.strategy import prepare_devices
+    said = "loading TensorFlow and TFX"
+    with console.RunDisplay(out, width=len(said)) as display:
+        display.start(said)
+        with loading.tfx():
+            from components.example_gen import sources
+            from pipeline.local.engine import Local
+            from studies.dag import create_study
+            from studies.runner import StudyRunner
+            from trainer.strategy import prepare_devices
 
         prepare_devices(config.train)
         fingerprint = sources.fingerprint(config.data, fingerprint)

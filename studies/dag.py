@@ -6,7 +6,7 @@ StudyReport over all answers. Built for every engine, as pipeline/dag.py.
 
 from __future__ import annotations
 
-from tfx import v1 as tfx
+from tfx.orchestration.pipeline import Pipeline
 
 from components import numbered
 from contract.contenders import title
@@ -16,7 +16,7 @@ from studies.plan import Plan, asked
 from studies.report.component import StudyReport
 
 
-def create_study(plan: Plan, fingerprint: str, engine: Engine) -> tfx.dsl.Pipeline:
+def create_study(plan: Plan, fingerprint: str, engine: Engine) -> Pipeline:
     """Builds the DAG.
 
     Args:
@@ -41,7 +41,7 @@ def create_study(plan: Plan, fingerprint: str, engine: Engine) -> tfx.dsl.Pipeli
     report = StudyReport(
         asked=asked(plan).to_json(sort_keys=True), **numbered.given("answers", answers)
     )
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.pipeline_name,
         pipeline_root=f"{config.output_root}/artifacts",
         components=[*nodes, report],

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,9 @@ from contract.records import CANARY_LOG_FILE, EXPECTED_ANSWERS_FILE, MODEL_RUN_F
 from contract.typed_json import RecordError
 
 _STATUS_POLL_SECONDS = 0.05
+
+# Waits until a server has loaded its model, and gives its address; None: it has none.
+_Address = Callable[[], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +73,22 @@ def check(
         workspace = Path(folder)
         log = workspace / CANARY_LOG_FILE
         start = server.command(chosen, model, workspace)
-        with server.running(start, log) as running:
-            observed = observe(running, expected, config)
+        # Both load at the same time, and what is timed waits for both.
+        with (
+            server.running(start, log) as running,
+            _second(chosen, other, config) as second,
+        ):
+            observed = observe(running, expected, config, second)
             if observed.singles and not judgement.beyond_doubt(
                 observed.latencies_ms, config
             ):
-                with _second(chosen, other, config) as address:
-                    addresses = {winner.name: running.address}
-                    if other is not None and address is not None:
-                        addresses[other.name] = address
-                    observed = dataclasses.replace(
-                        observed,
-                        in_turns=traffic.in_turns(addresses, expected.images, config),
-                    )
+                addresses = {winner.name: running.address}
+                if other is not None and (address := second()) is not None:
+                    addresses[other.name] = address
+                observed = dataclasses.replace(
+                    observed,
+                    in_turns=traffic.in_turns(addresses, expected.images, config),
+                )
         found = judgement.judge(expected, observed, config, winner.name)
         if not found.passed:
             shutil.copyfile(log, output / CANARY_LOG_FILE)
@@ -91,26 +98,33 @@ def check(
 @contextlib.contextmanager
 def _second(
     chosen: str, other: Named | None, config: CanaryConfig
-) -> Iterator[str | None]:
-    """The address of a server of the same kind with another model; None: it has none."""
+) -> Iterator[_Address]:
+    """A server of the same kind with another model."""
     if other is None:
-        yield None
+        yield lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="canary-") as folder:
         workspace = Path(folder)
         log = workspace / CANARY_LOG_FILE
         start = server.command(chosen, Path(other.model), workspace)
         with server.running(start, log) as running:
-            try:
-                ready = _wait_until_ready(running, config.max_load_seconds)
-                problem = "it was not ready in time"
-            except (server.ServerEnded, server.ServerMissing) as error:
-                ready, problem = False, str(error)
-            if not ready:
-                logging.warning(
-                    "Times are not compared with those of %s: %s", other.name, problem
-                )
-            yield running.address if ready else None
+
+            @functools.cache
+            def address() -> str | None:
+                try:
+                    ready = _wait_until_ready(running, config.max_load_seconds)
+                    problem = "it was not ready in time"
+                except (server.ServerEnded, server.ServerMissing) as error:
+                    ready, problem = False, str(error)
+                if not ready:
+                    logging.warning(
+                        "Times are not compared with those of %s: %s",
+                        other.name,
+                        problem,
+                    )
+                return running.address if ready else None
+
+            yield address
 
 
 def nothing_to_check(config: CanaryConfig) -> CanaryResult:
@@ -156,9 +170,9 @@ def _check_run(model: Path, expected: Expected) -> None:
 
 
 def observe(
-    running: server.Running, expected: Expected, config: CanaryConfig
+    running: server.Running, expected: Expected, config: CanaryConfig, second: _Address
 ) -> Observed:
-    """Waits for the model, then asks every signature and takes the times."""
+    """Waits for the model, asks every signature, waits for the other, takes the times."""
     load_seconds: float | None = None
     answers: dict[str, Answer | str] = {}
     try:
@@ -172,6 +186,7 @@ def observe(
             for signature in judgement.SIGNATURES:
                 answers[signature] = caller.ask(signature, expected.images)
                 running.check_alive(f"answering {signature}")
+            second()
             singles, latencies, failure = traffic.single_requests(
                 caller, expected.images, config
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tfx import v1 as tfx
+from tfx.components.transform import component as upstream
 from tfx.dsl.components.base import executor_spec
+from tfx.proto.transform_pb2 import SplitsConfig
+from tfx.types import BaseChannel
 
 from components.transform.executor import PREPROCESSING_FN, Executor
 from contract.config.preprocessing import PreprocessingConfig
@@ -11,7 +13,7 @@ from contract.fields import to_json
 from contract.provenance import source_digest
 
 
-class Transform(tfx.components.Transform):
+class Transform(upstream.Transform):
     """Mean and deviation over the split `analyzed`, as a graph.
 
     Nothing is materialised: the Trainers and the exported models apply the graph themselves,
@@ -24,8 +26,8 @@ class Transform(tfx.components.Transform):
     def __init__(
         self,
         *,
-        examples: tfx.types.BaseChannel,
-        schema: tfx.types.BaseChannel,
+        examples: BaseChannel,
+        schema: BaseChannel,
         preprocessing: PreprocessingConfig,
         analyzed: str,
     ) -> None:
@@ -33,7 +35,7 @@ class Transform(tfx.components.Transform):
             examples=examples,
             schema=schema,
             preprocessing_fn=PREPROCESSING_FN,
-            splits_config=tfx.proto.SplitsConfig(analyze=[analyzed]),
+            splits_config=SplitsConfig(analyze=[analyzed]),
             materialize=False,
             custom_config={
                 "preprocessing": to_json(preprocessing),

@@ -16,6 +16,7 @@ from contract.fields import (
     to_dict,
 )
 from contract.records import REPORT_FOLDER
+from pipeline import loading
 from pipeline.failures import RUN_FAILED, root_message
 from pipeline.history import commands as history
 from pipeline.history import published, stores
@@ -99,11 +100,12 @@ def _run_pipeline(out: Any, resolved: Resolved, fingerprint: str, began: float) 
     config = resolved.config
     with console.RunDisplay(out, width=len("loading TensorFlow and TFX")) as display:
         display.start("loading TensorFlow and TFX")
-        from components.example_gen import sources
-        from pipeline.dag import create_pipeline
-        from pipeline.local.engine import Local
-        from pipeline.local.runner import LocalRunner
-        from trainer.strategy import prepare_devices
+        with loading.tfx():
+            from components.example_gen import sources
+            from pipeline.dag import create_pipeline
+            from pipeline.local.engine import Local
+            from pipeline.local.runner import LocalRunner
+            from trainer.strategy import prepare_devices
 
         prepare_devices(config.train)
         # Of data in an object store, more than the address can be asked for now.

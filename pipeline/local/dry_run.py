@@ -16,6 +16,7 @@ from rich.text import Text
 from components.example_gen import sources
 from contract.fields import to_dict
 from contract.typed_json import RecordError
+from pipeline import loading
 from pipeline.console import RunDisplay, clock, print_lines
 from pipeline.local import database, reasons, relocation
 from pipeline.local.exclusive import holder
@@ -81,9 +82,10 @@ def show(
 def _rehearsed(
     resolved: Resolved, fingerprint: str, copied: str, folder: str
 ) -> list[Step]:
-    from pipeline.dag import create_pipeline
-    from pipeline.local.engine import Local
-    from pipeline.local.rehearsal import rehearse
+    with loading.tfx():
+        from pipeline.dag import create_pipeline
+        from pipeline.local.engine import Local
+        from pipeline.local.rehearsal import rehearse
 
     config = resolved.config
     pipeline = create_pipeline(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfx import v1 as tfx
 from tfx.components.trainer.component import Trainer
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.types import BaseChannel
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.types import BaseChannel, Channel
+from tfx.types.standard_artifacts import ExampleStatistics, PushedModel
 
 from components import numbered
 from components.beam import IN_PROCESS
@@ -42,24 +44,22 @@ class Local:
         self, *, examples: BaseChannel, invariants: BaseChannel
     ) -> BaseNode:
         """A look into ML Metadata."""
-        return tfx.dsl.Resolver(
+        return Resolver(
             strategy_class=PreviousStatistics,
             examples=examples,
             invariants=invariants,
-            previous_statistics=tfx.dsl.Channel(
-                type=tfx.types.standard_artifacts.ExampleStatistics
-            ),
+            previous_statistics=Channel(type=ExampleStatistics),
         ).with_id("PreviousStatistics")
 
     def model_in_service(
         self, *, destination: str, models: Sequence[BaseChannel]
     ) -> BaseNode:
         """A look into ML Metadata: what was pushed last."""
-        return tfx.dsl.Resolver(
+        return Resolver(
             strategy_class=InServiceStrategy,
             config={"destination": destination},
             **numbered.given("model", models),
-            pushed=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
+            pushed=Channel(type=PushedModel),
         ).with_id("ModelInService")
 
     def after_push(self, nodes: Mapping[str, BaseNode]) -> list[BaseNode]:  # noqa: ARG002
@@ -72,6 +72,4 @@ class Local:
 
     def metadata(self) -> Any:
         """The run's own SQLite file."""
-        return tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            self._metadata
-        )
+        return sqlite_metadata_connection_config(self._metadata)

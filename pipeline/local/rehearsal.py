@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import base_executor_operator, data_types
 from tfx.proto.orchestration import (
     executable_spec_pb2,
@@ -51,7 +51,7 @@ class Step:
     seconds: float | None  # its newest execution that was not cached; None: never
 
 
-def rehearse(pipeline: tfx.dsl.Pipeline, folder: str) -> list[Step]:
+def rehearse(pipeline: Pipeline, folder: str) -> list[Step]:
     """Finds out what a run would do.
 
     Args:

@@ -24,6 +24,7 @@ from contract import signals
 from contract.config.run import RunConfig
 from contract.contenders import BASELINE, CANDIDATE
 from contract.fields import ConfigError, override, parse_assignment
+from pipeline import loading
 from pipeline.nodes import KINDS
 from pipeline.resolve import resolve
 from pipeline.vertex import place as places
@@ -277,8 +278,8 @@ def submit(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 def _compiled(out: Console, wanted: _Wanted) -> dict[str, Any]:
     with _step(out, _COMPILING):
-        from pipeline.vertex.compile import belong_to_account, compile_job
-
+        with loading.tfx():
+            from pipeline.vertex.compile import belong_to_account, compile_job
         job = compile_job(wanted.config, wanted.assignments)
         belong_to_account(job, wanted.config.vertex)
     return job

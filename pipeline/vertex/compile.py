@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from kfp.pipeline_spec import pipeline_spec_pb2
-from tfx import v1 as tfx
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.orchestration.kubeflow.v2 import compiler_utils
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.v2 import compiler_utils, kubeflow_v2_dag_runner
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types.standard_artifacts import Integer, String
 
 from contract.config.run import RunConfig
 from contract.config.vertex import VertexConfig
@@ -39,8 +41,8 @@ _SPOT_RETRY = {"maxRetryCount": 2, "backoffDuration": "300s", "backoffFactor": 2
 _ON_DATAFLOW = ("python", "-m", "pipeline.vertex.steps.on_dataflow")
 
 _VALUE_TYPES = {
-    str: (tfx.types.standard_artifacts.String, "STRING"),
-    int: (tfx.types.standard_artifacts.Integer, "NUMBER_INTEGER"),
+    str: (String, "STRING"),
+    int: (Integer, "NUMBER_INTEGER"),
 }
 
 
@@ -77,7 +79,7 @@ def compile_job(config: RunConfig, assignments: Mapping[str, str]) -> Json:
 
 
 def compiled(
-    pipeline: tfx.dsl.Pipeline,
+    pipeline: Pipeline,
     config: RunConfig,
     values: dict[str, Any] | None = None,
 ) -> Json:
@@ -93,8 +95,8 @@ def compiled(
         node.platform_config = _ResourceSpec(
             cpu_limit=needed.cpu, memory_limit=needed.memory_gb
         )
-    runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
-        config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             display_name=config.pipeline_name,
             default_image=images.image(config.vertex, "pipeline"),
             use_pipeline_spec_2_1=True,
@@ -133,9 +135,7 @@ def belong_to_account(job: Json, vertex: VertexConfig) -> None:
 def first_step(config: RunConfig, training_jobs: Mapping[str, Any]) -> BaseNode:
     """The node that settles what a run does: reads the pipeline's parameter `overrides`."""
     return RunConfiguration(
-        overrides=tfx.dsl.experimental.RuntimeParameter(
-            name=overrides.PARAMETER, ptype=str
-        ),
+        overrides=RuntimeParameter(name=overrides.PARAMETER, ptype=str),
         fixed=overrides.dumps(overrides.fixed(config)),
         training_jobs=overrides.dumps(training_jobs),
     )
@@ -189,7 +189,7 @@ def _leave_open(specification: Json, entries: Iterable[parameters.Open]) -> None
         )
 
 
-def _drop_beam_arguments(specification: Json, pipeline: tfx.dsl.Pipeline) -> None:
+def _drop_beam_arguments(specification: Json, pipeline: Pipeline) -> None:
     """Takes Beam's options from steps that use no Beam; TFX gives them to all."""
     count = len(pipeline.beam_pipeline_args)
     executors = specification["deploymentSpec"]["executors"]

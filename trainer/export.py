@@ -69,11 +69,12 @@ class Servable(tf.Module):
         shape = [None, *dataset.pixels]
         # One function, traced once: all signatures share its graph in the SavedModel.
         self._predict = tf.function(
-            self._answers, input_signature=[tf.TensorSpec(shape)]
+            self._answers, input_signature=[tf.TensorSpec(shape)], autograph=False
         )
         self.serve_images = tf.function(
             self._serve_images,
             input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")],
+            autograph=False,
         )
 
     def normalise_raw(self, image_bytes: tf.Tensor) -> tf.Tensor:
@@ -84,13 +85,19 @@ class Servable(tf.Module):
         """Decoded pixels, uint8 [batch, height, width, channels]."""
         return self._predict(normalise(images, self._mean, self._std))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+        autograph=False,
+    )
     def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples as ingested; only the image is read."""
         raw = parse(examples, [features.IMAGE])[features.IMAGE]
         return self._predict(self.normalise_raw(raw))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="encoded")],
+        autograph=False,
+    )
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """PNG or JPEG files of an image's size; of a grey model grey ones, or any."""
         height, width, channels = self._dataset.pixels
@@ -114,7 +121,10 @@ class Servable(tf.Module):
         return self._predict(normalise(images, self._mean, self._std))
 
     # The name "inputs" is what TF Serving's Classify feeds.
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="inputs")],
+        autograph=False,
+    )
     def serve_classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples, answered with all class names and scores."""
         raw = parse(inputs, [features.IMAGE])[features.IMAGE]

@@ -249,14 +249,19 @@ def _execution(
 
     if config.steps_per_execution == 1:
         return tf.function(
-            lambda iterator, rates: step(iterator, rates[0]), reduce_retracing=True
+            lambda iterator, rates: step(iterator, rates[0]),
+            reduce_retracing=True,
+            autograph=False,
         )
+
+    # AutoGraph is for the loop alone; what needs none costs it seconds to read.
+    unconverted = tf.autograph.experimental.do_not_convert(step)
 
     @tf.function(reduce_retracing=True)
     def execute(iterator: Any, rates: tf.Tensor) -> tf.Tensor:
         totals = tf.zeros([3])
         for i in tf.range(tf.shape(rates)[0]):
-            totals += step(iterator, rates[i])
+            totals += unconverted(iterator, rates[i])
         return totals
 
     return execute
@@ -288,7 +293,7 @@ def _evaluate(model: keras.Model, data: TrainingData) -> dict[str, float]:
     }
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def infer(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     """Logits of normalised images; traced once per network, however large the batches."""
     return model(images, training=False)

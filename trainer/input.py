@@ -19,6 +19,8 @@ from contract.config.train import TrainConfig
 from trainer import recipe
 from trainer.examples import Examples
 
+# No Python here depends on a tensor's value, and AutoGraph takes seconds to find that out.
+_plain = tf.autograph.experimental.do_not_convert
 Normalise = Callable[
     [tf.Tensor], tf.Tensor
 ]  # string [batch] -> float32 [batch, height, width, channels]
@@ -60,16 +62,17 @@ def training_batches(
         batches = tf.data.Dataset.from_tensor_slices(order).batch(
             config.global_batch_size, drop_remainder=config.last_batch == "drop"
         )
-        return batches.map(lambda rows: (rows, tf.gather(chances, rows)))
+        return batches.map(_plain(lambda rows: (rows, tf.gather(chances, rows))))
 
     def load(rows: tf.Tensor, chances: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images = normalise(tf.gather(examples.images, rows))
         images = augment(images, chances, padding=config.crop_padding, flip=config.flip)
         return images, tf.gather(examples.labels, rows)
 
-    rows = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches)
+    rows = tf.data.Dataset.range(first_epoch, epochs).flat_map(_plain(epoch_batches))
     batches = rows.skip(skipped).take(steps - first_step)
-    return batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+    loaded = batches.map(_plain(load), num_parallel_calls=2, deterministic=True)
+    return loaded.prefetch(4)
 
 
 def evaluation_batches(
@@ -78,7 +81,7 @@ def evaluation_batches(
     """One pass in order: (images float32 [<=batch_size, height, ...], labels int64)."""
     pairs = tf.data.Dataset.from_tensor_slices((examples.images, examples.labels))
     return pairs.batch(batch_size).map(
-        lambda images, labels: (normalise(images), labels), num_parallel_calls=2
+        _plain(lambda images, labels: (normalise(images), labels)), num_parallel_calls=2
     )
 
 

@@ -64,7 +64,7 @@ def load_split(
     parsed = parse(serialized, (features.IMAGE, features.EXAMPLE_ID, label_key))
     layer = transform.transform_features_layer()
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def bands(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = layer({features.IMAGE: images[:, None]})
         return {name: outputs[name] for name in features.BANDS}

@@ -37,6 +37,9 @@ class Transform(upstream.Transform):
             preprocessing_fn=PREPROCESSING_FN,
             splits_config=SplitsConfig(analyze=[analyzed]),
             materialize=False,
+            # StatisticsGen has them of what was ingested, and nobody reads those of each
+            # number in the normalised images.
+            disable_statistics=True,
             custom_config={
                 "preprocessing": to_json(preprocessing),
                 "source": source_digest(Executor.__module__.replace(".", "/") + ".py"),

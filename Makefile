@@ -61,7 +61,7 @@ deploy: setup ## write what TF Serving in production needs to output/deploy
 	@$(PROJECT_PYTHON) -m serving.deploy $(ARGS)
 
 test: setup ## all tests, whole pipeline runs included, by two processes
-	@$(PROJECT_PYTHON) -m pytest tests -m "not bench and not registry" -n 2 --dist loadfile $(ARGS)
+	@$(PROJECT_PYTHON) -m pytest tests -m "not bench and not registry" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-bench: setup ## trial runs of the benchmarks, two minutes
 	@$(PROJECT_PYTHON) -m pytest tests -m bench $(ARGS)

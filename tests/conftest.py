@@ -1,8 +1,10 @@
 """Settings of all tests."""
 
 import os
+from pathlib import Path
 
 import hypothesis
+import pytest
 
 # The same examples for everybody, so that a change fails for what it changed. To search
 # for new ones: HYPOTHESIS_PROFILE=explore make test-fast
@@ -12,3 +14,17 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 
 # As pipeline.py has it: a person's own choice is no fault of what is tested.
 os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with whole runs first, those of milliseconds last.
+
+    Of several processes none then ends long before the others. (xdist's own order, by the
+    number of tests, has the runs last: `make test` switches it off.)
+    """
+    begins: dict[Path, int] = {}
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        place = 0 if "e2e" in marks else 1 if "tf" in marks else 2
+        begins[item.path] = min(place, begins.get(item.path, place))
+    items.sort(key=lambda item: begins[item.path])

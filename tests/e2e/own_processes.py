@@ -1,4 +1,4 @@
-"""Runs a pipeline with every executor in a fresh process, and notes what each loads.
+"""Runs a pipeline with every executor in a process of its own, and notes what each loads.
 
     python -m tests.e2e.own_processes FOLDER name=value ...
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,15 @@ from tfx.orchestration.portable import (
 from tfx.proto.orchestration import execution_invocation_pb2, execution_result_pb2
 from tfx.utils import import_utils
 
+from tests.e2e import warm
+
 PROJECT = Path(__file__).parents[2]
 # They run the code of others, or none of ours: not worth ten seconds each.
 TWINS = {
     "StatisticsGen", "DataInvariants", "CandidateTrainer", "CandidateAnswers",
     "InServiceAnswers",
 }  # fmt: skip
-# Python imports a module of this name in every process, a child's child too.
+# Python imports a module of this name in every process that a child starts.
 NOTE = """
 import os, sys
 class Notes:
@@ -75,15 +76,14 @@ def parent(folder: Path, assignments: list[str]) -> None:
         loaded.mkdir(parents=True)
         asked, answer = folder / f"{node}.asked", folder / f"{node}.answer"
         asked.write_bytes(info.to_proto().SerializeToString())
-        subprocess.run(
-            [sys.executable, "-m", "tests.e2e.own_processes", "--child",
-             executors[node], asked, answer, *IN_PROCESS],
-            cwd=PROJECT,
-            env={**os.environ, "LOADED": str(loaded),
-                 "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{PROJECT}"},
-            check=True,
-            timeout=300,
-        )  # fmt: skip
+        environment = {
+            "LOADED": str(loaded),
+            "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{PROJECT}",
+        }
+        status = warm.call(
+            child, executors[node], asked, answer, environment, *IN_PROCESS, timeout=300
+        )
+        assert status == 0, f"{node}: exit status {status}"
         return execution_result_pb2.ExecutorOutput.FromString(answer.read_bytes())
 
     for operator in (
@@ -100,12 +100,16 @@ def parent(folder: Path, assignments: list[str]) -> None:
     (folder / "executors.json").write_text(json.dumps(executors))
 
 
-def child(kind: str, asked: str, answer: str, *beam: str) -> None:
+def child(
+    kind: str, asked: Path, answer: Path, environment: dict[str, str], *beam: str
+) -> None:
     """Runs one executor, as TFX's operators do."""
+    os.environ.update(environment)
+    exec(NOTE, {})
     from tfx.dsl.components.base import base_beam_executor, base_executor
 
     invocation = execution_invocation_pb2.ExecutionInvocation.FromString(
-        Path(asked).read_bytes()
+        asked.read_bytes()
     )
     info = data_types.ExecutionInfo.from_proto(invocation)
     executor = import_utils.import_class_by_path(kind)
@@ -124,11 +128,8 @@ def child(kind: str, asked: str, answer: str, *beam: str) -> None:
     else:
         context = base_executor.BaseExecutor.Context(**common)
     result = python_executor_operator.run_with_executor(info, executor(context=context))
-    Path(answer).write_bytes(result.SerializeToString())
+    answer.write_bytes(result.SerializeToString())
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--child":
-        child(*sys.argv[2:])
-    else:
-        parent(Path(sys.argv[1]), sys.argv[2:])
+    parent(Path(sys.argv[1]), sys.argv[2:])

@@ -31,6 +31,7 @@ from pipeline.history.published import HistoryError
 from pipeline.local import commands as local
 from pipeline.local import rules as local_rules
 from pipeline.local.exclusive import FolderInUse
+from pipeline.prediction import commands as prediction
 from pipeline.resolve import Rules
 from pipeline.vertex import commands as vertex
 from pipeline.vertex import rules as vertex_rules
@@ -231,6 +232,7 @@ def _parser(more: Sequence[AddParser]) -> argparse.ArgumentParser:
     show.set_defaults(command=_config)
 
     history.add_parser(commands, _add_overrides)
+    prediction.add_parser(commands, _add_overrides)
     vertex.add_parsers(commands, _add_overrides)
     for add_parser in more:
         add_parser(commands, _add_overrides)

@@ -1,0 +1,313 @@
+"""Images and records through Beam: every one once, whatever happens meanwhile."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contract.fields import ConfigError
+from pipeline import cli
+from pipeline.prediction import plan as plans
+
+PROJECT = Path(__file__).parents[3]
+NAMES = ("dark", "grey", "light")
+
+
+def picture(value: int) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (value, value, value)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """1,201 images in two folders: three parts, the last of them short."""
+    values = {}
+    for number in range(1201):
+        path = tmp_path / "images" / f"{number % 2}" / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        value = number * 7 % 256
+        path.write_bytes(picture(value))
+        values[str(path.relative_to(tmp_path / "images"))] = value
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "images", values
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A SavedModel that tells dark, grey and light apart."""
+    import tensorflow as tf
+
+    path = str(tmp_path_factory.mktemp("model") / "7")
+    names = [tf.TensorSpec([None], tf.string, name=n) for n in ("encoded", "examples")]
+
+    class Brightness(tf.Module):
+        def answer(self, pixels):
+            mean = tf.reduce_mean(tf.cast(pixels, tf.float32), axis=[1, 2, 3])
+            label = tf.cast(mean / 86, tf.int64)
+            probabilities = 0.1 + 0.7 * tf.one_hot(label, 3)
+            found = tf.gather(tf.constant(NAMES), label)
+            return {"probabilities": probabilities, "label": label, "class_name": found}
+
+        @tf.function(input_signature=names[:1])
+        def encoded(self, encoded):
+            return self.answer(
+                tf.map_fn(
+                    lambda file: tf.ensure_shape(
+                        tf.io.decode_image(file, channels=3, expand_animations=False),
+                        [4, 4, 3],
+                    ),
+                    encoded,
+                    fn_output_signature=tf.uint8,
+                )
+            )
+
+        @tf.function(input_signature=names[1:])
+        def examples(self, examples):
+            raw = tf.io.parse_example(
+                examples, {"image": tf.io.FixedLenFeature([], tf.string)}
+            )
+            pixels = tf.io.decode_raw(raw["image"], tf.uint8)
+            return self.answer(tf.reshape(pixels, [-1, 4, 4, 3]))
+
+    module = Brightness()
+    signatures = {
+        "encoded_images": module.encoded,
+        "serialized_examples": module.examples,
+    }
+    tf.saved_model.save(module, path, signatures=signatures)
+    return path
+
+
+def the_plan(model: str, folder: Path, output: Path) -> plans.Plan:
+    found = plans.find_files(str(folder))
+    return plans.Plan(plans.Model(model, 7), found, str(output))
+
+
+def predict(plan: plans.Plan) -> None:
+    from components.beam import IN_PROCESS
+    from pipeline.prediction import executor
+
+    executor.predict(plan, IN_PROCESS)
+
+
+def rows_of(output) -> list[dict]:
+    return [json.loads(line) for line in Path(output).read_text().splitlines()]
+
+
+def check_answer(row: dict, value: int) -> None:
+    label = int(value / 86)
+    assert (row["class"], row["label"]) == (NAMES[label], label)
+    assert row["probability"] == pytest.approx(0.8)
+    assert row["version"] == 7
+
+
+def check(output, values: dict[str, int], broken: tuple[str, ...] = ()) -> None:
+    rows = rows_of(output)
+    assert [row["image"] for row in rows] == sorted(values)  # each once, in order
+    for row in rows:
+        if row["image"] in broken:
+            assert set(row) == {"image", "problem", "version"}
+        else:
+            check_answer(row, values[row["image"]])
+
+
+@pytest.mark.tf
+def test_every_image_is_answered_once_and_a_broken_one_alone_is_told(
+    model, folder, tmp_path
+):
+    images, values = folder
+    broken = sorted(values)[700]
+    (images / broken).write_bytes(b"no image")
+    plan = the_plan(model, images, tmp_path / "out" / "answers.jsonl")
+    assert len(plan.items) == 3
+    predict(plan)
+    plans.join(plan)
+    check(plan.output, values, (broken,))
+    assert os.listdir(tmp_path / "out") == ["answers.jsonl"]  # nothing else is left
+
+
+def write_records(path: Path, numbers, *, ids: bool) -> None:
+    import tensorflow as tf
+
+    options = "GZIP" if path.suffix == ".gz" else ""
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for number in numbers:
+            value = number * 7 % 256
+            texts = {"image": bytes([value]) * 48}
+            if ids:
+                texts["example_id"] = f"id{number}".encode()
+            features = {
+                key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+                for key, text in texts.items()
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+
+
+@pytest.mark.tf
+def test_records_are_answered_by_file_and_number_with_their_ids(
+    model, tmp_path, monkeypatch
+):
+    images = tmp_path / "examples" / "Split-eval"
+    images.mkdir(parents=True)
+    counts = {
+        "data_tfrecord-00000-of-00003.gz": 1200,
+        "data_tfrecord-00001-of-00003.gz": 1000,  # no part is short
+        "data_tfrecord-00002-of-00003.gz": 0,
+    }
+    for name, count in counts.items():
+        write_records(images / name, range(count), ids="00000-of" in name)
+    plan = the_plan(model, images, tmp_path / "answers.jsonl")
+    write = plans.write_whole
+    written: list[str] = []
+
+    def once(path, lines):
+        if len(written) == 4:
+            raise RuntimeError("stopped")
+        written.append(os.path.basename(path))
+        write(path, lines)
+
+    monkeypatch.setattr(plans, "write_whole", once)
+    with pytest.raises(Exception, match="stopped"):
+        predict(plan)
+    assert len(written) == 4
+    again: list[str] = []
+    monkeypatch.setattr(
+        plans, "write_whole", lambda p, t: (again.append(os.path.basename(p)), write(p, t))
+    )  # fmt: skip
+    predict(plan)
+    assert not {*written} & {*again} and len(again) == 2  # what was done stays
+    plans.join(plan)
+    rows = rows_of(plan.output)
+    assert [(row["file"], row["record"]) for row in rows] == [
+        (name, number) for name, count in counts.items() for number in range(count)
+    ]
+    for row in rows:
+        check_answer(row, row["record"] * 7 % 256)
+        named = "00000-of" in row["file"]
+        assert row.get("id") == (f"id{row['record']}" if named else None)
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from components.beam import IN_PROCESS
+from pipeline.prediction import executor, plan as plans
+model, folder, output = sys.argv[1:]
+plan = plans.Plan(plans.Model(model, 7), plans.find_files(folder), output)
+write = plans.write_whole
+def slowly(path, lines):
+    write(path, lines)
+    print(path, flush=True)
+    time.sleep(60)
+plans.write_whole = slowly
+executor.predict(plan, IN_PROCESS)
+"""
+
+
+@pytest.mark.tf
+def test_killed_and_started_again_nothing_is_lost_and_nothing_is_done_twice(
+    model, folder, tmp_path
+):
+    images, values = folder
+    plan = the_plan(model, images, tmp_path / "answers.jsonl")
+    arguments = [model, str(images), plan.output]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline().strip()
+        process.send_signal(signal.SIGKILL)
+    assert first and not os.path.exists(plan.output)
+    done = {path: path.stat().st_mtime_ns for path in Path(plan.parts_folder).iterdir()}
+    assert [str(path) for path in done] == [first]
+    time.sleep(0.01)
+    predict(plan)
+    # What was done was not done again.
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    plans.join(plan)
+    check(plan.output, values)
+
+
+def test_other_images_or_another_model_are_another_prediction(folder, tmp_path):
+    images, values = folder
+    before = the_plan("/models/7", images, tmp_path / "a.jsonl").parts_folder
+    assert the_plan("/models/7", images, tmp_path / "a.jsonl").parts_folder == before
+    assert the_plan("/models/8", images, tmp_path / "a.jsonl").parts_folder != before
+    changed = images / next(iter(values))
+    changed.write_bytes(changed.read_bytes() + b" ")
+    assert the_plan("/models/7", images, tmp_path / "a.jsonl").parts_folder != before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing", "is no folder"),
+        ("empty", "holds no file"),
+        ("both", "holds both images"),
+    ],
+)
+def test_a_folder_that_cannot_be_predicted_is_one_sentence(name, words, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "a.png").write_bytes(b"x")
+    (tmp_path / "both" / "data_tfrecord-00000-of-00001").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=rf"^--images=.*{words}"):
+        plans.find_files(str(tmp_path / name))
+
+
+def said(capsys, *arguments: str) -> str:
+    assert cli.main(["predict", *arguments], {}) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_without_a_model_in_service_the_command_says_so(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(b"x")
+    said(capsys, "--images", str(tmp_path), f"output_root={tmp_path / 'output'}")
+
+
+def test_other_machines_must_reach_everything(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(b"x")
+    dataflow = ["vertex.beam=dataflow", "output_root=gs://b/out"]
+    images = ["--images", str(tmp_path)]
+    assert "vertex.project: is not given" in said(capsys, *images, *dataflow)
+    known = ["vertex.project=p", "vertex.repository=us-docker.pkg.dev/p/r"]
+    error = said(capsys, *images, *dataflow, *known)
+    assert error.startswith(f"error: --images={tmp_path}: is on this machine")
+
+
+def test_items_cover_all_images_once():
+    names = tuple(f"{n:04d}.png" for n in range(plans.PART_IMAGES * 2 + 1))
+    found = plans.Found("f", names, False, "d")
+    plan = plans.Plan(plans.Model("m", 1), found, "o")
+    assert sum((item.names for item in plan.items), ()) == names
+    assert [len(item.names) for item in plan.items] == [500, 500, 1]
+
+
+def test_an_item_is_whole_with_its_last_part_and_all_before(tmp_path):
+    plan = plans.Plan(
+        plans.Model("m", 1),
+        plans.Found("f", ("a_tfrecord", "b_tfrecord"), True, "d"),
+        str(tmp_path / "o.jsonl"),
+    )
+    for item, part, last in ((0, 0, False), (0, 1, True), (1, 1, True)):
+        plans.write_whole(plan.file(item, part, last=last), ["{}"])
+    there = plans.done(plan)
+    assert there.whole == {0} and set(there.parts) == {(0, 0), (0, 1), (1, 1)}
+    with pytest.raises(RuntimeError, match="1 of 2 parts"):
+        plans.join(plan)

@@ -141,8 +141,8 @@ def _write_baseline(
     Without one the model is as good: what monitoring could not use keeps no blessed model
     from being served, and is told.
     """
-    dataset = dataset_in(examples)
     try:
+        dataset = dataset_in(examples)
         compared = os.path.join(evaluation.uri, COMPARISON_FILE)
         with fileio.open(compared, "rb") as file:
             names = Comparison.read(file, compared).class_names

@@ -4,16 +4,15 @@ All on a copy of the project, so that its files can be edited, and on a small CI
 random images, so that its files can be changed.
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.e2e import warm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.timeout(3600)]
 
@@ -57,10 +56,10 @@ def place():
 
 
 def command(place: Path, *words: str) -> str:
-    done = subprocess.run(
+    said = place / "tmp/said.txt"
+    status = warm.pipeline(
+        place / "project",
         [
-            sys.executable,
-            place / "project/pipeline.py",
             "run",
             "preset=smoke",
             "data.name=cifar10",
@@ -74,11 +73,13 @@ def command(place: Path, *words: str) -> str:
             f"output_root={place}/output",
             *words,
         ],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
-        env=os.environ | {"TMPDIR": str(place / "tmp")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+        said,
+        {"TMPDIR": str(place / "tmp")},
+    )
+    text = said.read_text()
+    said.unlink()
+    assert status == 0, text
+    return text
 
 
 def said(text: str) -> dict[str, tuple[str, str]]:

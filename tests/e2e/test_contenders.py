@@ -49,12 +49,14 @@ def test_the_third_is_treated_as_the_others_are(first, output):
 
 def test_answers_say_what_the_model_says_of_itself(first, output):
     for name in ("baseline", "candidate", "wide"):
-        (file,) = output.glob(f"artifacts/{name.capitalize()}Answers/answers/*/*.json")
+        (file,) = output.glob(
+            f"artifacts/{name.capitalize()}Answers/answers/*/answers.json"
+        )
         told = json.loads(file.read_text())
         assert told["contender"] == name
         assert told["network"] == first["models"][name]["network"]
         assert told["seed"] == 1
-    (file,) = output.glob("artifacts/InServiceAnswers/answers/*/*.json")
+    (file,) = output.glob("artifacts/InServiceAnswers/answers/*/answers.json")
     assert json.loads(file.read_text())["there"] is False
 
 

@@ -443,7 +443,12 @@ def test_cancel_that_is_stopped_says_what_may_go_on(vertex, typed, monkeypatch):
     monkeypatch.setattr(
         remote.WallClock, "sleep", lambda *_: os.kill(os.getpid(), signal.SIGINT)
     )
-    status, out, _ = typed("cancel", "cifar-resnet-1", *WHERE)
+    # A shell switches Ctrl-C off for what it starts in the background, such as these tests.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, out, _ = typed("cancel", "cifar-resnet-1", *WHERE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 130
     assert "may go on: python pipeline.py cancel cifar-resnet-1" in out
 

@@ -186,7 +186,11 @@ class Reader:
             self._process = context.Process(
                 target=_serve, args=(theirs, self._most_bytes), daemon=True
             )
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
             self._process.start()
+            # multiprocessing's resource tracker unblocks SIGTERM and SIGINT in the thread
+            # that starts it; the server's signals.py wants them blocked in all.
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -21,6 +21,7 @@ from serving.server.errors import ServingError
 from tests.serving.server import processes
 
 MIB = 1 << 20
+PROJECT = Path(__file__).parents[3]
 BODIES = [
     ({"instances": [[1.5, 2], [3, -4]], "signature_name": "s"}, {"x": "float"}),
     ({"instances": [{"a": [1], "b": "é"}, {"a": [2], "b": ""}]},
@@ -173,6 +174,24 @@ def test_it_is_started_again_after_it_was_killed(reader):
                 reader.decode(document, {"x": "int32"})
             assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert read_there(reader, b'{"inputs": 7}', {"x": "int32"})[1]["x"] == 7
+
+
+def test_signals_that_are_blocked_stay_so():
+    """Else SIGTERM, which one thread takes, ends the server at once."""
+    code = """if True:
+        import signal
+        from serving.server import large_bodies
+        wanted = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+        reader = large_bodies.Reader(1 << 20)
+        with reader.parse(b"{}", packed=False):
+            print(wanted <= signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        reader.close()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_what_nobody_wants_is_not_kept(reader):

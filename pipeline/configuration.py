@@ -19,6 +19,7 @@ import shutil
 import sys
 import textwrap
 import tomllib
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -124,7 +125,8 @@ def _flat(
 
 def _as_text(name: str, value: Any, known: Mapping[str, FieldInfo], folder: str) -> str:
     field = known.get(name)
-    if isinstance(value, str) and value.lower() == "none":
+    choices = typing.get_args(field.annotation) if field is not None else ()
+    if isinstance(value, str) and value.lower() == "none" and value not in choices:
         value = None
     if field is not None and not has_type(field, value):
         shown = json.dumps(value, default=str)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 import shlex
 import subprocess
@@ -92,9 +93,16 @@ CARRIED_OUT = {
 @functools.cache
 def made(words: tuple[str, ...]) -> str:
     """What `make` would do last."""
+    # Not what the make that runs these tests was given.
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("MAKE", "MFLAGS", "ARGS"))
+    }
     done = subprocess.run(
-        ["make", "--dry-run", *words], cwd=PROJECT, capture_output=True, text=True
-    )
+        ["make", "--dry-run", *words],
+        cwd=PROJECT, env=clean, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.replace("\\\n", " ").splitlines()[-1]
 

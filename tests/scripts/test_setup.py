@@ -17,6 +17,7 @@ FILES = {path.name for path in (PROJECT / "scripts").glob("*.py")} - {
     "site.py",
     "import_contracts.py",
     "lock.py",
+    "report_picture.py",
 }
 
 

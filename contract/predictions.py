@@ -33,6 +33,12 @@ class Predictions:
     # By role -> float32 [n, classes]; of those without a problem.
     probabilities: Mapping[str, np.ndarray]
 
+    def are_of_the_images_of(self, other: Predictions) -> bool:
+        """Whether both are answers to the same images, in the same order."""
+        return np.array_equal(self.ids, other.ids) and np.array_equal(
+            self.labels, other.labels
+        )
+
     def write(self, file: IO[bytes]) -> None:
         """Writes what `read` reads."""
         named: dict[str, Any] = {

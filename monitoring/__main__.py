@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import signal
 import sys
@@ -24,6 +23,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract import whole_file
 from monitoring import NothingToCompare
 from monitoring.comparison import CHANCE
 from serving import quiet
@@ -195,12 +195,8 @@ def _tell(monitor, changes, options: argparse.Namespace):
 
 
 def _put(path: Path, text: str) -> None:
-    """Whole or not at all, and for its owner only: it may show what users sent."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    file = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as writer:
-        writer.write(text)
-    new.replace(path)
+    """For its owner only: it may show what users sent."""
+    whole_file.write(path, text.encode(), 0o600)
 
 
 def _once(options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Annotated
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from absl import logging
@@ -143,10 +142,7 @@ def _same_images(files: Mapping[str, Answers]) -> Predictions:
             read = Predictions.read(file, path, len(record.class_names))
         if first is None:
             first, where = read, path
-        elif not (
-            np.array_equal(first.ids, read.ids)
-            and np.array_equal(first.labels, read.labels)
-        ):
+        elif not read.are_of_the_images_of(first):
             raise ValueError(
                 f"{where} and {path} are answers to different images: only answers to the "
                 "same can be compared"

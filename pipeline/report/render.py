@@ -11,23 +11,22 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import markupsafe
 
+from contract import whole_file
 from contract.comparison import BASELINE, IN_SERVICE, Comparison
 from contract.contenders import in_order
 from contract.records import PAGE_FILE, PICTURES_FOLDER, REPORT_FILE
 from contract.sentences import enumeration
 from pipeline.nodes import KINDS
-from pipeline.report import figures, looks, selection, tables, words
+from pipeline.report import figures, looks, selection, tables, templates, words
 from pipeline.report.words import percent
 
-_TEMPLATE = Path(__file__).with_name("page.html.jinja")
+_TEMPLATE = "page.html.jinja"
 
 
 def write(report: Mapping[str, Any], directory: str) -> str:
@@ -46,9 +45,9 @@ def write(report: Mapping[str, Any], directory: str) -> str:
     os.makedirs(pictures)
     for name, uri in report["page"]["pictures"].items():
         content = base64.b64decode(uri.partition(",")[2])
-        _write_whole(os.path.join(pictures, f"{name}.png"), content)
+        whole_file.write(os.path.join(pictures, f"{name}.png"), content)
     for name, text in texts.items():
-        _write_whole(os.path.join(directory, name), text.encode())
+        whole_file.write(os.path.join(directory, name), text.encode())
     return os.path.join(directory, PAGE_FILE)
 
 
@@ -65,12 +64,7 @@ def files(report: Mapping[str, Any]) -> dict[str, str]:
 
 def html(report: Mapping[str, Any]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates.environment(Path(__file__).parent)
     environment.filters |= {
         "percent": words.percent,
         "interval": words.interval,
@@ -92,9 +86,7 @@ def html(report: Mapping[str, Any]) -> str:
         "count": words.count,
         "enumeration": enumeration,
     }
-    return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
-        **report, **_shown(report)
-    )
+    return environment.get_template(_TEMPLATE).render(**report, **_shown(report))
 
 
 def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,15 +229,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write_whole(path: str, content: bytes) -> None:
-    descriptor, aside = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".report-")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise

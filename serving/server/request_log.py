@@ -290,16 +290,6 @@ def files(directory: str | os.PathLike[str]) -> list[Path]:
     )
 
 
-def read(directory: str | os.PathLike[str]) -> Iterator[Any]:
-    """The PredictionLogs of a folder, oldest first; a file's damaged end is skipped.
-
-    Raises:
-        OSError: The folder or one of its files may not be read.
-    """
-    for path in files(directory):
-        yield from read_file(path)
-
-
 def read_file(path: str | os.PathLike[str], skip: int = 0) -> Iterator[Any]:
     """The PredictionLogs of a file; its damaged end is skipped, or all if it has gone.
 

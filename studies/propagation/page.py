@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from contract import whole_file
+from pipeline.report import templates
 from pipeline.report.looks import LOOKS
 from studies.propagation import plan
 from studies.propagation.charts import Axis, Points, chart, keys
@@ -29,11 +28,7 @@ def write(folder: str, name: str, result: Json, html: str) -> str:
     os.makedirs(folder, exist_ok=True)
     data = json.dumps(result, indent=2, allow_nan=False)
     for file, text in ((f"{name}.json", f"{data}\n"), ("report.html", html)):
-        descriptor, aside = tempfile.mkstemp(dir=folder, prefix=".")
-        with open(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(aside, 0o644)
-        os.replace(aside, os.path.join(folder, file))
+        whole_file.write(os.path.join(folder, file), text.encode())
     return os.path.join(folder, "report.html")
 
 
@@ -303,13 +298,7 @@ def _figure(
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(Path(__file__).parent)
     environment.filters |= {
         "value": value,
         "bounds": bounds,

@@ -51,10 +51,7 @@ def report(
         test = _predictions(artifact.uri, features.TEST, record)
         if first is None:
             first = test
-        elif not (
-            np.array_equal(first.ids, test.ids)
-            and np.array_equal(first.labels, test.labels)
-        ):
+        elif not test.are_of_the_images_of(first):
             raise ValueError(
                 f"{artifact.uri}: answers to other images than the first; only answers to "
                 "the same can be compared"

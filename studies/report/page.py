@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
+from pipeline.report import templates
 from studies.report import curves, words
 from studies.report.measure import SEEDS_RULE
 from studies.report.result import StudyResult
@@ -15,13 +14,7 @@ _TEMPLATE = "page.html.jinja"
 
 def render(result: StudyResult) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(Path(__file__).parent)
     return environment.get_template(_TEMPLATE).render(
         result=result,
         words=words,

@@ -374,7 +374,8 @@ def test_answered_requests_are_logged(server):
     assert ask(server, HALF, {"instances": [value]})[0] == 200
     end = time.monotonic() + LONG
     while True:
-        logs = list(request_log.read(server.log))
+        files = request_log.files(server.log)
+        logs = [log for file in files for log in request_log.read_file(file)]
         found = [
             log.predict_log
             for log in logs

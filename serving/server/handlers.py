@@ -234,7 +234,8 @@ class Service:
                 signatures.signature_def[name].CopyFrom(signature)
             response.model_spec.name = version.model
             response.model_spec.version.value = version.number
-        response.metadata["signature_def"].Pack(signatures)
+        # The same bytes each time: REST keeps the JSON that it makes of them.
+        response.metadata["signature_def"].Pack(signatures, deterministic=True)
         return response
 
     def get_model_status(

@@ -415,16 +415,17 @@ class Manager:
     # Choosing: with the lock held.
 
     def _choose(self, spec: model_pb2.ModelSpec) -> Version:
-        if not spec.name:
+        name = spec.name  # may be megabytes, which are copied each time it is asked for
+        if not name:
             raise invalid("ModelSpec has no name specified.")
-        _check_name(spec.name)
+        _check_name(name)
         number = self._number(spec)
         if number is None:
-            version = self._latest.get(spec.name)
-            asked = f"Latest({spec.name})"
+            version = self._latest.get(name)
+            asked = f"Latest({name})"
         else:
-            version = self._versions.get(spec.name, {}).get(number)
-            asked = f"Specific({spec.name}, {number})"
+            version = self._versions.get(name, {}).get(number)
+            asked = f"Specific({name}, {number})"
         if version is None or version.state != State.AVAILABLE:
             raise not_found(f"Servable not found for request: {asked}")
         return version

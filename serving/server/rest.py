@@ -84,6 +84,9 @@ IDLE_SECONDS = 620.0  # load balancers keep theirs for 600 and must be first to 
 TAKE_SECONDS = 30.0  # a client that takes nothing of its answer is closed
 _LEAST_TAKEN = 32 << 10  # bytes per second, over half of that time
 _LINGER_SECONDS = 5.0  # for a client to read an answer while it still sends
+# What the kernel holds of answers, per connection (it doubles this). Its own limit is
+# megabytes: so much would be worked out for a client that asks on and reads nothing.
+_KERNEL_BYTES = 64 << 10
 _BACKLOG = 1024
 _MOST_ACCEPTED = 16  # at a time, or a burst would use up all files before any is closed
 _QUIET_SECONDS = 60.0  # between two warnings of a kind
@@ -497,6 +500,8 @@ class _Rest:
             await runner.cleanup()
             raise
         for listening in self._listening.sockets:
+            # Inherited by those that are accepted.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
             # asyncio accepts as many at a time as it lets wait; here more may wait.
             with socket.socket(fileno=os.dup(listening.fileno())) as same:
                 same.listen(_BACKLOG)
@@ -840,9 +845,7 @@ class _Rest:
             model_spec=spec, metadata_field=["signature_def"]
         )
         response = self._service.get_model_metadata(request, call)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        metadata = b'{"signature_def":%s}' % _message_json(signatures)
+        metadata = _signatures_json(response.metadata["signature_def"].value)
         specification = _message_json(response.model_spec)
         return _Answer(
             b'{"model_spec":%s,"metadata":%s}' % (specification, metadata),
@@ -869,6 +872,14 @@ def _unquote(text: str) -> str:
 def _type_name(number: int) -> str:
     """TensorFlow's name of a DataType: "float", "uint8", ..."""
     return types_pb2.DataType.Name(number).removeprefix("DT_").lower()
+
+
+@functools.lru_cache(
+    maxsize=32
+)  # of models: to write it takes most of such an answer's time
+def _signatures_json(serialized: bytes) -> bytes:
+    signatures = get_model_metadata_pb2.SignatureDefMap.FromString(serialized)
+    return b'{"signature_def":%s}' % _message_json(signatures)
 
 
 def _message_json(message: Any) -> bytes:

@@ -155,17 +155,17 @@ def _to_array(alias: str, proto: tensor_pb2.TensorProto, limits: Limits) -> np.n
         raise _unreadable(alias, f"its shape {list(shape)} is too large")
     if not count:  # whatever else is in it
         return np.empty(shape, dtype)
-    if proto.tensor_content:
+    if content := proto.tensor_content:  # asked for once: each time it is copied
         if proto.dtype == types_pb2.DT_STRING:
-            return _strings(alias, proto.tensor_content, count).reshape(shape)
+            return _strings(alias, content, count).reshape(shape)
         expected = count * dtype.itemsize
-        if len(proto.tensor_content) != expected:
+        if len(content) != expected:
             raise _unreadable(
                 alias,
-                f"tensor_content has {len(proto.tensor_content)} bytes, but its shape "
+                f"tensor_content has {len(content)} bytes, but its shape "
                 f"{list(shape)} needs {expected}",
             )
-        array = np.frombuffer(proto.tensor_content, dtype)
+        array = np.frombuffer(content, dtype)
         if proto.dtype == types_pb2.DT_BOOL:
             array = array.view(np.uint8) != 0  # other bytes are no booleans
         return array.reshape(shape)

@@ -258,6 +258,36 @@ def test_clients_that_do_not_take_their_answer_are_closed(server):
             assert not is_whole(answer_to(client))
 
 
+def test_nothing_is_worked_out_for_a_client_that_asks_on_and_reads_nothing(
+    server, monkeypatch
+):
+    """But for what fits into buffers; when it reads, it gets the rest."""
+    asked, answered = 1000, 0
+    describe = server.service.get_model_metadata
+
+    def counted(*arguments):
+        nonlocal answered
+        answered += 1
+        return describe(*arguments)
+
+    monkeypatch.setattr(server.service, "get_model_metadata", counted)
+    ask = b"GET /v1/models/tf2/metadata HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with rest_beside(server) as port, contextlib.ExitStack() as stack:
+        (client,) = connections(stack, port, 1, window=4096)
+        client.sendall(ask * asked)
+        before = -1
+        while answered != before:
+            before = answered
+            time.sleep(1)
+        assert 1 <= answered < asked / 4
+        data = b""
+        while data.count(b"HTTP/1.1 200 ") < asked:
+            part = client.recv(1 << 18)
+            assert part
+            data += part
+        assert answered == asked
+
+
 def test_answers_that_wait_share_a_limit(server):
     with (
         rest_beside(server, most_unsent_bytes=16 * MIB) as port,

@@ -39,6 +39,8 @@ CASES = {
         "rematerialise": True,
         "synchronized_batch_norm": True,
         "initialiser": "released",
+        "schedule": "plateau",
+        "plateau_evaluations": 2,
     },
     "average": {"ema": 0.99, "precision": "mixed_bfloat16", "label_smoothing": 0.1},
     "executions": {
@@ -58,7 +60,6 @@ ELSEWHERE = {
     "checkpoint_seconds": "changes no weight: test_fit.py",
     "profile_steps": "changes no weight: test_fit.py",
     "evaluation_steps": "says when, not what: test_fit.py",
-    "plateau_evaluations": "a schedule of its own: test_fit.py",
     "zero_start": "where weights start: test_network.py",
 }
 

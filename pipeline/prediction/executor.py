@@ -21,6 +21,7 @@ from trainer.examples import parse, records
 # Images per call of the model, half a part: while it works, the next ones are read.
 BATCH = 250
 _READERS = 8  # image files read at once: of a bucket, each is a request
+_CALLS = 2  # of the model at once: one leaves cores idle between its operations
 
 
 def predict(plan: Plan, beam_arguments: Sequence[str]) -> None:
@@ -54,15 +55,18 @@ class Answer(beam.DoFn):
         self._plan = plan
         self._ask: Any = None
         self._readers: Any = None
+        self._callers: Any = None
 
     def setup(self) -> None:
         """Loads the model."""
         self._ask = load(self._plan.model.path, records=self._plan.found.records)
         self._readers = ThreadPoolExecutor(_READERS)
+        self._callers = ThreadPoolExecutor(_CALLS)
 
     def teardown(self) -> None:
-        """Ends the readers."""
+        """Ends the threads."""
         self._readers.shutdown()
+        self._callers.shutdown()
 
     def process(self, element: tuple[Item, frozenset[int]]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Writes the files of an item's parts, but for those that are there."""
@@ -99,11 +103,14 @@ class Answer(beam.DoFn):
             place += len(serialized)
 
     def _answered(self, rows: Sequence[Any]) -> Iterator[tuple[dict, dict]]:
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            contents = [_content(each) for _, each in batch]
-            for (name, _), answer in zip(batch, self._answers(contents), strict=True):
+        batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+        found = self._callers.map(self._answers_to, batches)
+        for batch, answered in zip(batches, found, strict=True):
+            for (name, _), answer in zip(batch, answered, strict=True):
                 yield name, answer
+
+    def _answers_to(self, batch: Sequence[Any]) -> Iterable[dict[str, Any]]:
+        return self._answers([_content(each) for _, each in batch])
 
     def _answers(self, contents: Sequence[Any]) -> Iterable[dict[str, Any]]:
         problem = next((each for each in contents if isinstance(each, Exception)), None)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from contract.config.train import TrainConfig
 from trainer import recipe
-from trainer.examples import Examples
+from trainer.examples import Examples, untuned
 
 # No Python here depends on a tensor's value, and AutoGraph takes seconds to find that out.
 _plain = tf.autograph.experimental.do_not_convert
@@ -72,7 +72,7 @@ def training_batches(
     rows = tf.data.Dataset.range(first_epoch, epochs).flat_map(_plain(epoch_batches))
     batches = rows.skip(skipped).take(steps - first_step)
     loaded = batches.map(_plain(load), num_parallel_calls=2, deterministic=True)
-    return _as_it_is(loaded.prefetch(4))
+    return untuned(loaded.prefetch(4))
 
 
 def evaluation_batches(
@@ -83,19 +83,7 @@ def evaluation_batches(
     batches = pairs.batch(batch_size).map(
         _plain(lambda images, labels: (normalise(images), labels)), num_parallel_calls=2
     )
-    return _as_it_is(batches)
-
-
-def _as_it_is(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Without TensorFlow's tuning: every number that it would choose is given.
-
-    Its thread sleeps for twice as long each time, up to a minute, and the end of an iterator
-    waits for it (measured with TensorFlow 2.21: 39 to 41 idle seconds after the last of 43 s
-    of training, in two of four trainings).
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
+    return untuned(batches)
 
 
 def augment(

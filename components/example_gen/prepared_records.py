@@ -33,6 +33,7 @@ _FEATURES = {
         "text_feature.Text",
     )
 }
+_DECODERS = 4
 _MOST_FEATURES_BYTES = 100_000
 _MOST_RECORD_BYTES = 1 << 20  # an image of 32 x 32 pixels as PNG has 4 kB at most
 # The first 24 bytes of a PNG file of 32 x 32 pixels (PNG specification, 5.2 and 11.2.1).
@@ -50,8 +51,9 @@ def read(folder: str, dataset: str, split: str) -> Iterator[Records]:
     Raises:
         DataError: The folder is damaged, or holds something else.
     """
-    import tensorflow as tf
     import tensorflow_datasets as tfds
+
+    from trainer.examples import untuned
 
     where = f"{folder}, {split}"
     entry = DATASETS[dataset]
@@ -70,11 +72,11 @@ def read(folder: str, dataset: str, split: str) -> Iterator[Records]:
             decoders={"image": tfds.decode.SkipDecoding()},
         )
         batches = (
-            examples.map(_decode_image, num_parallel_calls=tf.data.AUTOTUNE)
+            examples.map(_decode_image, num_parallel_calls=_DECODERS)
             .batch(CHUNK_RECORDS)
             .prefetch(1)
         )
-        for batch in tfds.as_numpy(batches):
+        for batch in tfds.as_numpy(untuned(batches)):
             records = _from_tfds(batch, entry, where, start)
             start += len(records.labels)
             yield records

@@ -142,11 +142,13 @@ def test_without_augmentation_images_are_untouched(tmp_path, images):
 
 def test_no_thread_that_tunes_is_waited_for_at_the_end(tmp_path, images):
     """Whose sleep may be a minute: the process stood still after a training."""
+    from trainer.examples import records
     from trainer.input import evaluation_batches, training_batches
 
     examples = load(tmp_path / "one", images)
     training = training_batches(examples, normalise, CONFIG, first_step=0, steps=3)
-    for dataset in (training, evaluation_batches(examples, normalise, 8)):
+    evaluation = evaluation_batches(examples, normalise, 8)
+    for dataset in (training, evaluation, records(["data-0-of-1"]).batch(8)):
         assert dataset.options().autotune.enabled is False
 
 

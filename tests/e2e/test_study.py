@@ -3,17 +3,16 @@
 import collections
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.e2e.test_pipeline import metadata_of, temporary, wait_for
+from tests.e2e import warm
+from tests.e2e.test_pipeline import metadata_of, temporary
 
 pytestmark = [pytest.mark.e2e, pytest.mark.tf, pytest.mark.timeout(1200)]
 
@@ -30,25 +29,40 @@ TINY = {
 }
 
 
-def study(output: Path, rows: str, *words: str, wait: bool = True, **more: str):
-    """`pipeline.py study plain` with some of its rows and one seed."""
-    command = [
-        sys.executable, str(PROJECT / "pipeline.py"), "study", "plain",
-        "--rows", rows, "--seeds", "1", *words,
-    ]  # fmt: skip
+def start(output: Path, rows: str, **more: str):
+    """Begins `pipeline.py study plain` with some of its rows and one seed."""
     settings = TINY | {k.replace("__", "."): v for k, v in more.items()}
     temporary(output).mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        [*command, f"output_root={output}", *(f"{k}={v}" for k, v in settings.items())],
-        cwd="/",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"COLUMNS": "100", "TMPDIR": str(temporary(output))},
+    said = output.with_name("said.txt")
+    said.parent.mkdir(exist_ok=True)
+    words = ["study", "plain", "--rows", rows, "--seeds", "1", f"output_root={output}"]
+    return said, warm.start(
+        PROJECT,
+        [*words, *(f"{name}={value}" for name, value in settings.items())],
+        said,
+        {"COLUMNS": "100", "TMPDIR": str(temporary(output))},
     )
-    if wait:
-        process.output, _ = process.communicate(timeout=400)
-    return process
+
+
+def study(output: Path, rows: str, **more: str) -> str:
+    """The same to its end; what it says."""
+    said, process = start(output, rows, **more)
+    status = warm.status(process, 400)
+    assert status == 0, said.read_text()
+    return said.read_text()
+
+
+def kill_at(arrived: Callable[[], bool], output: Path, rows: str) -> None:
+    """Begins it, and kills it when the moment has come."""
+    said, process = start(output, rows)
+    deadline = time.monotonic() + 200
+    while not arrived():
+        assert process.is_alive(), said.read_text()
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def executions(output: Path) -> dict[int, tuple[str, int]]:
@@ -122,15 +136,10 @@ def output(tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("study") / "output"
     before: dict[int, tuple[str, int]] = {}
     for moment, (arrived, whole) in moments(output).items():
-        process = study(output, "plain20,residual20", wait=False)
-        wait_for(arrived, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, moment
+        kill_at(arrived, output, "plain20,residual20")
         assert whole <= executed_since(output, {}), moment
         before = executions(output)
-    process = study(output, "plain20,residual20")
-    assert process.returncode == 0, process.output
+    study(output, "plain20,residual20")
     (output / "executed").write_text(json.dumps(sorted(executed_since(output, before))))
     return output
 
@@ -146,9 +155,7 @@ def test_a_killed_study_repeats_the_row_under_way_and_nothing_else(output):
 
 
 def test_it_ends_with_the_bits_of_an_undisturbed_one(output, tmp_path):
-    process = study(tmp_path / "output", "plain20,residual20")
-    assert process.returncode == 0, process.output
-    assert "2 of 2 done" in process.output
+    assert "2 of 2 done" in study(tmp_path / "output", "plain20,residual20")
     for row in ("Plain20", "Residual20"):
         np.testing.assert_array_equal(
             answers_of(output, row), answers_of(tmp_path / "output", row)
@@ -191,19 +198,17 @@ def test_models_are_gone_and_their_records_stay(output):
 
 def test_one_more_row_is_one_more_training(output):
     before = executions(output)
-    process = study(output, "plain20,plain32,residual20")
-    assert process.returncode == 0, process.output
+    study(output, "plain20,plain32,residual20")
     added = {"Plain32s1Trainer", "Plain32s1Answers", "StudyReport"}
     assert executed_since(output, before) == added
     assert len(result_of(output)["rows"]) == 3
 
 
 def test_a_training_that_diverges_is_a_result_with_its_step(output):
-    process = study(
+    study(
         output, "residual20", train__learning_rate="100", train__schedule="constant",
         train__weight_decay="1",
     )  # fmt: skip
-    assert process.returncode == 0, process.output
     (row,) = result_of(output)["rows"]
     assert row["state"] == "diverged"
     assert 0 < row["trained"][0]["steps"] < 12

@@ -33,11 +33,34 @@ def call(function: Callable[..., Any], *arguments: Any, timeout: float) -> int |
     """
     process = _CONTEXT.Process(target=function, args=arguments)
     process.start()
+    return status(process, timeout)
+
+
+def status(process: Any, timeout: float) -> int | None:
+    """The exit status of a process that `start` has started, at its end."""
     process.join(timeout)
     if process.is_alive():
         process.kill()
         process.join()
     return process.exitcode
+
+
+def start(
+    project: Path, words: Sequence[str], said: Path, environment: Mapping[str, str]
+) -> Any:
+    """Begins `python PROJECT/pipeline.py WORDS`; the process, as of multiprocessing.
+
+    Args:
+        project: Folder of the project, or of a copy.
+        words: The command line.
+        said: File for what it prints.
+        environment: Variables to be set.
+    """
+    process = _CONTEXT.Process(
+        target=_pipeline, args=(str(project), [*words], said, dict(environment))
+    )
+    process.start()
+    return process
 
 
 def pipeline(
@@ -48,17 +71,8 @@ def pipeline(
     *,
     timeout: float = 900,
 ) -> int | None:
-    """As `python PROJECT/pipeline.py WORDS`; its exit status.
-
-    Args:
-        project: Folder of the project, or of a copy.
-        words: The command line.
-        said: File for what it prints.
-        environment: Variables to be set.
-    """
-    return call(
-        _pipeline, str(project), [*words], said, dict(environment), timeout=timeout
-    )
+    """As `start`, to its end; its exit status."""
+    return status(start(project, words, said, environment), timeout)
 
 
 def _pipeline(
@@ -71,6 +85,7 @@ def _pipeline(
     tempfile.tempdir = None  # as TMPDIR says now
     sys.path.insert(0, project)
     from pipeline import cli
+    from studies import commands as studies
 
     assert cli.__file__ == os.path.join(project, "pipeline", "cli.py")
-    sys.exit(cli.main(words, os.environ))
+    sys.exit(cli.main(words, os.environ, [studies.add_parser]))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.e2e.test_pipeline import report_of, run
+from tests.e2e.test_pipeline import report_of, run_warm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.tf]
 
@@ -17,7 +17,7 @@ def output(tmp_path_factory):
 @pytest.fixture(scope="module")
 def first(output):
     """The third is the baseline once more, and so wins nothing."""
-    process = run(output, contenders__wide="resnet8")
+    process = run_warm(output, contenders__wide="resnet8")
     assert process.returncode == 0, process.output
     return report_of(output)
 
@@ -61,7 +61,7 @@ def test_answers_say_what_the_model_says_of_itself(first, output):
 
 
 def test_another_network_runs_its_nodes_and_what_follows(first, output):
-    process = run(output, contenders__wide="preact_resnet14")
+    process = run_warm(output, contenders__wide="preact_resnet14")
     assert process.returncode == 0, process.output
     report = report_of(output)
     follows = {"Evaluator", "ModelChooser", "ServingCanary", "AtomicPusher"}
@@ -73,7 +73,7 @@ def test_another_network_runs_its_nodes_and_what_follows(first, output):
 
 def test_one_contender_less_runs_what_compares_them(first, output):
     """Nothing is trained or asked."""
-    process = run(output)
+    process = run_warm(output)
     assert process.returncode == 0, process.output
     report = report_of(output)
     assert "WideTrainer" not in {each["id"] for each in report["components"]}

@@ -62,7 +62,7 @@ def test_small_grey_digits_from_the_source_to_a_clients_answer(tmp_path):
     from tests.components.example_gen.test_executor import ingest, read_back
 
     output = tmp_path / "output"
-    done = test_pipeline.run(output, data__image_size="8", data__channels="1")
+    done = test_pipeline.run_warm(output, data__image_size="8", data__channels="1")
     assert done.returncode == 0, done.output
     report = json.loads((output / "report/report.json").read_text())
     assert report["decision"]["winner"] and report["pushed"]
@@ -129,7 +129,7 @@ def test_the_super_classes_of_cifar100_are_learnt_and_served(tmp_path):
         tmp_path / "cifar-100-binary", official.files("cifar100", "binary", made)
     )
     output = tmp_path / "output"
-    done = test_pipeline.run(
+    done = test_pipeline.run_warm(
         output,
         data__name="cifar100",
         data__path=str(folder),

@@ -86,10 +86,10 @@ def _parts(digests: str) -> dict[str, str] | None:
 def closure(*scripts: str, project: Path = _PROJECT) -> list[Path]:
     """The project's files that running some of them can come to use.
 
-    Followed are imports, wherever they stand; strings that name a module of the project
-    ("trainer.run.run_fn", "serving.server" for `python -m`); and strings that name a file
-    beside a module (a template, a table). What nothing names does not count: files of a
-    build, a notebook, an editor, a virtual environment.
+    Followed are imports, wherever they stand, but for those of type checkers; strings that
+    name a module of the project ("trainer.run.run_fn", "serving.server" for `python -m`);
+    and strings that name a file beside a module (a template, a table). What nothing names
+    does not count: files of a build, a notebook, an editor, a virtual environment.
 
     Returns:
         Files, sorted.
@@ -163,6 +163,9 @@ def _read(path: Path, _modified: int) -> _File:
     tree = ast.parse(path.read_bytes())
     imports: list[tuple[int, str]] = []
     texts: set[str] = set()
+    for node in ast.walk(tree):  # what a type checker alone imports is not run
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
             del node.body[0]

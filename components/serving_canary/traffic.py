@@ -23,7 +23,9 @@ from components.serving_canary import judgement, server
 from components.serving_canary.judgement import Answer
 from contract import features
 from contract.config.canary import CanaryConfig
-from serving.client import Classifier, Retry, ServingError, Timeouts
+from serving.client.classifier import Classifier
+from serving.client.errors import ServingError
+from serving.client.options import Retry, Timeouts
 
 _CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
 _STATUS_SECONDS = 2.0

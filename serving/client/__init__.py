@@ -10,30 +10,34 @@
 Command line: `python -m serving.client --help`.
 """
 
-from serving.client.async_classifier import AsyncClassifier
-from serving.client.classifier import Classifier
-from serving.client.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidInput,
-    InvalidResponse,
-    NotFound,
-    Overloaded,
-    PermissionRefused,
-    ServerFault,
-    ServingError,
-    Unavailable,
-    Unsupported,
-)
-from serving.client.options import TLS, Retry, Timeouts
-from serving.client.results import (
-    ModelMetadata,
-    Prediction,
-    Signature,
-    Tensor,
-    VersionStatus,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.client.async_classifier import AsyncClassifier
+    from serving.client.classifier import Classifier
+    from serving.client.errors import (
+        Cancelled,
+        DeadlineExceeded,
+        FailedPrecondition,
+        InvalidInput,
+        InvalidResponse,
+        NotFound,
+        Overloaded,
+        PermissionRefused,
+        ServerFault,
+        ServingError,
+        Unavailable,
+        Unsupported,
+    )
+    from serving.client.options import TLS, Retry, Timeouts
+    from serving.client.results import (
+        ModelMetadata,
+        Prediction,
+        Signature,
+        Tensor,
+        VersionStatus,
+    )
 
 __all__ = [
     "TLS",
@@ -60,3 +64,26 @@ __all__ = [
     "VersionStatus",
 ]
 __version__ = "0.1.0"
+
+# Modules are loaded when a name of theirs is asked for. Who takes the rule for pictures alone
+# (serving.client.pictures), as ingestion does, takes nothing of the protocols with it.
+_HOMES = {
+    "TLS": "options",
+    "AsyncClassifier": "async_classifier",
+    "Classifier": "classifier",
+    "ModelMetadata": "results",
+    "Prediction": "results",
+    "Retry": "options",
+    "Signature": "results",
+    "Tensor": "results",
+    "Timeouts": "options",
+    "VersionStatus": "results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `__all__`, from its module; all others are errors."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    return getattr(home, name)

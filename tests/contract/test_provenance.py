@@ -140,6 +140,7 @@ RUN_BY = {
     "pipeline/console.py": set(),
     "pipeline/dag.py": set(),  # what it hands to nodes are their parameters
     "serving/client/over_grpc.py": {"ServingCanary"},
+    "serving/client/pictures.py": {"ServingCanary"},
     "serving/deploy/generate.py": set(),
     "serving/server/page.html": {"ServingCanary"},  # a template of page.py
     "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
@@ -205,6 +206,8 @@ PIECES = {
         ("from . import plain as p, deep", {"room/plain.py", "room/deep/__init__.py"}),
         ("from .deep.leaf import X", {"room/deep/__init__.py", "room/deep/leaf.py"}),
         ("def f():\n    import other", {"other.py"}),
+        ("if TYPE_CHECKING:\n    import other", set()),
+        ("if X:\n    import other", {"other.py"}),
         ("RUN = 'room.plain.run'", {"room/plain.py"}),
         ("RUN = 'room.deep'", {"room/deep/__init__.py", "room/deep/__main__.py"}),
         ("TABLE = here.with_name('table.toml')", {"room/table.toml"}),

@@ -44,10 +44,10 @@ def test_import_takes_less_than_three_tenths_of_a_second():
     for _ in range(4):
         done = python(code, "-X", "importtime")
         assert done.returncode == 0, done.stderr
-        last = done.stderr.strip().splitlines()[-1]
-        found = re.fullmatch(r"import time:\s*\d+ \|\s*(\d+) \| serving\.client", last)
-        assert found, last
-        taken.append(int(found[1]) / 1e6)
+        # What the statement itself imports; what that imports is indented, and in it.
+        found = re.findall(r"\|\s*(\d+) \| serving[.\w]*$", done.stderr, re.M)
+        assert len(found) >= 2, done.stderr
+        taken.append(sum(map(int, found)) / 1e6)
     assert min(taken) < 0.3
 
 

@@ -21,6 +21,14 @@ _DIGITS: Row = {
     "train.flip": False,
 }
 
+# Photographs of any number and kind: a length in steps, since nobody knows what a pass is.
+_FOLDER: Row = {
+    "data.image_size": 32,
+    "train.crop_padding": 4,
+    "train.global_batch_size": 64,
+    "train.evaluation_steps": 50,
+}
+
 # The papers' point in minutes on two laptop cores: their networks at their full depth, in
 # a hundred steps, on images that are a quarter of the published ones.
 _QUICK: dict[str, Row] = {
@@ -32,6 +40,7 @@ _QUICK: dict[str, Row] = {
         "train.crop_padding": 2,
     },
     "digits": _DIGITS,
+    "folder": {**_FOLDER, "train.steps": 300},
 }
 
 # The whole flow in a minute or five: shallow networks, in which the units hardly differ.
@@ -42,6 +51,7 @@ _FAST: dict[str, Row] = {
         "train.epochs": 1.0,
     },
     "digits": _DIGITS,
+    "folder": {**_FOLDER, "train.steps": 1000},
 }
 
 # Seconds, for tests: the whole flow, not a result.
@@ -56,6 +66,7 @@ _SMOKE: dict[str, Row] = {
         "train.epochs": 3.0,
         "train.learning_rate": 0.05,
     },
+    "folder": {**_FOLDER, "train.steps": 20, "train.evaluation_steps": 10},
 }
 
 PRESETS: dict[str, dict[str, Row]] = {
@@ -120,7 +131,7 @@ def layers(
     Args:
         preset: Key of `PRESETS`.
         recipe: Key of `RECIPES`; None: the preset's own choice.
-        dataset: Key of `contract.datasets.DATASETS`.
+        dataset: data.name, which is not "auto".
         depth: Of the candidate's network.
     """
     own = [

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from contract.config.data import DataConfig
+from components.example_gen import sources
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
 from contract.contenders import MOST_CONTENDERS
-from contract.datasets import DATASETS, Dataset, known
+from contract.features import EVAL, TRAIN
 from contract.fields import ConfigError, override, parse_assignments, value_of
 from pipeline.presets import ANY, PRESETS, Row, layers
 from trainer import recipe as schedule
@@ -32,6 +32,8 @@ AUTO, ENVIRONMENT = "auto", "environment"
 _PROJECT = Path(__file__).parents[1]
 # As serving/deploy takes it: a published name is hard to change.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+# Its stem and stages leave a 32nd of each side.
+_LEAST_IMAGENET_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -162,15 +164,20 @@ def _network(field: str, name: str) -> units.NetworkSpec:
 
 def _check(config: RunConfig) -> None:
     """What one field alone cannot tell."""
+    try:
+        side = sources.expected(config.data).pixels[0]
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     for contender in config.all_contenders:
         field = f"{contender.name}.network"
         if contender.name in config.contenders:
             field = f"contenders.{contender.name}"
         spec = _network(field, contender.network)
-        if spec.family != "cifar":
+        if spec.family != "cifar" and side < _LEAST_IMAGENET_SIDE:
             raise ConfigError(
-                f"{field}={spec.name}: takes images of 224 x 224 pixels; these "
-                "are 32 x 32 at most, choose a network without imagenet in its name"
+                f"{field}={spec.name}: is made for images of 224 x 224 pixels, and takes "
+                f"{_LEAST_IMAGENET_SIDE} x {_LEAST_IMAGENET_SIDE} and more; these are {side} x "
+                f"{side}, choose a network without imagenet in its name"
             )
     if len(config.all_contenders) > MOST_CONTENDERS:
         raise ConfigError(
@@ -183,10 +190,6 @@ def _check(config: RunConfig) -> None:
             f"data.path={config.data.path}: digits come with scikit-learn and are read "
             "from nowhere else; leave data.path out"
         )
-    try:
-        expected(config.data)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", config.pipeline_name):
         raise ConfigError(
             f"pipeline_name={config.pipeline_name}: must be lower-case letters, digits "
@@ -231,18 +234,9 @@ def _check_length(config: RunConfig) -> None:
         raise ConfigError(str(error)) from None
 
 
-def expected(data: DataConfig) -> Dataset:
-    """The data set as it will be ingested, as far as it is known beforehand.
-
-    Raises:
-        ValueError: Label, size or channels are not to be had of it; one sentence.
-    """
-    return known(
-        data.name, data.label, image_size=data.image_size, channels=data.channels
-    )
-
-
 def train_images(config: RunConfig) -> int:
     """Images that are trained on, once the eval split is carved out."""
-    found = DATASETS[config.data.name].train_examples
-    return found - round(found * config.data.eval_fraction)
+    counts = sources.expected(config.data).counts
+    if EVAL in counts:
+        return counts[TRAIN]
+    return counts[TRAIN] - round(counts[TRAIN] * config.data.eval_fraction)

@@ -16,10 +16,11 @@ from tfx.orchestration import metadata
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.artifacts import StudyReport
+from components.example_gen.sources import expected
 from contract.contenders import title
 from pipeline.console import clock
 from pipeline.local.runner import Display, LocalRunner, connection_of
-from pipeline.resolve import expected, train_images
+from pipeline.resolve import train_images
 from studies import kept
 from studies.plan import Plan, Training
 from trainer import recipe

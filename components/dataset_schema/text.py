@@ -9,6 +9,8 @@ Source: tensorflow_metadata/proto/v0/schema.proto.
 
 from __future__ import annotations
 
+import json
+
 from components.drift.image_statistics import numbers_of
 from contract import features
 from contract.config.drift import DriftConfig
@@ -68,7 +70,10 @@ def _classes(name: str, classes: tuple[str, ...], drift: DriftConfig) -> str:
         None if threshold is None else threshold / len(classes)
         for threshold in (drift.labels, drift.skew_labels)
     ]
-    values = " ".join(f'value: "{value}"' for value in classes)
+    # Class names may hold quotation marks; JSON quotes as this format does.
+    values = " ".join(
+        f"value: {json.dumps(value, ensure_ascii=False)}" for value in classes
+    )
     return (
         f'feature {{ name: "{name}" type: BYTES string_domain {{ {values} }} '
         f"{_comparators('infinity_norm', *shares)}}}"

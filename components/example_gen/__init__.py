@@ -8,6 +8,7 @@ Reading order: `component` (the contract), `executor` (the Beam pipeline), `iden
                          and `formats` (bytes to records; pickles by `safe_pickle`)
     tensorflow-datasets  `prepared` (its folders), `prepared_records`, `download`
     scikit-learn         `digits`
+    one's own images     `own_files` (classes and splits by names), `own_records` (contents)
 
 All stand on `storage` (files here or in an object store), `errors` and `progress`.
 `choice` (what data.name=auto stands for) is asked by the command line alone.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from components.example_gen import download, prepared, sources, storage
+from components.example_gen import download, own_files, prepared, sources, storage
 from components.example_gen import layout as layouts
 from components.example_gen.errors import DataError
 
@@ -26,7 +26,7 @@ def resolve_auto(
         Name of the data set, and one sentence with the reason.
 
     Raises:
-        DataError: `path` holds neither CIFAR-10 nor CIFAR-100.
+        DataError: `path` holds neither CIFAR-10 nor CIFAR-100 nor folders of pictures.
     """
     if path is not None:
         return _dataset_at(path)
@@ -58,9 +58,11 @@ def _dataset_at(path: str) -> tuple[str, str]:
         return _dataset_in(path)
     if not storage.is_remote(path) and not os.path.exists(path):
         raise DataError(sources.no_such_path(path))
+    if not storage.is_remote(path) and own_files.is_likely(path):
+        return own_files.NAME, f"data.path={path} ends so"
     raise DataError(
-        f"data.path={path}: cannot tell which data set this is; set data.name=cifar10 "
-        "or data.name=cifar100"
+        f"data.path={path}: cannot tell which data set this is; set data.name=cifar10, "
+        f"data.name=cifar100 or, for your own images, data.name={own_files.NAME}"
     )
 
 
@@ -79,9 +81,11 @@ def _dataset_in(path: str) -> tuple[str, str]:
     for layout in layouts.LAYOUTS:
         if present.intersection(layout.files):  # some are missing; it says which
             raise refusals[layout.dataset]
+    if own_files.is_likely(path):
+        return own_files.NAME, "its folders hold pictures"
     firsts = ", ".join(layout.files[0] for layout in layouts.LAYOUTS)
     raise DataError(
         f"data.path={path}: cannot tell which data set this is: no file of CIFAR-10 or "
-        f"CIFAR-100 ({firsts}, ...) lies there, and other images are not read; set "
-        "data.path to the published archive or its folder, or leave it out"
+        f"CIFAR-100 ({firsts}, ...) lies there, and no folder of pictures; set data.path to "
+        "the published archive, to its folder, or to a folder with a folder for each class"
     )

@@ -16,7 +16,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -28,18 +29,19 @@ from tfx.types.standard_artifacts import Examples
 from tfx.utils import io_utils
 
 from components.declaration import Beam, Output, executor_of
-from components.example_gen import identity, pieces, progress, reduction, sources
+from components.example_gen import identity, own_records, pieces, progress, sources
 from components.example_gen.errors import DataError
 from components.example_gen.storage import is_remote
 from contract import features
 from contract.config.data import DataConfig
-from contract.datasets import Dataset, known
+from contract.progress import PROGRESS_LOGGER
 from contract.records import DATASET_FILE
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
 GZIP_LEVEL = 1
 _PARTIAL = ".partial"  # beside Split-*, so that no reader sees it
-_COUNTS = "counts.json"
+_COUNTS, _UNREADABLE = "counts.json", "unreadable.json"
+_progress = logging.getLogger(PROGRESS_LOGGER)
 
 Key = tuple[str, int]  # split, shard
 # Pixels, labels, coarse labels (or nothing) and digests of a chunk, as bytes: Beam's
@@ -54,27 +56,25 @@ def ingest(
     examples: Output[Examples],
     make_pipeline: Beam,
 ) -> None:
-    """Ingests CIFAR-10, CIFAR-100 or digits into the splits train, eval and test.
+    """Ingests a data set into the splits train, eval and test.
 
     Args:
         data: Whose name is resolved.
         fingerprint: `components.example_gen.sources.fingerprint` of the same, under which
             the cache will keep the result.
         examples: Gets the splits, dataset.json (contract.datasets.Dataset) and the custom
-            properties `name`, `source`, `verified` (0 or 1), `verification` (a sentence)
-            and `counts` (JSON: split -> examples). Features of an example: see
-            contract.features. Ids and splits depend on the published pixels alone, see
+            properties `name`, `source`, `verified` (0 or 1), `verification` (a
+            sentence), `counts` (JSON: split -> examples) and `remarks` (JSON: sentences
+            about what was left out). Features of an example: see contract.features. Ids and
+            splits depend on the published pixels alone (of own images, on the files), see
             components.example_gen.identity: not on the size they are ingested in.
         make_pipeline: For Beam.
 
     Raises:
         DataError: The source cannot be used; one line says why.
     """
-    dataset = known(
-        data.name, data.label, image_size=data.image_size, channels=data.channels
-    )
     plan = pieces.plan(data)
-    counts = _write(plan, data, dataset, examples.uri, make_pipeline)
+    counts, remarks = _write(plan, data, examples.uri, make_pipeline)
     if not plan.downloaded:
         _check_unchanged(data, plan, fingerprint)
     examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
@@ -88,7 +88,8 @@ def ingest(
     examples.set_int_custom_property("verified", int(plan.verified))
     examples.set_string_custom_property("verification", plan.verification)
     examples.set_string_custom_property("counts", json.dumps(counts))
-    dataset = dataclasses.replace(dataset, counts=counts)
+    examples.set_string_custom_property("remarks", json.dumps(remarks))
+    dataset = dataclasses.replace(plan.dataset, counts=counts)
     io_utils.write_string_file(
         os.path.join(examples.uri, DATASET_FILE), dataset.to_json(indent=2) + "\n"
     )
@@ -110,34 +111,43 @@ def _check_unchanged(data: DataConfig, plan: pieces.Plan, fingerprint: str) -> N
 class ReadPiece(beam.DoFn):
     """A piece of the source to chunks by split and shard."""
 
-    def __init__(self, data: DataConfig, shape: reduction.Shape, total: int):
-        self._eval_fraction, self._shards = data.eval_fraction, data.shards
-        self._shape, self._total = shape, total
+    def __init__(self, plan: pieces.Plan, data: DataConfig):
+        # Of own images the splits are decided.
+        self._eval_fraction = 0.0 if plan.own else data.eval_fraction
+        self._shards, self._total = data.shards, plan.count
+        self._shape = plan.dataset.pixels
+        self._done = 0
 
-    def process(self, element: pieces.Piece) -> Iterator[tuple[Key, Chunk]]:
-        """Reads, validates, hashes, splits and reduces, in this order."""
-        done = element.first
-        for split, records in pieces.read(element):
-            digest = identity.digests(records.pixels)
+    def process(self, element: pieces.Piece) -> Iterator[Any]:
+        """Reads, validates, hashes, splits and reduces, in this order.
+
+        Yields:
+            Chunks by split and shard, and with the tag "unreadable" split, label and what is
+            wrong with a picture.
+        """
+        for split, images in pieces.read(element, self._shape):
             chosen = identity.groups(
-                digest,
+                images.digests,
                 split,
                 eval_fraction=self._eval_fraction,
                 shards=self._shards,
             )
             for key, index in chosen.items():
-                coarse = records.coarse_labels
+                coarse = images.coarse_labels
                 yield (
                     key,
                     (
-                        reduction.reduced(records.pixels[index], self._shape).tobytes(),
-                        records.labels[index].tobytes(),
+                        images.pixels[index].tobytes(),
+                        images.labels[index].tobytes(),
                         b"" if coarse is None else coarse[index].tobytes(),
-                        digest[index].tobytes(),
+                        images.digests[index].tobytes(),
                     ),
                 )
-            done += len(records.labels)
-            progress.report(done, self._total, "images", "read")
+            for label, problem in images.unreadable:
+                yield beam.pvalue.TaggedOutput("unreadable", (split, label, problem))
+            # Pieces come in any order; one worker reads them, but on clusters.
+            self._done += len(images.labels) + len(images.unreadable)
+            progress.report(self._done, self._total, "images", "read")
 
 
 class WriteShard(beam.DoFn):
@@ -200,16 +210,15 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
 
 
 def _write(
-    plan: pieces.Plan,
-    data: DataConfig,
-    dataset: Dataset,
-    uri: str,
-    make_pipeline: Beam,
-) -> dict[str, int]:
+    plan: pieces.Plan, data: DataConfig, uri: str, make_pipeline: Beam
+) -> tuple[dict[str, int], list[str]]:
     """Runs the pipeline, checks its result and moves the splits into place.
 
     In an object store the splits are written where they belong: there, moving a folder
     would be copying every object, one after the other, and no single step.
+
+    Returns:
+        Examples by split, and sentences about what was left out.
     """
     partial = os.path.join(uri, _PARTIAL)
     splits = [os.path.join(uri, f"Split-{split}") for split in features.SPLITS]
@@ -219,10 +228,14 @@ def _write(
             tf.io.gfile.rmtree(folder)
     tf.io.gfile.makedirs(partial)
     try:
-        counting = os.path.join(partial, _COUNTS)
-        read = ReadPiece(data, dataset.pixels, plan.count)
-        _run(plan, data, read, working, counting, make_pipeline)
-        counts = _checked_counts(plan, data, counting)
+        _run(plan, data, working, partial, make_pipeline)
+        unreadable = [tuple(each) for each in _read_json(partial, _UNREADABLE)]
+        remarks = []
+        if plan.own:
+            remarks = own_records.judged(*plan.own, unreadable, data.unreadable_limit)
+        counts = _checked_counts(
+            plan, data, _read_json(partial, _COUNTS), len(unreadable)
+        )
         for target in splits if working == partial else ():
             if tf.io.gfile.exists(target):
                 tf.io.gfile.rmtree(target)
@@ -231,27 +244,31 @@ def _write(
     finally:
         with contextlib.suppress(tf.errors.OpError):  # not in place of what happened
             tf.io.gfile.rmtree(partial)
-    return counts
+    for sentence in remarks:
+        _progress.warning("warning: %s", sentence)
+    return counts, remarks
 
 
 def _run(
     plan: pieces.Plan,
     data: DataConfig,
-    read: ReadPiece,
     folder: str,
-    counts: str,
+    partial: str,
     make_pipeline: Beam,
 ) -> None:
-    """Writes the splits below `folder`, and how many examples they hold to `counts`."""
+    """Writes the splits below `folder`; to `partial` counts, and what cannot be read."""
     keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
     try:
         with make_pipeline() as pipeline:
-            pieces = (
+            read = (
                 pipeline
                 | "Pieces" >> beam.Create(list(plan.pieces))
                 # Else the runner would read all pieces on one worker.
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.ParDo(read)
+                | "Read"
+                >> beam.ParDo(ReadPiece(plan, data)).with_outputs(
+                    "unreadable", main="chunks"
+                )
             )
             # Each file exists, also when no image falls into it.
             empty = (
@@ -260,14 +277,19 @@ def _run(
                 | "Empty" >> beam.Map(lambda key: (key, (b"", b"", b"", b"")))
             )
             _ = (
-                (pieces, empty)
+                (read.chunks, empty)
                 | "Merge" >> beam.Flatten()
                 | "ByShard" >> beam.GroupByKey()
                 | "Write"
                 >> beam.ParDo(WriteShard(folder, data.shards, data.compression))
                 | "Count" >> beam.CombinePerKey(sum)
                 | "Counts" >> beam.combiners.ToDict()
-                | "Record" >> beam.Map(_record_counts, path=counts)
+                | "Record" >> beam.Map(_write_json, partial, _COUNTS)
+            )
+            _ = (
+                read.unreadable
+                | "Unreadable" >> beam.combiners.ToList()
+                | "Name" >> beam.Map(_write_json, partial, _UNREADABLE)
             )
     except Exception as error:
         # Runners hand an exception of a worker on as text, with its traceback.
@@ -276,19 +298,24 @@ def _run(
         raise
 
 
-def _record_counts(counts: dict[str, int], path: str) -> None:
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(counts))
+def _write_json(value: Any, folder: str, name: str) -> None:
+    with tf.io.gfile.GFile(os.path.join(folder, name), "w") as file:
+        file.write(json.dumps(value))
 
 
-def _checked_counts(plan: pieces.Plan, data: DataConfig, path: str) -> dict[str, int]:
-    with tf.io.gfile.GFile(path) as file:
-        written = json.loads(file.read())
+def _read_json(folder: str, name: str) -> Any:
+    with tf.io.gfile.GFile(os.path.join(folder, name)) as file:
+        return json.loads(file.read())
+
+
+def _checked_counts(
+    plan: pieces.Plan, data: DataConfig, written: Mapping[str, int], unreadable: int
+) -> dict[str, int]:
     counts = {split: int(written.get(split, 0)) for split in features.SPLITS}
-    if sum(counts.values()) != plan.count:
+    if sum(counts.values()) + unreadable != plan.count:
         raise DataError(
             f"{plan.source}: {sum(counts.values()):,} examples written of "
-            f"{plan.count:,}; did the source change meanwhile? run again"
+            f"{plan.count - unreadable:,}; did the source change meanwhile? run again"
         )
     for split, count in counts.items():
         if not count:

@@ -25,7 +25,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from contract.features import EVAL, TRAIN
+from contract.features import EVAL, TEST, TRAIN
 
 DIGEST_BYTES = 32
 
@@ -40,6 +40,28 @@ def is_eval(digest: np.ndarray, eval_fraction: float) -> np.ndarray:
     """Which train images belong to eval: uint8 [n, 32] -> bool [n]."""
     threshold = int(Fraction(eval_fraction) * 2**64)  # exact; eval_fraction < 1
     return _number(digest, 2) < np.uint64(threshold)
+
+
+def carved(
+    digest: np.ndarray, *, eval_fraction: float, test_fraction: float
+) -> list[str]:
+    """Splits of images that nobody has put into one: uint8 [n, 32] -> n names.
+
+    The same number decides as in `is_eval`, from above for test, so that a larger fraction
+    only adds to its split.
+
+    Args:
+        digest: Of any content.
+        eval_fraction: Of the images that are not of test.
+        test_fraction: Of all.
+    """
+    number = _number(digest, 2)
+    rest = 1 - Fraction(test_fraction)
+    names = np.full(len(digest), TRAIN, object)
+    names[number < np.uint64(int(Fraction(eval_fraction) * rest * 2**64))] = EVAL
+    if test_fraction:
+        names[number >= np.uint64(int(rest * 2**64))] = TEST
+    return names.tolist()
 
 
 def shard_of(digest: np.ndarray, shards: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a source to validated records, wherever they are.
+"""From a source to validated images, wherever they are.
 
 `plan` checks the source and describes it as pieces that workers read one by one; `read`
 turns a piece into chunks. Both raise DataError with one line.
@@ -8,25 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from components.example_gen import (
     digits,
     download,
+    identity,
     official_files,
+    own_files,
+    own_records,
     prepared,
     prepared_records,
+    reduction,
     sources,
 )
 from components.example_gen.errors import DataError
 from components.example_gen.formats import Records
 from components.example_gen.official_files import Located
+from components.example_gen.own_files import Found
+from components.example_gen.own_records import Item, Placed
 from components.example_gen.sources import Source
 from contract.config.data import DataConfig
-from contract.datasets import DATASETS
+from contract.datasets import DATASETS, Dataset
 from contract.features import TEST, TRAIN
 
 # Modules for what `sources.BUNDLED` names: `load` checks, `read` yields all of it.
 _BUNDLED = {"digits": digits}
+# Of one's own pictures, that a worker decodes one after the other: a second of work.
+_OWN_FILES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +45,24 @@ class Piece:
     """What one worker reads in one go."""
 
     dataset: str
-    splits: tuple[str, ...]  # TRAIN, TEST or both
+    splits: tuple[str, ...]  # TRAIN, TEST or both; of own images one, EVAL too
     count: int  # records
-    first: int  # records of the pieces before this one
     located: Located | None = None  # official files...
     files: tuple[str, ...] = ()  # ...of which these
     tfds_folder: str | None = None  # or a folder that tensorflow-datasets prepared
-    # neither: one of _BUNDLED
+    root: str | None = None  # or where own images lie...
+    own: tuple[Item, ...] = ()  # ...of which these
+    # none of these: one of _BUNDLED
+
+
+class Images(NamedTuple):
+    """A chunk of images in the shape in which they are ingested."""
+
+    pixels: np.ndarray  # uint8 [n, height * width * channels], row-major
+    labels: np.ndarray  # int64 [n]
+    coarse_labels: np.ndarray | None  # int64 [n], cifar100 only
+    digests: np.ndarray  # uint8 [n, 32]: SHA-256 of published pixels, or of an own file
+    unreadable: tuple[tuple[int, str], ...] = ()  # own images: label, what is wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +70,12 @@ class Plan:
     """A checked source."""
 
     pieces: tuple[Piece, ...]
+    dataset: Dataset  # with counts as expected
     source: str  # a phrase for reports: what and where
     verified: bool
     verification: str  # a sentence for reports
     downloaded: bool = False  # by this very run: before it there was nothing to look at
+    own: tuple[Found, Placed] | None = None  # whose splits are decided
 
     @property
     def count(self) -> int:
@@ -66,19 +90,50 @@ def plan(data: DataConfig) -> Plan:
         DataError: The source cannot be used.
     """
     source = sources.find(data)
+    if source.own is not None:
+        return _plan_own(data, source.own)
     if source.kind == "official":
         return _plan_official(data, source)
     if source.kind == "bundled":
-        return _plan_bundled(data.name)
+        return _plan_bundled(data)
     return _plan_prepared(data, source)
 
 
-def read(piece: Piece) -> Iterator[tuple[str, Records]]:
-    """Yields (split, chunk) of a piece; split is "train" or "test".
+def read(piece: Piece, shape: reduction.Shape) -> Iterator[tuple[str, Images]]:
+    """Yields (split, chunk) of a piece.
+
+    Args:
+        piece: Of a plan.
+        shape: Height, width and channels in which images are ingested.
+
+    Yields:
+        The split is "train" or "test", and "eval" of own images.
 
     Raises:
         DataError: A record is not what it should be.
     """
+    if piece.root is not None:
+        own = own_records.read(piece.root, piece.own, shape)
+        (split,) = piece.splits
+        yield (
+            split,
+            Images(own.pixels, own.labels, None, own.digests, own.unreadable),
+        )
+        return
+    for split, records in _published(piece):
+        yield (
+            split,
+            Images(
+                reduction.reduced(records.pixels, shape),
+                records.labels,
+                records.coarse_labels,
+                identity.digests(records.pixels),
+            ),
+        )
+
+
+def _published(piece: Piece) -> Iterator[tuple[str, Records]]:
+    """The records of a piece in their published form."""
     if piece.located is not None:
         for name, records in official_files.read(piece.located, piece.files):
             yield official_files.split_of(piece.located.layout, name), records
@@ -92,6 +147,33 @@ def read(piece: Piece) -> Iterator[tuple[str, Records]]:
         yield from _BUNDLED[piece.dataset].read()
 
 
+def _plan_own(data: DataConfig, found: Found) -> Plan:
+    placed = own_records.placed(found, data)
+    pieces = [
+        Piece(
+            dataset=data.name,
+            splits=(split,),
+            count=len(part),
+            root=found.root,
+            own=part,
+        )
+        for split, items in placed.splits.items()
+        for start in range(0, len(items), _OWN_FILES)
+        for part in [items[start : start + _OWN_FILES]]
+    ]
+    return Plan(
+        pieces=tuple(pieces),
+        dataset=own_files.described(found, data),
+        source=f"{found.kind} {found.path}",
+        verified=False,
+        verification=(
+            f"images of one's own, which nothing published tells of: {len(found.images):,} "
+            f"files, {placed.bytes:,} bytes, SHA-256 of names and contents {placed.digest}"
+        ),
+        own=(found, placed),
+    )
+
+
 def _plan_official(data: DataConfig, source: Source) -> Plan:
     located = official_files.inspect(
         source.place, data.name, allow_unverified=data.allow_unverified
@@ -99,37 +181,37 @@ def _plan_official(data: DataConfig, source: Source) -> Plan:
     names = located.layout.files
     # An archive can only be read from its beginning: one piece.
     parts = [names] if located.is_archive else [(name,) for name in names]
-    pieces, first = [], 0
+    pieces = []
     for part in parts:
-        count = sum(located.counts[name] for name in part)
         splits = {official_files.split_of(located.layout, name) for name in part}
         pieces.append(
             Piece(
                 dataset=data.name,
                 splits=tuple(sorted(splits)),
-                count=count,
-                first=first,
+                count=sum(located.counts[name] for name in part),
                 located=located,
                 files=part,
             )
         )
-        first += count
     kind = "archive" if located.is_archive else "folder"
     return Plan(
         pieces=tuple(pieces),
+        dataset=sources.expected(data),
         source=f"{kind} {located.path} ({located.layout.encoding} form)",
         verified=located.verified,
         verification=located.verification,
     )
 
 
-def _plan_bundled(name: str) -> Plan:
+def _plan_bundled(data: DataConfig) -> Plan:
+    name = data.name
     _BUNDLED[name].load()  # checks
     entry = DATASETS[name]
     count = entry.train_examples + entry.test_examples
-    piece = Piece(dataset=name, splits=(TRAIN, TEST), count=count, first=0)
+    piece = Piece(dataset=name, splits=(TRAIN, TEST), count=count)
     return Plan(
         pieces=(piece,),
+        dataset=sources.expected(data),
         source=f"{sources.BUNDLED[name]}'s bundled {name}",
         verified=True,
         verification="SHA-256 of all pixels and labels is the expected one",
@@ -148,18 +230,15 @@ def _plan_prepared(data: DataConfig, source: Source) -> Plan:
             )
     if found is None:
         found = prepared.find_remote(data.name, root)
-    pieces, first = [], 0
-    for split in (TRAIN, TEST):
-        pieces.append(
-            Piece(
-                dataset=data.name,
-                splits=(split,),
-                count=found.counts[split],
-                first=first,
-                tfds_folder=found.folder,
-            )
+    pieces = tuple(
+        Piece(
+            dataset=data.name,
+            splits=(split,),
+            count=found.counts[split],
+            tfds_folder=found.folder,
         )
-        first += found.counts[split]
+        for split in (TRAIN, TEST)
+    )
     if downloaded:
         verification = (
             f"downloaded in this run from {download.url_of(data.name)}, SHA-256 as "
@@ -171,7 +250,8 @@ def _plan_prepared(data: DataConfig, source: Source) -> Plan:
             "published for prepared records"
         )
     return Plan(
-        pieces=tuple(pieces),
+        pieces=pieces,
+        dataset=sources.expected(data),
         source=f"tensorflow-datasets {found.folder}",
         verified=downloaded,
         downloaded=downloaded,

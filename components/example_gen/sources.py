@@ -2,6 +2,7 @@
 
     data.name          otherwise given         source
     digits             nothing                 scikit-learn's bundled digits
+    folder             data.path               one's own images: a folder, a .tar, a .csv
     cifar10, cifar100  data.path               the authors' files: a folder or an archive
     cifar10, cifar100  data.tfds_dir, or its   what tensorflow-datasets has prepared there,
                        default                 else a download to there
@@ -20,11 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.example_gen import layout as layouts
-from components.example_gen import prepared, storage
+from components.example_gen import own_files, prepared, storage
 from components.example_gen.errors import DataError
+from components.example_gen.own_files import Found
 from components.example_gen.prepared import Prepared
 from contract.config.data import DataConfig
-from contract.datasets import DATASETS
+from contract.datasets import DATASETS, Dataset, known
 
 # Data sets that a package brings along -> that package, whose version stands for them.
 BUNDLED = {"digits": "scikit-learn"}
@@ -35,12 +37,14 @@ _NAMED_FILES = 64  # in a fingerprint
 class Source:
     """Where the images of a configuration are."""
 
-    kind: Literal["bundled", "official", "prepared", "download"]
+    kind: Literal["bundled", "official", "prepared", "download", "own"]
     key: tuple[str, ...]  # what tells it from other sources, besides the contents
     place: str = ""  # data.path, or the folder of tensorflow-datasets
     files: tuple[str, ...] = ()  # on this machine
+    names: tuple[str, ...] = ()  # of these, in the digest; none: their last names
     objects: str = ""  # the address of what is in an object store
     prepared: Prepared | None = None  # if it is, on this machine
+    own: Found | None = None  # images of one's own
 
 
 def find(data: DataConfig) -> Source:
@@ -55,6 +59,8 @@ def find(data: DataConfig) -> Source:
     """
     if data.name == "auto":
         raise DataError("data.name=auto must be resolved before the data are looked at")
+    if data.name == own_files.NAME:
+        return _own(own_files.find(data.path))
     if data.path is not None:
         return _official(data.name, data.path)
     if data.name in BUNDLED:
@@ -63,6 +69,27 @@ def find(data: DataConfig) -> Source:
         version = metadata.version(BUNDLED[data.name])
         return Source(kind="bundled", key=(data.name, version))
     return _tensorflow_datasets(data.name, prepared.root_of(data.tfds_dir))
+
+
+def expected(data: DataConfig) -> Dataset:
+    """The data set as it will be ingested, as far as that is known beforehand.
+
+    Args:
+        data: With `name` resolved (not "auto").
+
+    Returns:
+        With counts of test and of train, from which eval is still to be carved; one's own
+        images may have an eval already.
+
+    Raises:
+        ValueError: Label, size or channels are not to be had of it; one sentence. A
+            DataError, if one's own images cannot be used.
+    """
+    if data.name == own_files.NAME:
+        return own_files.described(own_files.find(data.path), data)
+    return known(
+        data.name, data.label, image_size=data.image_size, channels=data.channels
+    )
 
 
 def local_fingerprint(data: DataConfig) -> str:
@@ -111,6 +138,25 @@ def no_such_path(path: str) -> str:
     return (
         f"data.path={path}: there is no such file or folder; give the folder or "
         f"archive of {titles}, or leave data.path out"
+    )
+
+
+def _own(found: Found) -> Source:
+    """Of a folder all images with their names in it; of a table that file as well."""
+    if found.kind == "archive":
+        files, names = [found.path], ["archive"]
+    else:
+        names = [image.name for image in found.images]
+        files = [os.path.join(found.root, name) for name in names]
+    if found.kind == "table":
+        files, names = [found.path, *files], ["table", *names]
+    return Source(
+        kind="own",
+        key=("own", found.kind, os.path.basename(found.path)),
+        place=found.path,
+        files=tuple(files),
+        names=tuple(names),
+        own=found,
     )
 
 
@@ -167,9 +213,10 @@ def _official(dataset: str, path: str) -> Source:
 
 def _of_files(source: Source) -> str:
     remedy = "change its permissions, or take other data"
+    names = source.names or [os.path.basename(file) for file in source.files]
     contents = [
-        (os.path.basename(file), storage.sha256(file, remedy=remedy))
-        for file in source.files
+        (name, storage.sha256(file, remedy=remedy))
+        for name, file in zip(names, source.files, strict=True)
     ]
     digest = _digest([*source.key, *contents])
     if len(contents) > _NAMED_FILES:

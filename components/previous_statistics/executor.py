@@ -14,7 +14,7 @@ from components.example_validator.executor import (
     INVARIANTS_URI,
     NAME,
 )
-from components.previous_statistics.comparable import of_one_shape
+from components.previous_statistics.comparable import of_one_form
 
 
 def find_previous(
@@ -48,7 +48,7 @@ def find_previous(
             record.name == name
             and not this_run
             and fileio.exists(record.uri)
-            and of_one_shape(name, examples.uri, record.examples_uri)
+            and of_one_form(name, examples.uri, record.examples_uri)
         ):
             previous_statistics.uri = record.uri
             previous_statistics.split_names = artifact_utils.encode_split_names(

@@ -7,7 +7,7 @@ from tfx.dsl.components.common import resolver
 from tfx.dsl.io import fileio
 
 from components.example_validator.executor import EXAMPLES_URI, INVARIANTS_URI, NAME
-from components.previous_statistics.comparable import of_one_shape
+from components.previous_statistics.comparable import of_one_form
 from components.previous_statistics.executor import Executor
 
 # As the component that does the same on engines without ML Metadata.
@@ -24,8 +24,8 @@ class PreviousStatistics(resolver.ResolverStrategy):
       command a second time thus finds what the first one found, and is answered from the
       cache; and data that were accepted with a threshold switched off are compared with
       themselves, and pass, when it is back.
-    - Of the same data set in the same shape: CIFAR-10 after digits in the same folder is no
-      drift, nor are images that were reduced to another size.
+    - Of the same data set in the same form: CIFAR-10 after digits in the same folder is no
+      drift, nor are images that were reduced to another size, nor other classes.
 
     Use it as
 
@@ -63,7 +63,7 @@ class PreviousStatistics(resolver.ResolverStrategy):
             and (_text(artifact, EXAMPLES_URI), _text(artifact, INVARIANTS_URI))
             != this_run
             and fileio.exists(artifact.uri)  # people delete folders
-            and of_one_shape(name, examples.uri, _text(artifact, EXAMPLES_URI))
+            and of_one_form(name, examples.uri, _text(artifact, EXAMPLES_URI))
         ]
         newest = sorted(found, key=lambda artifact: artifact.id)[-1:]
         return input_dict | {_PREVIOUS: newest}

@@ -13,13 +13,15 @@ from contract.fields import setting
 class DataConfig:
     """Which images, from where."""
 
-    name: Literal["auto", "cifar10", "cifar100", "digits"] = setting(
+    name: Literal["auto", "cifar10", "cifar100", "digits", "folder"] = setting(
         "auto",
-        "data set; auto takes cifar10 if it is on disk or can be downloaded, else digits",
+        "data set; folder: your own images under data.path; auto: what lies at data.path, "
+        "else cifar10 if it is on disk or can be downloaded, else digits",
     )
     path: str | None = setting(
         None,
-        "folder or .tar.gz in the official binary or python layout (else tensorflow-datasets)",
+        "folder or .tar.gz in the official binary or python layout (else "
+        "tensorflow-datasets); of your own images: folder of class folders, .tar or .csv",
         problem=paths.text_problem,
     )
     allow_unverified: bool = setting(
@@ -36,9 +38,10 @@ class DataConfig:
     image_size: int | None = setting(
         None,
         "pixels per side, 8, 16 or 32: means over blocks of the published 32 x 32 "
-        "(digits: 8 x 8, enlarged); none: 32",
+        "(digits: 8 x 8, enlarged); none: 32; your own images: any multiple of 8, scaled "
+        "and cut to a square; none: 64",
         low=8,
-        high=32,
+        high=256,
     )
     channels: int | None = setting(
         None,
@@ -48,6 +51,18 @@ class DataConfig:
     )
     eval_fraction: float = setting(
         0.1, "share of train that becomes the eval split", low=0.01, high=0.5
+    )
+    test_fraction: float = setting(
+        0.2,
+        "folder: share of all images that becomes the test split, if none is given",
+        low=0.01,
+        high=0.5,
+    )
+    unreadable_limit: float = setting(
+        0.01,
+        "folder: share of the files that may be no readable pictures, and are left out",
+        low=0.0,
+        high=0.5,
     )
     shards: int = setting(4, "TFRecord files per split", low=1, high=1000)
     compression: Literal["gzip", "none"] = setting("gzip", "of the TFRecords")

@@ -9,9 +9,9 @@ import os
 import shutil
 from dataclasses import replace
 
+from components.example_gen.sources import expected
 from contract.config.run import RunConfig
 from contract.fields import ConfigError
-from pipeline.resolve import expected
 from trainer.program import count_parameters
 from trainer.units import parse_network
 
@@ -27,8 +27,10 @@ def needed(config: RunConfig) -> int:
     """Bytes that a run writes below its output folder if nothing is cached, roughly."""
     data = expected(config.data)
     # Photographs hardly compress; digits are blocks of equal pixels in all sizes but 8 x 8.
-    kept = replace(config.data, image_size=8) if data.name == "digits" else config.data
-    examples = sum(data.counts.values()) * expected(kept).image_bytes
+    kept = data
+    if data.name == "digits":
+        kept = expected(replace(config.data, image_size=8))
+    examples = sum(data.counts.values()) * kept.image_bytes
     classes, channels = len(data.class_names), data.pixels[-1]
     models = [
         count_parameters(parse_network(each.network), classes, channels)

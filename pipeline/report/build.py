@@ -228,9 +228,9 @@ def _title(data: Dataset) -> str:
 
 
 def _as_published(data: Dataset) -> bool:
-    """Whether the images have the published shape; what they were reduced to is said."""
+    """Whether the images have the published shape; what they were brought to is said."""
     entry = DATASETS.get(data.name)
-    return entry is None or data.image_shape == entry.image_shape
+    return entry is not None and data.image_shape == entry.image_shape
 
 
 def _data(
@@ -251,7 +251,10 @@ def _data(
         "reason": reason,
         "counts": counts,
         "consistency": found,
-        "warnings": consistency.warnings(found, counts) if found else [],
+        "warnings": [
+            *json.loads(properties.get("remarks", "[]")),
+            *(consistency.warnings(found, counts) if found else ()),
+        ],
     }
 
 

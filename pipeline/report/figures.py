@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # the first is matplotlib's own
     "font.size": 8.5,
     "text.color": _INK,
+    "text.parse_math": False,  # a class may be called $5
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": _SOFT,

@@ -43,12 +43,19 @@ def write(report: Mapping[str, Any], directory: str) -> str:
     pictures = os.path.join(directory, PICTURES_FOLDER)
     shutil.rmtree(pictures, ignore_errors=True)  # perhaps another data set's
     os.makedirs(pictures)
-    for name, uri in report["page"]["pictures"].items():
+    for number, (name, uri) in enumerate(report["page"]["pictures"].items()):
         content = base64.b64decode(uri.partition(",")[2])
-        whole_file.write(os.path.join(pictures, f"{name}.png"), content)
+        file = f"{_as_file_name(name, number)}.png"
+        whole_file.write(os.path.join(pictures, file), content)
     for name, text in texts.items():
         whole_file.write(os.path.join(directory, name), text.encode())
     return os.path.join(directory, PAGE_FILE)
+
+
+def _as_file_name(name: str, number: int) -> str:
+    """The name of a class; one that leads elsewhere, or could be no file, is its number."""
+    plain = re.fullmatch(r"\w[\w .+-]*", name) and len(name.encode()) < 200
+    return name if plain else f"class {number}"
 
 
 def files(report: Mapping[str, Any]) -> dict[str, str]:

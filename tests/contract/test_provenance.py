@@ -119,6 +119,7 @@ RUN_BY = {
     | {"StudyReport"},
     "components/evaluator/paired.py": {"Evaluator", "StudyReport"},
     "components/example_gen/choice.py": set(),  # asked before a run
+    "components/example_gen/own_files.py": {"ExampleGen"},
     "components/example_gen/sources.py": {"ExampleGen"},
     "components/example_validator/consistency.py": {
         "ExampleValidator",
@@ -140,7 +141,7 @@ RUN_BY = {
     "pipeline/console.py": set(),
     "pipeline/dag.py": set(),  # what it hands to nodes are their parameters
     "serving/client/over_grpc.py": {"ServingCanary"},
-    "serving/client/pictures.py": {"ServingCanary"},
+    "serving/client/pictures.py": {"ExampleGen", "ServingCanary"},
     "serving/deploy/generate.py": set(),
     "serving/server/page.html": {"ServingCanary"},  # a template of page.py
     "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
@@ -148,9 +149,11 @@ RUN_BY = {
     "studies/report/page.html.jinja": {"StudyReport"},
     "studies/tables.py": {"StudyReport"},  # networks are parameters of the Trainers
     "trainer/__init__.py": {"Answers", "DatasetSchema", "ExampleValidator"}
+    | {"ExampleGen"}
     | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "StudyReport", "Trainer"}
     | {"Transform"},
     "trainer/examples.py": {"Answers", "DatasetSchema", "ExampleValidator"}
+    | {"ExampleGen"}
     | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
     "trainer/preprocessing.py": {"Trainer", "Transform"},
     "trainer/run.py": {"Trainer"},

@@ -24,7 +24,7 @@ def test_presets_hold_known_fields_and_networks(preset):
             local_rules,
         ).config
         assert chosen.preset == preset
-    assert set(PRESETS[preset]) <= {ANY, "cifar10", "cifar100", "digits"}
+    assert set(PRESETS[preset]) <= {ANY, "cifar10", "cifar100", "digits", "folder"}
 
 
 def test_an_unknown_preset_is_refused_with_the_list():

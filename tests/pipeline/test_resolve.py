@@ -349,3 +349,39 @@ def test_the_configuration_command_lists_every_field():
     result, _ = _pipeline("config", "--runtime_parameter", "data.name=digits")
     assert result.returncode == 0
     assert "train.global_batch_size" in result.stdout
+
+
+def test_a_folder_of_pictures_is_a_data_set(tmp_path):
+    for number in range(40):
+        for label in ("cat", "dog"):
+            (tmp_path / "x" / label).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "x" / label / f"{number}.png").touch()
+    path = f"data.path={tmp_path / 'x'}"
+    asked = [path, "train.global_batch_size=8"]
+    config = resolve(asked, {}, "/", local_rules).config
+    assert config.data.name == "folder"
+    assert config.data.image_size == 32  # the preset's
+    imagenet = [
+        "candidate.network=imagenet_preact_resnet18",
+        "baseline.network=imagenet_resnet18",
+    ]
+    with pytest.raises(
+        ConfigError, match="these are 32 x 32, choose a network without"
+    ):
+        resolve([*asked, *imagenet], {}, "/", local_rules)
+    resolve([*asked, *imagenet, "data.image_size=64"], {}, "/", local_rules)
+    with pytest.raises(ConfigError, match="=100: the train split has only 58 images"):
+        resolve([path, "train.global_batch_size=100"], {}, "/", local_rules)
+    with pytest.raises(ConfigError, match="data.name=folder needs data.path"):
+        resolve(["data.name=folder"], {}, "/", local_rules)
+    with pytest.raises(ConfigError, match="does not run on Vertex AI"):
+        resolve(
+            [
+                "data.name=folder",
+                "data.path=gs://bucket/x",
+                "output_root=gs://bucket/o",
+            ],
+            {},
+            "/",
+            vertex_rules,
+        )

@@ -14,14 +14,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.example_gen.sources import expected
 from contract import features
 from contract.answers import SPLITS
 from contract.config.run import RunConfig
 from contract.contenders import Contender
-from contract.datasets import DATASETS
 from contract.fields import ConfigError
 from pipeline.nodes import KINDS, Kind, kind_of
-from pipeline.resolve import expected, train_images
+from pipeline.resolve import train_images
 from pipeline.vertex import hardware, jobs
 from pipeline.vertex.estimate.prices import PRICES, Prices
 from pipeline.vertex.machines import CPU_MACHINES, MACHINES
@@ -195,10 +195,10 @@ def training(config: RunConfig, contender: Contender, prices: Prices) -> Trainin
 
 
 def _split_images(config: RunConfig, split: str) -> int:
-    entry = DATASETS[config.data.name]
+    counts = expected(config.data).counts
     if split == features.TEST:
-        return entry.test_examples
-    return entry.train_examples - train_images(config)
+        return counts[split]
+    return counts[features.TRAIN] - train_images(config)
 
 
 def _kinds(config: RunConfig) -> list[Kind]:

@@ -10,7 +10,7 @@ from components.dataset_schema.text import invariants_text, schema_text
 from components.drift.image_statistics import NUMBERS
 from contract import features
 from contract.config.drift import DriftConfig
-from contract.datasets import DATASETS, known
+from contract.datasets import DATASETS, Dataset, known
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -134,3 +134,14 @@ def test_a_threshold_of_none_is_no_comparator():
     assert found[features.LABEL].HasField("skew_comparator")
     assert not found["contrast"].HasField("skew_comparator")
     assert found["contrast"].HasField("drift_comparator")
+
+
+def test_class_names_may_hold_any_sign():
+    """Those of people's folders: quotation marks, accents, a backslash."""
+    names = ('a "cat"', "l'été", "back\\slash", "猫", "a: {b} #c")
+    dataset = Dataset(
+        name="folder", title="x", image_shape=(8, 8, 3), labels={"label": names}
+    )
+    text = invariants_text(dataset, DriftConfig())
+    schema = text_format.Parse(text, schema_pb2.Schema())
+    assert tuple(schema.feature[0].string_domain.value) == names

@@ -56,15 +56,13 @@ def test_auto_refuses_an_unknown_path(tmp_path):
         choice.resolve_auto(None, path=str(tmp_path / "missing"))
 
 
-@pytest.mark.parametrize("name", ["auto", "cifar10", "cifar100"])
-def test_a_folder_of_pictures_is_refused_once(tmp_path, name):
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_a_folder_of_pictures_is_no_cifar_and_refused_once(tmp_path, name):
     """What the refusal asks for must not lead to another refusal."""
     (tmp_path / "cat").mkdir()
     for path in ("0.png", "cat/1.png"):
         (tmp_path / path).write_bytes(b"\x89PNG")
     with pytest.raises(DataError) as refusal:
-        if name == "auto":
-            choice.resolve_auto(None, path=str(tmp_path))
         sources.local_fingerprint(DataConfig(name=name, path=str(tmp_path)))
     assert "set data.path to the" in str(refusal.value)
     assert "data.name=" not in str(refusal.value)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from components.beam import IN_PROCESS
@@ -22,7 +23,7 @@ from components.example_gen.errors import DataError
 from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 from contract.fields import to_json
-from tests.components.example_gen import official
+from tests.components.example_gen import official, own
 
 # TensorFlow and TFX are imported inside the functions: pytest imports this file also when
 # it is asked for the fast tests only.
@@ -588,3 +589,78 @@ def test_changed_download_is_refused(tmp_path, official_site):
         ingest(tmp_path / "out", name="cifar10", tfds_dir=str(tmp_path / "tfds"))
     assert "hecksum" in str(caught.value) and "data.path" in str(caught.value)
     assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
+
+
+def own_images(tmp_path):
+    """60 pictures of two classes, some in two splits, one that is none."""
+    made = own.contents(count=30, top="train/")
+    made |= {f"val/{c}/{n}.png": own.picture(f) for f, (c, n) in enumerate(
+        [("cat", 1), ("cat", 2), ("dog", 1), ("dog", 2)], start=5000)}  # fmt: skip
+    made["train/cat/copy.png"] = made["val/dog/1.png"]
+    made["train/dog/broken.jpg"] = b"I am a dog\n"
+    return made
+
+
+def test_own_images_are_the_same_from_a_folder_an_archive_and_a_table(tmp_path):
+    made = own_images(tmp_path)
+    folder = own.write(tmp_path / "pets", made)
+    archive = own.write_tar(tmp_path / "pets.tar", made)
+    table = tmp_path / "pets.csv"
+    table.write_text(
+        "path,label,split\n"
+        + "".join(
+            f"pets/{name},{name.split('/')[1]},{name.split('/')[0]}\n" for name in made
+        )
+    )
+    artifacts = {
+        path: ingest(
+            tmp_path / str(number),
+            name="folder",
+            path=path,
+            image_size=16,
+            unreadable_limit=0.05,
+        )
+        for number, path in enumerate((folder, archive, str(table)))
+    }
+    first, *others = map(contents_of, (a.uri for a in artifacts.values()))
+    assert others == [first, first]
+    for path, artifact in artifacts.items():
+        said = artifact.get_string_custom_property("verification")
+        size = sum(map(len, made.values()))
+        assert f"{len(made)} files, {size:,} bytes, SHA-256" in said
+        assert artifact.get_string_custom_property("source").endswith(path)
+        assert artifact.get_int_custom_property("verified") == 0
+        broken, twice = json.loads(artifact.get_string_custom_property("remarks"))
+        assert "1 of 66 files cannot be read" in broken and "broken.jpg" in broken
+        assert "train/cat/copy.png" in twice and "in two splits" in twice
+
+    uri = artifacts[folder].uri
+    described = json.loads(Path(uri, "dataset.json").read_text())
+    assert described["labels"] == {"label": ["cat", "dog"]}
+    assert described["title"] == "pets" and described["image_shape"] == [16, 16, 3]
+    rows = {split: read_back(uri, split) for split in ("train", "eval", "test")}
+    assert described["counts"] == {split: len(found) for split, found in rows.items()}
+    assert len(rows["test"]) == 4 and len(rows["train"] + rows["eval"]) == 60
+    by_id = {
+        hashlib.sha256(content).digest()[:16].hex().encode() + b"-0": (name, content)
+        for name, content in made.items()
+        if name not in ("train/cat/copy.png", "train/dog/broken.jpg")
+    }
+    for split, found in rows.items():
+        for row in found:
+            name, content = by_id.pop(row["id"])
+            assert name.startswith("val/" if split == "test" else "train/")
+            assert ["cat", "dog"][row["label"]] == name.split("/")[1]
+            with PIL.Image.open(io.BytesIO(content)) as picture:
+                wanted = PIL.ImageOps.fit(
+                    picture, (16, 16), PIL.Image.Resampling.BILINEAR
+                )
+            assert (row["image"] == np.asarray(wanted)).all()
+    assert not by_id
+
+
+def test_too_many_unreadable_pictures_are_refused_and_nothing_is_left(tmp_path):
+    folder = own.write(tmp_path / "in", own_images(tmp_path))
+    with pytest.raises(DataError, match="1 of 66 files cannot be read, more than data"):
+        ingest(tmp_path / "out", name="folder", path=folder)
+    assert not list((tmp_path / "out").iterdir())

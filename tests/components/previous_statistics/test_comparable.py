@@ -1,10 +1,11 @@
 """Images that were reduced to another size are not compared with the larger ones."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from contract.datasets import known
+from contract.datasets import Dataset, known
 from contract.records import DATASET_FILE
 
 pytestmark = pytest.mark.tf
@@ -71,3 +72,23 @@ def test_the_newest_of_the_same_shape_is_taken(size, found, tmp_path):
     )
     assert told.get_int_custom_property("empty") == (0 if found else 1)
     assert told.uri == (uris[0] if found else str(tmp_path / "told"))
+
+
+def test_another_folder_of_images_is_no_drift(tmp_path):
+    """Nor are examples that were deleted, of a set that no table knows."""
+    one = Dataset(
+        name="folder", title="a", image_shape=(8, 8, 3), labels={"label": ("a", "b")}
+    )
+    for name, labels in {"a": ("a", "b"), "same": ("a", "b"), "c": ("a", "c")}.items():
+        (tmp_path / name).mkdir()
+        written = dataclasses.replace(one, title=name, labels={"label": labels})
+        (tmp_path / name / DATASET_FILE).write_text(written.to_json())
+    from components.previous_statistics import comparable
+
+    found = {
+        name: comparable.of_one_form(
+            "folder", str(tmp_path / "a"), str(tmp_path / name)
+        )
+        for name in ("same", "c", "deleted")
+    }
+    assert found == {"same": True, "c": False, "deleted": False}

@@ -279,7 +279,7 @@ def test_what_the_data_are_is_read_beside_the_examples(tmp_path):
         labels={"label": names},
     )
     page = report_of(tmp_path, data=told)["page"]
-    assert page["dataset_title"] == "My own images"
+    assert page["dataset_title"] == "My own images at 8 x 8 pixels, grey"
     assert page["classes"] == list(names)
     assert page["pictures"].keys() == set(names)
     for uri in (*page["pictures"].values(), *page["samples"][0]):

@@ -319,6 +319,18 @@ def test_the_pictures_are_those_of_the_last_data_set(tmp_path):
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["7.png"]
 
 
+def test_a_picture_is_named_after_its_class_if_that_is_a_files_name(tmp_path):
+    made = report()
+    (picture,) = {*made["page"]["pictures"].values()}
+    names = ["big cat", "../up", "a/b", ".hidden", "猫", "c" * 300, "nul\0", "/etc"]
+    made["page"]["pictures"] = dict.fromkeys(names, picture)
+    render.write(made, str(tmp_path / "report"))
+    assert {path.name for path in (tmp_path / "report/images").iterdir()} == {
+        "big cat.png", "猫.png", *(f"class {n}.png" for n in (1, 2, 3, 5, 6, 7))
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
 def test_a_failing_page_leaves_the_old_one(tmp_path):
     render.write(report(), str(tmp_path))
     before = {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")}

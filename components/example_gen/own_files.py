@@ -1,0 +1,497 @@
+"""A person's own images: which files there are, of which class, in which split.
+
+    folder    class folders, DIR/cat/1.jpg, or the same below DIR/train, DIR/val, DIR/test
+    archive   the same in a .tar file, which is read where it is
+    table     a .csv file: a head path,label or path,label,split, then a line an image
+
+Here names are looked at; what is in the files: `own_records`. The rules stand in
+docs/data.md. Standard library only, so that a wrong folder is refused at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import posixpath
+import re
+import tarfile
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from components.example_gen import storage
+from components.example_gen.errors import DataError, one_line
+from contract import paths
+from contract.config.data import DataConfig
+from contract.datasets import Dataset
+from contract.features import EVAL, LABEL, TEST, TRAIN
+from serving.client.pictures import ENDINGS
+
+NAME = "folder"  # data.name
+DEFAULT_SIZE = 64  # pixels per side, if data.image_size says nothing
+_SIZE_STEP = 8
+# Of all images as they are ingested: they are sorted, and trained on, in memory. Sorting
+# takes five times as much.
+MOST_BYTES = 1 << 30
+
+# Names of split folders, and of splits in a table.
+_SPLITS = {"train": TRAIN, "val": EVAL, "validation": EVAL, "eval": EVAL, "test": TEST}
+_NOT_IMAGES = ("__MACOSX",)  # Apple's archives keep attributes there
+_MOST_FILES = 5_000_000
+_MOST_TABLE_BYTES = 1 << 30
+_LONGEST_LABEL = 100  # characters
+_NAMED = 5  # files in a message
+
+# Name -> where its content begins and how long it is, as in `Image`.
+_Files = Mapping[str, tuple[int, int]]
+
+
+class Image(NamedTuple):
+    """A file as it was found."""
+
+    name: str  # below the root, with "/" between folders
+    label: str  # name of its class
+    split: str | None  # that a person has put it in
+    place: int = 0  # in an archive: where its content begins...
+    size: int = -1  # ...and how long it is; -1: a file of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What lies at data.path."""
+
+    path: str
+    kind: Literal["folder", "archive", "table"]
+    root: str  # where names begin, or the archive
+    images: tuple[Image, ...]  # by name
+    class_names: tuple[str, ...]  # in label order
+    passed_over: tuple[str, ...]  # files whose names do not end as a picture's
+
+    @property
+    def is_split(self) -> bool:
+        """Whether a person has said which images are for tests."""
+        return any(image.split == TEST for image in self.images)
+
+
+def find(path: str | None) -> Found:
+    """Lists the images, and checks that they can be a data set.
+
+    Raises:
+        DataError: They cannot; the sentence names what is wrong and the remedy.
+    """
+    if path is None:
+        raise DataError(
+            f"data.name={NAME} needs data.path: a folder with a folder for each class, the "
+            "same as a .tar file, or a .csv file of path,label"
+        )
+    if storage.is_remote(path):
+        raise DataError(
+            f"data.path={path}: images of one's own are read from this machine's disks only; "
+            f"copy them here (data.name={NAME} does not run on Vertex AI)"
+        )
+    where = f"data.path={path}"
+    if os.path.isdir(path):
+        files, folders = _walk(path, where)
+        return _classified(path, "folder", files, folders)
+    if not os.path.isfile(path):
+        raise DataError(
+            f"{where}: there is no such file or folder; give a folder with a folder for "
+            "each class, the same as a .tar file, or a .csv file of path,label"
+        )
+    if path.lower().endswith(".csv"):
+        return _tabled(path)
+    files, folders = _members(path, where)
+    return _classified(path, "archive", files, folders)
+
+
+def is_likely(path: str) -> bool:
+    """Whether a local path looks like images of one's own; a glance, not a check."""
+    if not os.path.isdir(path):
+        return path.lower().endswith((".csv", ".tar"))
+    for number, (folder, folders, names) in enumerate(os.walk(path)):
+        if number > 100:
+            break
+        folders.sort()
+        depth = os.path.relpath(folder, path).count(os.sep)
+        if folder != path and any(name.lower().endswith(ENDINGS) for name in names):
+            return True
+        if depth >= 2:
+            folders.clear()
+    return False
+
+
+def described(found: Found, data: DataConfig) -> Dataset:
+    """The data set as it will be ingested; its counts before eval is carved, roughly.
+
+    Raises:
+        DataError: Size, channels or label are not to be had of it, or it does not fit
+            into memory at that size.
+    """
+    size, channels = data.image_size or DEFAULT_SIZE, data.channels or 3
+    if size % _SIZE_STEP:
+        raise DataError(
+            f"data.image_size={size}: must be a multiple of {_SIZE_STEP} for images of "
+            "one's own"
+        )
+    if channels not in (1, 3):
+        raise DataError(f"data.channels={channels}: must be 1 (grey) or 3 (RGB)")
+    if data.label != "fine":
+        raise DataError(
+            f"data.label={data.label}: images of one's own have one kind of label; leave "
+            "data.label out"
+        )
+    count = len(found.images)
+    needed = count * size * size * channels
+    if needed > MOST_BYTES:
+        raise DataError(
+            f"data.image_size={size}: {count:,} images of {size} x {size} x {channels} are "
+            f"{needed / 1e9:.1f} GB, which are ingested and trained on in memory, at most "
+            f"{MOST_BYTES / 1e9:.1f} GB; choose a smaller data.image_size"
+        )
+    counts = {
+        split: sum(image.split == split for image in found.images)
+        for split in (TRAIN, EVAL, TEST)
+    }
+    if not found.is_split:
+        counts[TEST] = round(count * data.test_fraction)
+        counts[TRAIN] = count - counts[TEST]
+    if not counts[EVAL]:
+        del counts[EVAL]
+    return Dataset(
+        name=NAME,
+        title=os.path.splitext(os.path.basename(found.path))[0] or found.path,
+        image_shape=(size, size, channels),
+        labels={LABEL: found.class_names},
+        counts=counts,
+    )
+
+
+def content(root: str, image: Image, most: int) -> bytes:
+    """The bytes of a file, at most so many of them.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if image.size < 0:
+        with open(os.path.join(root, image.name), "rb") as file:
+            return file.read(most)
+    with open(root, "rb") as archive:
+        archive.seek(image.place)
+        return archive.read(min(image.size, most))
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _walk(root: str, where: str) -> tuple[_Files, set[str]]:
+    """All files and folders below a folder, without hidden ones."""
+    files: dict[str, tuple[int, int]] = {}
+    folders: set[str] = set()
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(os.path.join(root, below)) as found:
+                entries = list(found)
+        except OSError as error:
+            raise DataError(
+                f"{where}: {below or 'it'} cannot be read ({error.strerror}); change its "
+                "permissions"
+            ) from None
+        for entry in entries:
+            if not _is_shown(entry.name):
+                continue
+            name = f"{below}/{entry.name}" if below else entry.name
+            if entry.is_symlink():
+                _check_link(root, name, where)
+            if entry.is_dir(follow_symlinks=False):
+                folders.add(name)
+                waiting.append(name)
+            elif entry.is_file():
+                files[name] = (0, -1)
+        if len(files) + len(folders) > _MOST_FILES:
+            raise DataError(
+                f"{where}: more than {_MOST_FILES:,} files; give the folder of the images"
+            )
+    return files, folders
+
+
+def _check_link(root: str, name: str, where: str) -> None:
+    """Refuses links that lead anywhere else than to a file of the folder."""
+    target = os.path.realpath(os.path.join(root, name))
+    if not _is_inside(target, root) or not os.path.isfile(target):
+        raise DataError(
+            f"{where}: {name} is a link to {target}, which is no file in that folder; put "
+            "the file itself there"
+        )
+
+
+def _is_inside(path: str, root: str) -> bool:
+    root = os.path.realpath(root)
+    return os.path.commonpath([os.path.realpath(path), root]) == root
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name not in _NOT_IMAGES
+
+
+def _members(path: str, where: str) -> tuple[_Files, set[str]]:
+    """The same of an archive; it is not unpacked."""
+    files: dict[str, tuple[int, int]] = {}
+    folders: set[str] = set()
+    size = os.path.getsize(path)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                name = posixpath.normpath(member.name)
+                parts = name.split("/")
+                if parts[0] in ("", ".."):
+                    raise DataError(
+                        f"{where}: {member.name} lies outside of the archive's folder; "
+                        "make the archive again"
+                    )
+                if not all(map(_is_shown, parts)):  # "." too
+                    continue
+                if member.isdir():
+                    folders.add(name)
+                    continue
+                if not member.isreg() or member.issparse():
+                    raise DataError(
+                        f"{where}: {name} is a link or device, not a file; put the file "
+                        "itself into the archive"
+                    )
+                if member.offset_data + member.size > size:
+                    raise DataError(
+                        f"{where}: {name} is cut off; copy the archive again"
+                    )
+                files[name] = (member.offset_data, member.size)
+                if len(files) > _MOST_FILES:
+                    raise DataError(f"{where}: more than {_MOST_FILES:,} files")
+            end = archive.offset
+        with open(path, "rb") as file:  # tarfile takes damage for an end
+            file.seek(end)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise DataError(f"{where}: is damaged or cut off; copy it again")
+    except (
+        tarfile.TarError, OSError, EOFError, ValueError, RecursionError, OverflowError,
+        MemoryError,
+    ) as error:  # fmt: skip
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{where}: no readable .tar archive, or a compressed one "
+            f"({one_line(error)}); unpack it and give the folder"
+        ) from None
+    for name in files:  # some archives have no entries for folders
+        while (name := posixpath.dirname(name)) and name not in folders:
+            folders.add(name)
+    return files, folders
+
+
+def _classified(
+    path: str, kind: Literal["folder", "archive"], files: _Files, folders: set[str]
+) -> Found:
+    """Classes and splits by the names of folders."""
+    where = f"data.path={path}"
+    pictures = sorted(name for name in files if name.lower().endswith(ENDINGS))
+    outer = _outer(pictures, folders)
+
+    def parts_of(name: str) -> list[str]:
+        return name.removeprefix(outer).split("/")
+
+    tops = {parts[0] for parts in map(parts_of, pictures) if len(parts) > 1}
+    splits = {top: _SPLITS.get(top.casefold()) for top in sorted(tops)}
+    given = [top for top, split in splits.items() if split]
+    others = [top for top, split in splits.items() if not split]
+    if given and others:
+        raise DataError(
+            f"{where}: folders of splits ({', '.join(given)}) and of classes "
+            f"({some(others)}) stand side by side; put the classes below the splits, or "
+            "give a .csv file if a class has such a name"
+        )
+    if len({splits[top] for top in given}) < len(given):
+        raise DataError(
+            f"{where}: {' and '.join(given)} mean one split twice; keep one of them"
+        )
+    depth = 2 if given else 1  # of a class folder's content
+    images = []
+    for name in pictures:
+        parts = parts_of(name)
+        if len(parts) <= depth:
+            raise DataError(
+                f"{where}: {name} is in no class's folder; put each image into a folder "
+                "with its class's name, or list them in a .csv file"
+            )
+        if not given and len(parts) > 2 and parts[1].casefold() in _SPLITS:
+            raise DataError(
+                f"{where}: {name}: a split inside of a class; splits stand above classes, "
+                f"as {parts[1]}/{parts[0]}"
+            )
+        split = splits[parts[0]] if given else None
+        images.append(Image(name, _label(parts[depth - 1]), split, *files[name]))
+    classes = {
+        _label(parts[depth - 1])
+        for parts in map(parts_of, folders - {outer.rstrip("/")})
+        if len(parts) == depth and (not given or parts[0] in splits)
+    }
+    if (empty := sorted(classes - {image.label for image in images})) and images:
+        raise DataError(
+            f"{where}: the class {some(empty)} has no image; remove its folder, or put "
+            "images there"
+        )
+    passed_over = tuple(sorted(files.keys() - set(pictures)))
+    return _found(path, kind, path, images, passed_over)
+
+
+def _outer(pictures: Sequence[str], folders: Iterable[str]) -> str:
+    """The one folder that holds everything, as archives have it; with "/", or ""."""
+    tops = {name.partition("/")[0] for name in (*pictures, *folders)}
+    if len(tops) != 1 or any(name.count("/") < 2 for name in pictures):
+        return ""
+    (top,) = tops
+    return "" if top.casefold() in _SPLITS else f"{top}/"
+
+
+def _tabled(path: str) -> Found:
+    """A table of files, read whole before anything is looked for."""
+    where = f"data.path={path}"
+    root = os.path.dirname(path) or "."
+    if os.path.getsize(path) > _MOST_TABLE_BYTES:
+        raise DataError(f"{where}: more than {_MOST_TABLE_BYTES:,} bytes")
+    images: dict[str, Image] = {}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            head = [column.strip() for column in next(reader, [])]
+            if head not in (["path", "label"], ["path", "label", "split"]):
+                raise DataError(
+                    f"{where}: its first line must be path,label or path,label,split, and is "
+                    f"{','.join(head)[:80] or 'empty'}"
+                )
+            for cells in reader:
+                if cells:
+                    line = f"{where}: line {reader.line_num}"
+                    image = _row(cells, len(head), root, line)
+                    if image.name in images:
+                        raise DataError(f"{line}: {image.name} stands there twice")
+                    images[image.name] = image
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{where}: cannot be read as a table in UTF-8 ({one_line(error)})"
+        ) from None
+    return _found(path, "table", root, sorted(images.values()), ())
+
+
+def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
+    """The image of a line."""
+    if len(cells) != columns:
+        raise DataError(
+            f"{line}: has {len(cells)} cells, and the first line {columns}; quote cells "
+            "with commas in them"
+        )
+    name, label, *rest = (cell.strip() for cell in cells)
+    split = None
+    if rest:
+        split = _SPLITS.get(rest[0].casefold())
+        if split is None:
+            raise DataError(
+                f"{line}: split {rest[0]!r} must be train, val (or eval) or test"
+            )
+    if not label:
+        raise DataError(f"{line}: has no label; name its class")
+    if not name or paths.text_problem(name) is not None:
+        raise DataError(f"{line}: has no path in UTF-8 on one line")
+    name = posixpath.normpath(name)
+    if name.startswith("/") or not _is_inside(os.path.join(root, name), root):
+        raise DataError(
+            f"{line}: {name} lies outside of the table's folder; put the table above its "
+            "images, with paths from there"
+        )
+    if not os.path.isfile(os.path.join(root, name)):
+        raise DataError(f"{line}: there is no file {name} in the table's folder")
+    return Image(name, _label(label), split)
+
+
+def _found(
+    path: str,
+    kind: Literal["folder", "archive", "table"],
+    root: str,
+    images: Sequence[Image],
+    passed_over: tuple[str, ...],
+) -> Found:
+    """Checks that these images are a data set; what val means if there is no test."""
+    where = f"data.path={path}"
+    if not images:
+        raise DataError(
+            f"{where}: no picture is there ({' '.join(ENDINGS)}"
+            f"{', found ' + some(passed_over) if passed_over else ''}); give a folder with a "
+            "folder of pictures for each class"
+        )
+    for image in images:
+        if paths.text_problem(image.name) is not None:
+            raise DataError(
+                f"{where}: {image.name!r} must be a name in UTF-8 on one line; rename it"
+            )
+    labels = {image.label for image in images}
+    _check_labels(labels, where)
+    splits = {image.split for image in images}
+    if splits == {TRAIN}:  # as good as nothing said
+        images = [image._replace(split=None) for image in images]
+    elif splits != {None}:
+        trained = {image.label for image in images if image.split == TRAIN}
+        if not trained:
+            raise DataError(f"{where}: has no images for train; name a split so")
+        if lacking := sorted(labels - trained, key=_natural):
+            raise DataError(
+                f"{where}: the class {some(lacking)} has no image in train; put some "
+                "there, or remove the class"
+            )
+        if TEST not in splits:
+            images = [
+                image._replace(split=TEST) if image.split == EVAL else image
+                for image in images
+            ]
+    return Found(
+        path=path,
+        kind=kind,
+        root=root,
+        images=tuple(images),
+        class_names=tuple(sorted(labels, key=_natural)),
+        passed_over=passed_over,
+    )
+
+
+def _check_labels(labels: set[str], where: str) -> None:
+    seen: dict[str, str] = {}
+    for label in sorted(labels):
+        if len(label) > _LONGEST_LABEL or paths.text_problem(label) is not None:
+            raise DataError(
+                f"{where}: the class {label[:40]!r} must have a name on one line, of at most "
+                f"{_LONGEST_LABEL} characters; rename it"
+            )
+        twin = seen.setdefault(label.casefold(), label)
+        if twin != label:
+            raise DataError(
+                f"{where}: the classes {twin} and {label} differ in capitals only; make "
+                "them one, or rename one"
+            )
+    if len(labels) < 2:
+        raise DataError(
+            f"{where}: has one class only, {next(iter(labels))}; two or more are told apart, "
+            "a folder each"
+        )
+
+
+def _label(name: str) -> str:
+    """A class's name in one form of Unicode: file systems write accents differently."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _natural(name: str) -> tuple[list[int | str], str]:
+    """Sorts texts by their letters' numbers, and numbers in them by value: 2 before 10."""
+    parts = re.split(r"([0-9]+)", name)  # texts and numbers in turns
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name

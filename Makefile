@@ -84,7 +84,8 @@ bench-serve: setup ## measure the server against the bare model; 10 minutes
 bench-verdict: setup ## how often the verdict is right, and what evaluating costs; 25 minutes
 	@$(PROJECT_PYTHON) -m benchmarks.verdict $(ARGS)
 
-bench: bench-train bench-serve bench-verdict ## all three, one after the other
+bench: setup ## what is promised about speed, and what was measured last (ARGS=--run measures first, over an hour)
+	@$(PROJECT_PYTHON) -m benchmarks $(ARGS)
 
 check: setup lint types imports docs-check ## format, lint, types, direction of imports, documentation, current locks
 	@$(PROJECT_PYTHON) scripts/lock.py --check

@@ -32,7 +32,7 @@ def add_parser(
         "--images",
         required=True,
         metavar="DIR",
-        help="PNG and JPEG files at any depth, or TFRecords of tf.Examples as ingested; "
+        help="pictures at any depth, or TFRecords of tf.Examples as ingested; "
         "local or gs://",
     )
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +13,15 @@ import apache_beam as beam
 import numpy as np
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
+from PIL import Image
 
 from contract import features
+from contract.model_run import ModelRun
+from contract.records import MODEL_RUN_FILE
 from pipeline.prediction import plan as plans
 from pipeline.prediction.plan import Item, Plan
+from serving.client import images
+from serving.client.errors import InvalidInput
 from trainer.examples import parse, records
 
 # Images per call of the model, half a part: while it works, the next ones are read.
@@ -54,12 +60,14 @@ class Answer(beam.DoFn):
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ask: Any = None
+        self._shape: images.Shape | None = None
         self._readers: Any = None
         self._callers: Any = None
 
     def setup(self) -> None:
         """Loads the model."""
         self._ask = load(self._plan.model.path, records=self._plan.found.records)
+        self._shape = shape_of(self._plan.model.path)
         self._readers = ThreadPoolExecutor(_READERS)
         self._callers = ThreadPoolExecutor(_CALLS)
 
@@ -129,9 +137,40 @@ class Answer(beam.DoFn):
         path = os.path.join(self._plan.found.folder, name)
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
-                return file.read()
-        except (OSError, tf.errors.OpError) as error:
+                content = file.read()
+            return encoded(content, self._shape) if self._shape else content
+        except (OSError, tf.errors.OpError, InvalidInput) as error:
             return error
+
+
+def shape_of(folder: str) -> images.Shape | None:
+    """Height, width and channels that a pushed model takes; None: it does not say so."""
+    path = os.path.join(folder, MODEL_RUN_FILE)
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return ModelRun.read(file, path).image_shape
+
+
+def encoded(content: bytes, shape: images.Shape) -> bytes:
+    """Any picture as a file that the model takes, by the client's rule.
+
+    Finished PNG and JPEG files of its size stay as they are.
+
+    Args:
+        content: Of a file.
+        shape: Of the model's images.
+
+    Raises:
+        InvalidInput: It is no picture, or a damaged one.
+    """
+    found = images.load(content, shape, resize=True)
+    if isinstance(found, bytes):
+        return found
+    buffer = io.BytesIO()
+    picture = Image.fromarray(found if shape[-1] == 3 else found[..., 0])
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def load(folder: str, *, records: bool) -> Any:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.fields import ConfigError
+from serving.client.pictures import ENDINGS
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # TFX's ("data_tfrecord-00000-of-00001.gz") and TensorFlow's own names.
 RECORDS = re.compile(r"tfrecord", re.IGNORECASE)
 # A part is what a kill can cost, and a file; these models take a second for it.
@@ -51,7 +51,7 @@ class Found:
 
     folder: str  # absolute, or an address in a bucket
     names: tuple[str, ...]  # below it
-    records: bool  # TFRecords of tf.Examples as ingested; else PNG and JPEG files
+    records: bool  # TFRecords of tf.Examples as ingested; else pictures
     digest: str  # of names, sizes and times
 
 
@@ -103,7 +103,7 @@ def find_files(folder: str) -> Found:
     """
     remote = "://" in folder
     stats = _stats_in_bucket(folder) if remote else _stats(folder)
-    images = sorted(n for n in stats if n.lower().endswith(IMAGE_SUFFIXES))
+    images = sorted(n for n in stats if n.lower().endswith(ENDINGS))
     records = sorted(n for n in stats if RECORDS.search(os.path.basename(n)))
     if images and records:
         raise ConfigError(
@@ -114,7 +114,7 @@ def find_files(folder: str) -> Found:
     if not names:
         raise ConfigError(
             f"--images={folder}: holds no file that ends with "
-            f"{', '.join(IMAGE_SUFFIXES)}, and no TFRecords (*tfrecord*)"
+            f"{', '.join(ENDINGS)}, and no TFRecords (*tfrecord*)"
         )
     digest = hashlib.sha256(folder.encode(errors="surrogateescape"))
     for name in names:
@@ -126,8 +126,7 @@ def _stats(folder: str) -> dict[str, str]:
     """Of each file below a local folder, by its path there, size and time."""
     if not os.path.isdir(folder):
         raise ConfigError(
-            f"--images={folder}: is no folder; give one with PNG or JPEG files, or with "
-            "TFRecords"
+            f"--images={folder}: is no folder; give one with pictures, or with TFRecords"
         )
     found = {}
     for place, _, names in os.walk(folder):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from contract.fields import ConfigError
+from contract.model_run import ModelRun
 from pipeline import cli
 from pipeline.prediction import plan as plans
+from tests.serving import pictures
 
 PROJECT = Path(__file__).parents[3]
 NAMES = ("dark", "grey", "light")
@@ -311,3 +314,44 @@ def test_an_item_is_whole_with_its_last_part_and_all_before(tmp_path):
     assert there.whole == {0} and set(there.parts) == {(0, 0), (0, 1), (1, 1)}
     with pytest.raises(RuntimeError, match="1 of 2 parts"):
         plans.join(plan)
+
+
+@pytest.mark.tf
+def test_pictures_of_any_kind_and_size_are_answered(model, tmp_path):
+    """By the client's rule; a model that does not say what it takes gets files as they are."""
+    import numpy as np
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    wide = np.full((30, 90, 3), 20, np.uint8)
+    wide[:, 30:60] = 250  # what is outside of the middle square does not count
+    alpha = np.zeros((8, 8, 4), np.uint8)  # black, and transparent: on white
+    for name, content in {
+        "a.webp": pictures.encoded(wide, "WEBP", lossless=True),
+        "b.gif": pictures.encoded(np.full((50, 20), 130, np.uint8), "GIF"),
+        "c.PNG": pictures.encoded(alpha, "PNG"),
+        "d.jpg": pictures.encoded(wide, "JPEG")[:300],
+        "e.png": picture(10),
+    }.items():
+        (folder / name).write_bytes(content)
+    told = Path(shutil.copytree(model, tmp_path / "told"))
+    (told / "assets.extra").mkdir()
+    (told / "assets.extra/run.json").write_text(
+        ModelRun(image_shape=(4, 4, 3)).to_json()
+    )
+    answers = {}
+    for path in (str(told), model):
+        plan = the_plan(path, folder, tmp_path / "answers.jsonl")
+        predict(plan)
+        plans.join(plan)
+        answers[path] = {
+            row["image"]: row.get("class", row.get("problem"))
+            for row in rows_of(plan.output)
+        }
+    found = answers[str(told)]
+    assert "the JPEG file is cut short" in found.pop("d.jpg")
+    assert found == {
+        "a.webp": "light", "b.gif": "grey", "c.PNG": "light", "e.png": "dark",
+    }  # fmt: skip
+    plain = answers[model]
+    assert plain.pop("e.png") == "dark" and not set(plain.values()) & {*NAMES}

@@ -59,7 +59,10 @@ def _dataset_at(path: str) -> tuple[str, str]:
     if not storage.is_remote(path) and not os.path.exists(path):
         raise DataError(sources.no_such_path(path))
     if not storage.is_remote(path) and own_files.is_likely(path):
-        return own_files.NAME, f"data.path={path} ends so"
+        return (
+            own_files.NAME,
+            f"data.path={path} is an archive or a table of pictures by its name",
+        )
     raise DataError(
         f"data.path={path}: cannot tell which data set this is; set data.name=cifar10, "
         f"data.name=cifar100 or, for your own images, data.name={own_files.NAME}"

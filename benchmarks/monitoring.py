@@ -36,8 +36,17 @@ from components.drift import baseline as measuring
 from contract import features
 from contract.baseline import Baseline
 from contract.datasets import DATASETS, Dataset
-from contract.records import BASELINE_FILE
-from monitoring.comparison import CLASSES, CONFIDENCE, PROBABILITIES, Window, compare
+from contract.model_run import ModelRun
+from contract.records import BASELINE_FILE, MODEL_RUN_FILE
+from monitoring.comparison import (
+    CLASSES,
+    CONFIDENCE,
+    PROBABILITIES,
+    Window,
+    compare,
+    of_two,
+    seen,
+)
 from monitoring.windows import State
 
 RESULT = Path(__file__).parent / "results" / "monitoring.json"
@@ -92,7 +101,10 @@ def of_files(folder: Path) -> tuple[Baseline, Pools, dict[str, Any]]:
     class_names = DATASETS["cifar10"].class_names
     before = dataclasses.replace(
         measuring.of_answers(
-            model.answer(pixels[evaluated]), labels[evaluated], class_names
+            model.answer(pixels[evaluated]),
+            labels[evaluated],
+            class_names,
+            np.bincount(labels[train], minlength=len(class_names)),
         ),
         image_shape=(32, 32, 3),
         numbers={
@@ -134,7 +146,9 @@ def of_run(base: Path) -> tuple[Baseline, Pools, dict[str, Any]]:
     stale = mean + deviation * (values - mean / 2) / (deviation / 2)
     given = answer(np.clip(stale, 0, 255).astype(np.uint8))
     found[STALE] = columns(pixels, given, labels, before)
-    return before, found, {"dataset": dataset.name, "model": str(version)}
+    with (version / MODEL_RUN_FILE).open("rb") as file:
+        network = ModelRun.read(file, MODEL_RUN_FILE).network
+    return before, found, {"dataset": dataset.name, "model": network}
 
 
 def test_images(output: Path) -> tuple[np.ndarray, np.ndarray, Dataset]:
@@ -208,20 +222,24 @@ def measure(
     for number, (what, columns) in enumerate(found.items()):
         for size in SIZES:
             random = np.random.default_rng([number, size])
-            state, pairs = State(), 0
-            counts: dict[str, int] = {}
-            last = False
+            state, pairs, pair = State(), 0, State()
+            counts: dict[str, list[bool]] = {}
+            last = None
             for at in range(windows):
                 index = random.integers(0, len(columns[CLASSES]), size)
                 live = {name: values[index] for name, values in columns.items()}
-                tests = compare(before, live)
+                now = seen(live)
+                tests = (*compare(before, live), *of_two(before, last, now))
                 window = Window(images=size, first=at, last=at, tests=tests)
                 for test in tests:
-                    counts[test.name] = counts.get(test.name, 0) + test.differs
+                    counts.setdefault(test.name, []).append(test.differs)
                 state.add(window)
-                differs = bool(window.differing)
-                pairs += bool(at % 2 and differs and last)
-                last = differs
+                if at % 2 == 0:  # of pairs, which each begin anew
+                    pair = State()
+                    tests = tests[:-1] if last else tests
+                    window = dataclasses.replace(window, tests=tests)
+                pairs += pair.add(window) == "raised"
+                last = now
             results.append(
                 {
                     "requests": what,
@@ -229,9 +247,10 @@ def measure(
                     "windows": windows,
                     "differing": state.differing / windows,
                     "alarms": state.alarms,
-                    # Of pairs of windows, which each begin anew, both differ.
                     "alarm_within_two": pairs / (windows // 2),
-                    "power": {name: n / windows for name, n in counts.items()},
+                    "power": {
+                        name: sum(each) / len(each) for name, each in counts.items()
+                    },
                 }
             )
     honest = found[HONEST]["right"]

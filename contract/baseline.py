@@ -40,14 +40,16 @@ class ClassShare(Record):
     """How one class's share of the images is estimated from the answers' probabilities.
 
     The estimate for an image is `weights` times its probabilities, plus `offset`; over the
-    eval images its mean is the class's share there.
+    eval images, as many of each class as among all labelled ones, its mean is `share`.
     """
 
-    share: float  # mean of the estimate over the eval images
+    share: float  # of all labelled images
     weights: tuple[float, ...]  # by class, in label order
     offset: float
-    deviation: Size  # of the estimate
+    deviation: Size  # of the estimate for one image
     skewness: float
+    # Standard error of `share`, as the eval images tell it; None: of any such images.
+    error: Size | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

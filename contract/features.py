@@ -11,6 +11,7 @@ IMAGE = "image"  # bytes[1]: raw uint8 pixels, row-major [height, width, channel
 LABEL = "label"  # int64[1]: index into the class names (cifar100: the fine class)
 COARSE_LABEL = "coarse_label"  # int64[1], cifar100 only
 EXAMPLE_ID = "example_id"  # bytes[1]: ASCII, of the pixels; unique within a split
+EXTRA = b"-extra"  # how the ids of images end that data.extra has added
 
 TRAIN, EVAL, TEST = SPLITS = ("train", "eval", "test")
 

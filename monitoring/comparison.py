@@ -10,6 +10,8 @@ probabilities tell it, which sees more of a model that is often wrong. A test di
 - and the difference is large enough to matter (`LEAST`), which keeps a window of a million
   requests from raising an alarm for nothing.
 
+Two windows together see a class's share sooner than each of them: `of_two`.
+
 The counts of class shares are the model's own answers on both sides.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -28,11 +30,14 @@ from contract.typed_json import Record, Share, Size
 
 CONFIDENCE, CLASSES = "confidence", "classes"
 ONE_CLASS, CLASS_SHARE = "one_class", "class_share"
+CLASS_SHARE_OF_TWO = "class_share_of_two"
 PROBABILITIES = "probabilities"  # of a window: float [n, classes], in label order
 CHANCE = 0.005  # of an honest window that any test differs
 # Kind of test -> smallest difference that matters: of distribution functions; of the shares
 # of all classes, half of the sum of differences; of one class's share.
 LEAST = {"number": 0.05, CLASSES: 0.03, ONE_CLASS: 0.01, CLASS_SHARE: 0.01}
+# What each of two windows must show of the class by which they differ together.
+_EACH_OF_TWO = 0.01
 # Fewer expected answers than this spoil the G-test's law: such classes count as one.
 _FEWEST_EXPECTED = 5
 
@@ -43,7 +48,7 @@ class Test(Record):
 
     __test__ = False  # no test of pytest's
 
-    name: str  # of NUMBERS, or CONFIDENCE, CLASSES, ONE_CLASS, CLASS_SHARE
+    name: str  # of NUMBERS, or CONFIDENCE, CLASSES, ONE_CLASS, CLASS_SHARE (_OF_TWO)
     difference: Share  # see LEAST
     p_value: Share  # corrected for the classes, not for the tests of a window
     threshold: Share  # below which a p-value differs
@@ -65,9 +70,33 @@ class Window(Record):
 
     @property
     def differing(self) -> tuple[Test, ...]:
-        """The tests that differ, the least likely first."""
-        found = [test for test in self.tests if test.differs]
+        """The tests that differ of this window alone, the least likely first."""
+        found = [
+            test
+            for test in self.tests
+            if test.differs and test.name != CLASS_SHARE_OF_TWO
+        ]
         return tuple(sorted(found, key=lambda test: test.p_value))
+
+    @property
+    def of_two(self) -> bool:
+        """Whether it differs together with the window before."""
+        return any(
+            test.differs and test.name == CLASS_SHARE_OF_TWO for test in self.tests
+        )
+
+
+class Seen(NamedTuple):
+    """The mean probabilities of a window's answers."""
+
+    images: int
+    mean: np.ndarray  # float64 [classes], in label order
+
+
+def seen(live: Mapping[str, np.ndarray]) -> Seen | None:
+    """Of the columns of a window; None: it has no probabilities."""
+    given = live.get(PROBABILITIES, np.empty((0, 0)))
+    return Seen(len(given), given.mean(axis=0)) if given.size else None
 
 
 def compare(
@@ -203,44 +232,122 @@ def _classes(
 def _class_share(
     given: np.ndarray, baseline: Baseline
 ) -> list[tuple[str, str, float, float, str, str]]:
-    """Of the class whose estimated share changed most.
-
-    The mean of a few hundred such estimates, most of them near 0, is not normal yet: its
-    skewness counts (Pearson's distribution of type III).
-    """
-    # What nothing tells apart on the eval images is not estimated.
-    named = [
-        (name, each)
-        for name, each in zip(baseline.class_names, baseline.shares, strict=True)
-        if each.deviation > 0
-    ]
-    if not named or given.shape[1] != len(baseline.shares):
+    """Of the class whose estimated share changed most."""
+    told = _Told.of(baseline, given.shape[1])
+    if told is None:
         return []
-    told = [each for _, each in named]
-    share, offset, deviation, skewness = (
-        np.array([getattr(each, name) for each in told])
-        for name in ("share", "offset", "deviation", "skewness")
+    change, p = told.changes(Seen(len(given), given.mean(axis=0)))
+    return [(CLASS_SHARE, CLASS_SHARE, *told.worst(change, p))]
+
+
+def of_two(
+    baseline: Baseline, before: Seen | None, now: Seen | None, chance: float = CHANCE
+) -> tuple[Test, ...]:
+    """The class share of two windows together, which raises an alarm by itself.
+
+    Two windows that each must differ see less than both together. So that one client's
+    window raises no alarm here either, both must tell of the same class and direction, each
+    with a p-value below 0.01 (`_EACH_OF_TWO`). Since this is an alarm and no window that
+    differs, chance may do it a tenth as often, and does less: of honest pairs that pass the
+    threshold, a third agree so well.
+
+    Args:
+        baseline: Of the version.
+        before: The window before.
+        now: This one.
+        chance: As of `compare`.
+
+    Returns:
+        One test, or none where either window does not tell.
+    """
+    if before is None or now is None or len(before.mean) != len(now.mean):
+        return ()
+    told = _Told.of(baseline, len(now.mean))
+    if told is None:
+        return ()
+    (change_before, p_before), (change_now, p_now) = map(told.changes, (before, now))
+    agree = (change_before * change_now > 0) & (
+        np.maximum(p_before, p_now) < _EACH_OF_TWO
     )
-    weights = np.array([each.weights for each in told])  # [these, classes]
-    n, m = len(given), sum(baseline.answers)
-    change = weights @ given.mean(axis=0) + offset - share
-    spread = 1 / n + 1 / m
-    z = change / (deviation * np.sqrt(spread))
-    skew = skewness * (1 / n**2 - 1 / m**2) / spread**1.5
-    p = 2 * np.minimum(stats.pearson3.sf(z, skew), stats.pearson3.cdf(z, skew))
-    p = np.minimum(p * len(told), 1.0)
-    worst = int(np.lexsort((-np.abs(change), p))[0])
-    now = min(max(share[worst] + change[worst], 0.0), 1.0)
-    return [
-        (
-            CLASS_SHARE,
-            CLASS_SHARE,
+    images = before.images + now.images
+    mean = (before.images * before.mean + now.images * now.mean) / images
+    change, p = told.changes(Seen(images, mean))
+    difference, p, here, there = told.worst(change, np.where(agree, p, 1.0))
+    threshold = chance / 10
+    return (
+        Test(
+            name=CLASS_SHARE_OF_TWO,
+            difference=difference,
+            p_value=p,
+            threshold=threshold,
+            differs=p < threshold and difference >= LEAST[CLASS_SHARE],
+            here=here,
+            there=there,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The classes whose shares are estimated: what nothing tells apart is not."""
+
+    names: tuple[str, ...]
+    weights: np.ndarray  # [these, classes]
+    columns: Mapping[str, np.ndarray]  # numbers of ClassShare, each [these]
+
+    @classmethod
+    def of(cls, baseline: Baseline, classes: int) -> _Told | None:
+        """None: no class is told, or the window's answers have other classes."""
+        told = [
+            (name, each)
+            for name, each in zip(baseline.class_names, baseline.shares, strict=False)
+            if each.deviation > 0
+        ]
+        if not told or len(baseline.shares) != classes:
+            return None
+        m = sum(baseline.answers)
+        numbers = ("share", "offset", "deviation", "skewness")
+        columns = {
+            name: np.array([getattr(each, name) for _, each in told])
+            for name in numbers
+        }
+        columns["error"] = np.array(
+            [
+                each.deviation / np.sqrt(m) if each.error is None else each.error
+                for _, each in told
+            ]
+        )
+        weights = np.array([each.weights for _, each in told])
+        return cls(tuple(name for name, _ in told), weights, columns)
+
+    def changes(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+        """Of each class, the change of its share and the p-value.
+
+        The mean of a few hundred such estimates, most of them near 0, is not normal yet:
+        its skewness counts (Pearson's distribution of type III).
+        """
+        of, n = self.columns, seen.images
+        change = self.weights @ seen.mean + of["offset"] - of["share"]
+        spread = np.sqrt(of["deviation"] ** 2 / n + of["error"] ** 2)
+        z, skew = (
+            change / spread,
+            of["skewness"] * (of["deviation"] / spread) ** 3 / n**2,
+        )
+        p = 2 * np.minimum(stats.pearson3.sf(z, skew), stats.pearson3.cdf(z, skew))
+        return change, np.minimum(p, 1.0)
+
+    def worst(self, change: np.ndarray, p: np.ndarray) -> tuple[float, float, str, str]:
+        """Difference, corrected p-value and words of the class that changed most."""
+        p = np.minimum(p * len(p), 1.0)
+        worst = int(np.lexsort((-np.abs(change), p))[0])
+        share = self.columns["share"][worst]
+        now = min(max(share + change[worst], 0.0), 1.0)
+        return (
             min(float(abs(change[worst])), 1.0),
             float(p[worst]),
-            f"{named[worst][0]} is about {now:.1%}",
-            f"{share[worst]:.1%}",
+            f"{self.names[worst]} is about {now:.1%}",
+            f"{share:.1%}",
         )
-    ]
 
 
 def _g_test(a: np.ndarray, b: np.ndarray) -> float:

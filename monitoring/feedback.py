@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Accuracy(Record):
     images: Count
     correct: Count
     interval: Interval  # 95 %, Wilson's
+    unknown: Count = 0  # of the images: whose label is no class of the model's
+    such_as: str = ""  # one of these labels
 
     @property
     def value(self) -> float:
@@ -82,19 +84,29 @@ def read_labels(path: str) -> dict[str, str]:
     return found
 
 
-def accuracy(answers: Mapping[str, str], labels: Mapping[str, str]) -> Accuracy | None:
+def accuracy(
+    answers: Mapping[str, str], labels: Mapping[str, str], classes: Sequence[str] = ()
+) -> Accuracy | None:
     """Of the answers whose labels are known; None: there are none.
 
     Args:
         answers: Example id -> class that the version answered.
         labels: Of `read_labels`.
+        classes: The model's; empty: they are not known.
     """
     known = answers.keys() & labels.keys()
     if not known:
         return None
     correct = sum(answers[key] == labels[key] for key in known)
     low, high = paired.wilson(correct, len(known))
-    return Accuracy(images=len(known), correct=correct, interval=(low, high))
+    odd = [labels[key] for key in known if classes and labels[key] not in classes]
+    return Accuracy(
+        images=len(known),
+        correct=correct,
+        interval=(low, high),
+        unknown=len(odd),
+        such_as=min(odd, default=""),
+    )
 
 
 def pairs(

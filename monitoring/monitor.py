@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from contract.typed_json import Count, Record, Share
 from monitoring import NothingToCompare, feedback
 from monitoring.baselines import Baselines
-from monitoring.comparison import CHANCE, CONFIDENCE, Window, compare
+from monitoring.comparison import (
+    CHANCE,
+    CONFIDENCE,
+    Seen,
+    Window,
+    compare,
+    of_two,
+    seen,
+)
 from monitoring.traffic import Answer, Log, Shape, columns
 from monitoring.unusual import Unusual, most_unusual
 from monitoring.windows import KEPT, Event, State, cuts
@@ -76,6 +84,7 @@ class _Version:
 
     state: State = field(default_factory=State)
     waiting: list[Answer] = field(default_factory=list)  # of no window yet
+    seen: Seen | None = None  # of the last window
     images: int = 0
     unusual: list[tuple[Unusual, str]] = field(default_factory=list)
     answered: dict[str, str] = field(default_factory=dict)  # id -> class
@@ -154,6 +163,7 @@ class Monitor:
         """
         labels = feedback.read_labels(self._labels) if self._labels else {}
         answered = {v: each.answered for v, each in self._versions.items()}
+        baselines = {v: self._baselines.of(self.model, v) for v in self._versions}
         return Report(
             made=int(time.time()),
             model=self.model,
@@ -166,10 +176,10 @@ class Monitor:
                     alarms=each.state.alarms,
                     alarm=each.state.alarm,
                     why=each.state.why,
-                    eval_accuracy=feedback.eval_accuracy(
-                        self._baselines.of(self.model, version)
+                    eval_accuracy=feedback.eval_accuracy(baselines[version]),
+                    accuracy=feedback.accuracy(
+                        each.answered, labels, baselines[version].class_names
                     ),
-                    accuracy=feedback.accuracy(each.answered, labels),
                     unusual=tuple(unusual for unusual, _ in each.unusual),
                 )
                 for version, each in sorted(self._versions.items())
@@ -209,16 +219,20 @@ class Monitor:
     def _judge(self, version: int, answers: Sequence[Answer]) -> Iterable[Change]:
         began = time.perf_counter()
         baseline = self._baselines.of(self.model, version)
-        live = columns(answers)
+        found, live = self._versions[version], columns(answers)
+        now = seen(live)
         window = Window(
             images=len(answers),
             first=min(answer.seconds for answer in answers),
             last=max(answer.seconds for answer in answers),
-            tests=compare(baseline, live, self._rules.chance),
+            tests=(
+                *compare(baseline, live, self._rules.chance),
+                *of_two(baseline, found.seen, now, self._rules.chance),
+            ),
             estimated_accuracy=feedback.estimated_accuracy(live[CONFIDENCE], baseline),
             seconds=round(time.perf_counter() - began, 4),
         )
-        found = self._versions[version]
+        found.seen = now
         found.unusual = most_unusual(answers, live, baseline)
         event = found.state.add(window)
         if event:

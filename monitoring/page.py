@@ -33,4 +33,5 @@ def render(report: Report, pictures: Mapping[str, Sequence[str]]) -> str:
         made=words.clock(report.made),
         title=words.title,
         clock=words.clock,
+        unknown=words.unknown,
     )

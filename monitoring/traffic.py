@@ -28,6 +28,7 @@ from serving.server import request_log
 
 # Larger encoded images are not decoded: no model takes them unchanged.
 _MOST_PIXELS = 1 << 20
+_LONGEST_ID = 256  # bytes of a tf.Example's example_id
 
 Shape = tuple[int | None, int | None, int]  # height, width, channels
 
@@ -166,6 +167,8 @@ def _answers(log: Any, shape: Shape) -> list[Answer]:
             given = tf.make_ndarray(outputs[features.PROBABILITIES])
             if given.ndim != 2 or len(given) != len(names):
                 raise ValueError(f"its {features.PROBABILITIES} do not fit its classes")
+            if not np.isfinite(given).all():
+                raise ValueError(f"its {features.PROBABILITIES} are not finite")
             confidence = [float(row.max()) for row in given]
         for tensor in log.predict_log.request.inputs.values():
             sent = list(tf.make_ndarray(tensor))
@@ -229,7 +232,9 @@ def _example(value: bytes, shape: Shape) -> tuple[str, np.ndarray | None]:
     if len(raw) != 1:
         return "", None
     own = list(named[features.EXAMPLE_ID].bytes_list.value)
-    key = own[0].decode(errors="replace") if own else _digest(raw[0])
+    # An id as long as clients like would be kept as long as its label may come.
+    named_well = len(own) == 1 and 0 < len(own[0]) <= _LONGEST_ID
+    key = own[0].decode(errors="replace") if named_well else _digest(raw[0])
     height, width, channels = shape
     if height is None or width is None:
         return key, _picture(raw[0], shape)

@@ -2,7 +2,7 @@
 
 A window is so many images in their order of arrival. One that differs may be chance, or one
 client's folder of night photographs: an alarm is raised when two of the last three differ,
-and resolved when two of the last three do not.
+or two together (comparison.of_two), and resolved when two of the last three do not.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ class State:
         self.judged += 1
         self.differing += differs
         unlike = sum(bool(each.differing) for each in self.windows)
-        if not self.alarm and unlike >= NEEDED:
+        if not self.alarm and (unlike >= NEEDED or window.of_two):
             self.alarm = True
             self.alarms += 1
             return "raised"
-        if self.alarm and len(self.windows) - unlike >= NEEDED:
+        alike = len(self.windows) - unlike
+        if self.alarm and alike >= NEEDED and not window.of_two:
             self.alarm = False
             return "resolved"
         return None
@@ -48,7 +49,12 @@ class State:
     @property
     def why(self) -> tuple[str, ...]:
         """The tests that differ in the last windows, most often first."""
-        names = [test.name for window in self.windows for test in window.differing]
+        names = [
+            test.name
+            for window in self.windows
+            for test in window.tests
+            if test.differs
+        ]
         return tuple(sorted({*names}, key=lambda name: (-names.count(name), name)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+from monitoring.feedback import Accuracy
 from monitoring.monitor import Change, Report, VersionReport
 from monitoring.windows import KEPT, NEEDED
 
@@ -12,6 +13,7 @@ TITLES = {
     "green_magenta": "green - rest",
     "one_class": "one class",
     "class_share": "class share",
+    "class_share_of_two": "of 2 windows",
 }
 
 
@@ -22,7 +24,10 @@ def title(test: str) -> str:
 
 def clock(seconds: int) -> str:
     """Unix seconds as a date, in UTC."""
-    made = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    try:
+        made = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError):  # a server's clock may say anything
+        return f"second {seconds:,}"
     return made.strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -68,6 +73,8 @@ def _version(named: str, each: VersionReport) -> list[str]:
             f"  accuracy by {accuracy.images:,} labels {accuracy.value:.1%} "
             f"(95 % from {low:.1%} to {high:.1%}){_eval(each)}"
         )
+        if accuracy.unknown:
+            lines.append(f"  {unknown(accuracy)}")
     elif newest.estimated_accuracy is not None:
         low, value, high = newest.estimated_accuracy
         lines.append(
@@ -76,6 +83,8 @@ def _version(named: str, each: VersionReport) -> list[str]:
         )
     unlike = sum(bool(window.differing) for window in each.windows)
     counted = f"{unlike} of the last {len(each.windows)} windows differ"
+    if newest.of_two:
+        counted += ", and the last two together"
     if each.alarm:
         why = ", ".join(map(title, each.why))
         lines.append(f"ALARM: {counted}, by {why}.")
@@ -83,6 +92,14 @@ def _version(named: str, each: VersionReport) -> list[str]:
         needed = f"; an alarm needs {NEEDED} of {KEPT}" if unlike else ""
         lines.append(f"No alarm: {counted}{needed}.")
     return lines
+
+
+def unknown(accuracy: Accuracy) -> str:
+    """What is odd about labels that the model does not have."""
+    return (
+        f"{accuracy.unknown:,} of these labels are no class of the model's (such as "
+        f"{accuracy.such_as!r:.60}), and the answers count as wrong"
+    )
 
 
 def _eval(each: VersionReport) -> str:

@@ -11,6 +11,7 @@ colours are told by their differences: red against blue, green against both.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -92,7 +93,10 @@ def distribution(values: np.ndarray) -> Distribution:
 
 
 def of_answers(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    others: np.ndarray | None = None,
 ) -> Baseline:
     """The part of a baseline that tells what a model answered.
 
@@ -100,6 +104,8 @@ def of_answers(
         probabilities: Float [n, classes], of the eval images, n at least 1.
         labels: int64 [n]; they tell what probabilities mean, and are not compared with.
         class_names: In label order.
+        others: int64 [classes], how many images of each class there were besides, of which
+            chance has chosen the eval images; None: it is not known.
     """
     answered = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1).astype(np.float64)
@@ -117,29 +123,42 @@ def of_answers(
     return Baseline(
         class_names=tuple(class_names),
         answers=tuple(counts.tolist()),
-        shares=_shares(probabilities.astype(np.float64), labels),
+        shares=_shares(probabilities.astype(np.float64), labels, others),
         confidence=distribution(np.minimum(confidence, 1.0)),
         reliability=tuple(bins),
     )
 
 
-def of_images(folder: str, dataset: Dataset) -> dict[str, Distribution]:
-    """Distributions of the training images' numbers; at most 50,000, of all files alike.
+def of_examples(
+    folder: str, dataset: Dataset
+) -> tuple[dict[str, Distribution], np.ndarray]:
+    """What the training images are like; at most 50,000, of all files alike.
 
     Args:
         folder: Of the Examples artifact, local or gs://.
         dataset: What they are.
 
+    Returns:
+        Distributions of their numbers; and how many are of each class, int64 [classes],
+        without those that data.extra has added, which chance has chosen from nothing.
+
     Raises:
         ValueError: There are none.
     """
-    columns = [_numbers(images, dataset) for images in _training_images(folder)]
+    columns: list[Mapping[str, np.ndarray]] = []
+    counts = np.zeros(len(dataset.class_names), np.int64)
+    for batch in _training_examples(folder, dataset.label_key):
+        columns.append(_numbers(batch[features.IMAGE].tolist(), dataset))
+        own = [not each.endswith(features.EXTRA) for each in batch[features.EXAMPLE_ID]]
+        labels = batch[dataset.label_key][own]
+        counts += np.bincount(labels, minlength=len(counts))
     if not columns:
         raise ValueError(f"{folder} has no example of the training split")
-    return {
+    numbers = {
         name: distribution(np.concatenate([each[name] for each in columns]))
         for name in columns[0]
     }
+    return numbers, counts
 
 
 def baseline(
@@ -152,7 +171,7 @@ def baseline(
     """The whole baseline of one model.
 
     Args:
-        folder: As of `of_images`.
+        folder: As of `of_examples`.
         dataset: What the examples are.
         class_names: Of the evaluation, in label order.
         predictions: To the eval images.
@@ -163,25 +182,45 @@ def baseline(
     """
     if role not in predictions.probabilities:
         raise ValueError(f"there are no answers of the {role} to the eval images")
-    told = of_answers(predictions.probabilities[role], predictions.labels, class_names)
-    return dataclasses.replace(
-        told,
-        image_shape=dataset.image_shape,
-        numbers=of_images(folder, dataset),
+    numbers, others = of_examples(folder, dataset)
+    told = of_answers(
+        predictions.probabilities[role],
+        predictions.labels,
+        class_names,
+        # Of examples without dataset.json, only their name tells the classes.
+        others if len(others) == len(class_names) else None,
     )
+    return dataclasses.replace(told, image_shape=dataset.image_shape, numbers=numbers)
 
 
-def _shares(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ClassShare, ...]:
+def _shares(
+    probabilities: np.ndarray, labels: np.ndarray, others: np.ndarray | None
+) -> tuple[ClassShare, ...]:
     """The sharpest linear estimate of each class's share (Fisher's discriminant).
 
     If a part of the images of a class is missing or added, the mean of the probabilities
     moves towards or away from that class's own mean. Weighted by the inverse covariance
     this is seen soonest, also of a model that takes the class for others.
+
+    How many of the few eval images are of each class is chance; all labelled images tell
+    it better. So the eval images stand for these class by class (post-stratification:
+    Cochran 1977, Sampling Techniques, section 5A.9), and what is left of the baseline's
+    own error is the spread within a class.
     """
     classes = probabilities.shape[1]
-    mean = probabilities.mean(axis=0)
+    there = np.bincount(labels, minlength=classes)
+    counts = there if others is None else there + others
+    # A class whose answers are not known stands for no share.
+    counts = np.where(there > 0, counts, 0)
+    mix = counts / counts.sum()
+    image = (mix / np.maximum(there, 1))[labels]  # weight of each eval image
+    mean = image @ probabilities
     off = probabilities - mean
-    covariance = off.T @ off / len(off)
+    covariance = (off * image[:, None]).T @ off
+    # The weights are fitted to these very images: what they tell of others spreads more,
+    # as the error of a regression with so many terms does.
+    terms = classes - 1
+    fitted = (len(labels) + terms) / max(len(labels) - terms, 1)
     # Probabilities sum to 1, so it has no inverse without this.
     covariance += np.eye(classes) * max(1e-3 * np.trace(covariance) / classes, 1e-12)
     found = []
@@ -191,12 +230,19 @@ def _shares(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ClassShare, 
         weights = np.linalg.solve(covariance, away)
         # An image of the class moves the estimate of the share by 1 - share, others by
         # -share, on average.
-        share = len(own) / len(labels)
+        share = float(mix[label])
         reach = float(weights @ away)
         weights = weights * (1 - share) / reach if reach > 0 else np.zeros(classes)
         estimate = off @ weights
-        deviation = float(np.sqrt(np.square(estimate).mean()))
-        skewness = float((estimate**3).mean()) / (deviation or 1.0) ** 3
+        deviation = math.sqrt(fitted * float(image @ np.square(estimate)))
+        skewness = float(image @ estimate**3) / (deviation or 1.0) ** 3
+        # Its mean and variance in each class.
+        known = np.maximum(there, 1)
+        middle = np.bincount(labels, estimate, classes) / known
+        within = np.bincount(labels, np.square(estimate - middle[labels]), classes)
+        # Of a class with one image, as of any.
+        within = np.where(there > 1, within / np.maximum(there - 1, 1), deviation**2)
+        error = fitted * (mix**2 / known @ within) + mix @ middle**2 / counts.sum()
         found.append(
             ClassShare(
                 share=round(share, 8),
@@ -204,6 +250,7 @@ def _shares(probabilities: np.ndarray, labels: np.ndarray) -> tuple[ClassShare, 
                 offset=round(share - float(np.round(weights, 6) @ mean), 8),
                 deviation=round(deviation, 8),
                 skewness=round(skewness, 6),
+                error=round(math.sqrt(error), 8),
             )
         )
     return tuple(found)
@@ -223,7 +270,9 @@ def _decoded(content: bytes, channels: int) -> np.ndarray:
     return tf.io.decode_image(content, channels, expand_animations=False).numpy()
 
 
-def _training_images(folder: str) -> Iterator[list[bytes]]:
+def _training_examples(
+    folder: str, label_key: str
+) -> Iterator[Mapping[str, np.ndarray]]:
     import tensorflow as tf
 
     from trainer.examples import batches  # loads TensorFlow
@@ -233,10 +282,11 @@ def _training_images(folder: str) -> Iterator[list[bytes]]:
     if not paths:
         raise ValueError(f"{folder} has no files of the training split")
     left = _MOST_IMAGES
+    keys = [features.IMAGE, features.EXAMPLE_ID, label_key]
     # One file after the other would give only the first ones' share of a large split.
-    for batch in batches(paths, [features.IMAGE], parallel=min(len(paths), 16)):
-        images = batch[features.IMAGE].numpy().tolist()[:left]
-        left -= len(images)
-        yield images
+    for batch in batches(paths, keys, parallel=min(len(paths), 16)):
+        found = {key: column.numpy()[:left] for key, column in batch.items()}
+        left -= len(found[label_key])
+        yield found
         if not left:
             return

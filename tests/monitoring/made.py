@@ -43,10 +43,11 @@ def model(pixels, shift=0.0):
 
 
 def baseline(train=6000, evaluated=5000):
-    pixels, _ = images(train, 1)
+    pixels, trained = images(train, 1)
     asked, labels = images(evaluated, 2)
+    others = np.bincount(trained, minlength=10)
     return replace(
-        measuring.of_answers(model(asked), labels, NAMES),
+        measuring.of_answers(model(asked), labels, NAMES, others),
         image_shape=(SIDE, SIDE, 3),
         numbers={
             name: measuring.distribution(values)

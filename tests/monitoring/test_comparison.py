@@ -12,6 +12,8 @@ from monitoring.comparison import (
     Window,
     compare,
     kolmogorov_smirnov,
+    of_two,
+    seen,
 )
 from monitoring.windows import State
 from tests.monitoring import made
@@ -102,6 +104,65 @@ def test_a_class_that_is_missing_is_named(before, pool, kept, size):
     if not kept:
         assert tests["one_class"].differs
         assert tests["one_class"].here.startswith("h is ")
+
+
+def of_class_h(pool, size, kept, number, seed):
+    """Columns of windows in which so much of class h is there."""
+    columns, labels = pool
+    random = np.random.default_rng(seed)
+    which = (labels != 7) | (random.random(len(labels)) < kept)
+    return [drawn(columns, size, random, which) for _ in range(number)]
+
+
+def pairs(found):
+    return zip(found[::2], found[1::2], strict=True)
+
+
+def test_two_windows_together_tell_what_neither_tells_alone(before, pool):
+    found = of_class_h(pool, 1500, 0.5, 40, seed=8)
+    together = [of_two(before, *map(seen, pair))[0] for pair in pairs(found)]
+    alone = [
+        next(test for test in compare(before, live) if test.name == "class_share")
+        for live in found
+    ]
+    both = sum(one.differs and other.differs for one, other in pairs(alone))
+    assert sum(test.differs for test in together) >= max(14, 1.5 * both)
+    assert all(test.here.startswith("h is about ") for test in together)
+    # Honest ones, or (but for chance) one of each: no alarm is due.
+    honest = of_class_h(pool, 1500, 1.0, 40, seed=9)
+    missing = of_class_h(pool, 1500, 0.0, 20, seed=10)
+    for pair in pairs(honest):
+        assert not of_two(before, *map(seen, pair))[0].differs
+    mixed = [
+        of_two(before, *map(seen, pair))[0].differs
+        for pair in zip(honest[:20], missing, strict=True)
+    ]
+    assert sum(mixed) <= 2
+    assert of_two(before, None, seen(honest[0])) == ()
+    assert of_two(Baseline(), seen(honest[0]), seen(honest[1])) == ()
+
+
+def test_the_estimated_share_errs_as_little_as_it_says():
+    """A baseline by few images of known classes; its error over many such baselines."""
+    random = np.random.default_rng(12)
+    pixels, labels = made.images(20_000, 13)
+    given = made.model(pixels)
+    among = np.bincount(labels, minlength=10)
+    truth, off = given.mean(axis=0), []
+    for _ in range(200):
+        index = random.choice(len(labels), 500, replace=False)
+        there = np.bincount(labels[index], minlength=10)
+        told = measuring.of_answers(
+            given[index], labels[index], made.NAMES, among - there
+        )
+        each = told.shares[7]
+        assert each.error is not None
+        off.append((np.dot(each.weights, truth) + each.offset - 0.1) / each.error)
+        alone = measuring.of_answers(given[index], labels[index], made.NAMES).shares[7]
+        # Without the others the eval images' own numbers of each class add to it.
+        assert alone.error is not None and alone.error > 1.1 * each.error
+    assert abs(np.mean(off)) < 0.3
+    assert 0.8 < np.std(off) < 1.15
 
 
 @pytest.mark.parametrize(("n", "m"), [(300, 5000), (2000, 900), (40, 60)])

@@ -6,7 +6,7 @@ from scipy import stats
 
 from components.drift import baseline as measuring
 from contract.baseline import Baseline
-from monitoring import NothingToCompare, feedback
+from monitoring import NothingToCompare, feedback, words
 from tests.monitoring import made
 
 
@@ -30,6 +30,17 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 def test_without_labels_nothing_is_measured():
     assert feedback.accuracy({"1": "cat"}, {"2": "cat"}) is None
     assert feedback.pairs({5: {"1": "cat"}, 6: {"2": "cat"}}, {"1": "cat"}) == ()
+
+
+def test_labels_that_are_no_class_are_counted_as_wrong_and_told():
+    answers = {str(n): "cat" for n in range(4)}
+    labels = {"0": "cat", "1": "dog", "2": "3", "3": "Cat"}
+    found = feedback.accuracy(answers, labels, ("cat", "dog"))
+    assert (found.images, found.correct, found.unknown) == (4, 1, 2)
+    assert words.unknown(found).startswith(
+        "2 of these labels are no class of the model"
+    )
+    assert "'3'" in words.unknown(found)
 
 
 def test_versions_are_paired_on_the_images_that_both_answered():

@@ -93,5 +93,7 @@ def test_a_log_without_inputs_still_tells_of_the_answers(runs, tmp_path):
     (change,) = monitor.finish()
     assert "classes" in change.why
     names = {test.name for test in change.window.tests}
-    assert names == {"confidence", "classes", "one_class", "class_share"}
+    assert names == {
+        *("confidence", "classes", "one_class", "class_share", "class_share_of_two")
+    }
     assert monitor.report().versions[str(runs.first)].unusual == ()

@@ -1,5 +1,6 @@
 """Which records of a request log count, and which are passed over."""
 
+import hashlib
 import shutil
 import zlib
 
@@ -108,9 +109,20 @@ def cut(version):
     return made
 
 
+def not_finite(version):
+    made = predict_log(
+        {"images": images(2, 1)}, ["cat", "dog"], version=version, sure=0.9
+    )
+    given = np.array([[0.5, 0.5, 0.0], [np.nan] * 3], np.float32)
+    outputs = made.predict_log.response.outputs
+    outputs["probabilities"].CopyFrom(tf.make_tensor_proto(given))
+    return made
+
+
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
+        (not_finite, "its probabilities are not finite\n"),
         (numbered, "its class_name is int64, not text\n"),
         (
             lambda version: classified(version, ["cat"], []),
@@ -142,6 +154,32 @@ def test_odd_records_stop_no_comparison(runs, tmp_path, run):
         "3 records could not be used: its class_name is int64, not text\n"
     )
     assert f"version {runs.first}: 133 live images, " in printed.out
+
+
+def test_a_clock_that_jumps_stops_nothing(runs, tmp_path, run):
+    """A server's clock, the monitor's own, and files whose names are in no order."""
+    made = [same_as_training(150, 70 + n, version=runs.first) for n in range(4)]
+    for log, seconds in zip(made, (1 << 60, 0, 1_800_000_000, 5), strict=True):
+        log.log_metadata.timestamp_secs = seconds
+        write(tmp_path, log)
+    for number, path in enumerate(sorted(tmp_path.iterdir())):
+        _, begin, rest = path.name.split("-", 2)
+        path.rename(path.with_name(f"predictions-{int(begin) - number * 10**9}-{rest}"))
+    status, printed = run(tmp_path, runs.output, f"--output={tmp_path}/out")
+    assert (status, printed.err) == (0, "")
+    assert "version" in printed.out
+    page = (tmp_path / "out/monitoring.html").read_text()
+    assert "second 1,152,921,504,606,846,976" in page + printed.out
+
+
+def test_an_id_of_any_length_is_kept_short():
+    from monitoring.traffic import _image
+
+    long, image = example(images(1, 1)[0]), images(1, 1)[0]
+    long.features.feature["example_id"].bytes_list.value.append(b"x" * 10_000)
+    key, found = _image(long.SerializeToString(), (32, 32, 3))
+    assert key == hashlib.sha256(image.tobytes()).hexdigest()
+    np.testing.assert_array_equal(found, image)
 
 
 def test_a_second_header_decodes_nothing_large(monkeypatch):

@@ -43,6 +43,15 @@ def test_two_of_three_windows_raise_and_two_of_three_resolve(seen, events):
     assert state.alarms == events.count("raised")
 
 
+def test_two_windows_that_differ_together_raise_an_alarm_and_keep_it():
+    state, both = State(), window("class_share_of_two")
+    assert both.differing == ()
+    assert [state.add(each) for each in (window(), both, both, window())] == [
+        None, "raised", None, "resolved",
+    ]  # fmt: skip
+    assert state.differing == 0
+
+
 def test_why_is_told_most_often_first():
     state = State()
     for tests in (["b"], ["a", "b"], ["c"]):

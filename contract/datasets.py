@@ -61,6 +61,30 @@ _CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extra(Record):
+    """Labelled images of live requests that were added to the train split."""
+
+    path: str  # data.extra
+    added: Count
+    # Why -> images: the split that they stand in already, "contradictory" (equal images
+    # with several labels), "repeated" (an equal one was added).
+    left_out: Mapping[str, Count] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        reasons = [
+            f"{number:,} {_LEFT_OUT.get(why, f'in {why} already')}"
+            for why, number in self.left_out.items()
+        ]
+        rest = f"; left out: {', '.join(reasons)}" if reasons else ""
+        return f"Of {self.path}, {self.added:,} images were added to train{rest}"
+
+
+_LEFT_OUT = {"contradictory": "with several labels", "repeated": "equal to another one"}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset(Record):
     """A data set as it was ingested: dataset.json."""
 
@@ -72,6 +96,7 @@ class Dataset(Record):
     label_key: str = features.LABEL  # which of them is learnt
     # Split -> examples; of a set that is known, and not ingested yet, as expected.
     counts: Mapping[str, Count] = field(default_factory=dict)
+    extra: Extra | None = None  # of `counts`
 
     def __post_init__(self) -> None:
         for feature, names in self.labels.items():

@@ -2,20 +2,23 @@
 
     python -m monitoring once --requests LOG       # a finished log: for cron
     python -m monitoring watch --requests LOG --every 5m
+    python -m monitoring labelled --requests LOG --labels CSV --output DIR  # data.extra=DIR
 
 A log holds all models of its server, and their versions: one model is watched, each version
 against its own baseline. A version that cannot be compared is named on stderr and passed
 over.
 
 Exit status: 0 no alarm, 1 an alarm, 2 no version could be compared, or a failure. `watch`
-ends with 0 when it is told to (SIGINT, SIGTERM).
+ends with 0 when it is told to (SIGINT, SIGTERM), `labelled` with 0 or 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -34,12 +37,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    if options.retrain and not options.output:
-        sys.stderr.write(
-            "--retrain needs --output DIR: the record of why and when lies there\n"
-        )
-        return 2
     try:
+        if options.command == "labelled":
+            return _labelled(options)
+        _check_retrain(options)
         return _once(options) if options.command == "once" else _watch(options)
     except (NothingToCompare, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
@@ -57,20 +58,55 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     once = commands.add_parser("once", help="judge a log as it is, and end")
     watch = commands.add_parser("watch", help="go on, and judge each full window")
+    labelled = commands.add_parser(
+        "labelled", help="gather the images whose labels are known, for data.extra"
+    )
+    for command in (once, watch, labelled):
+        _add_places(command)
     for command in (once, watch):
-        _add_common(command)
+        _add_rules(command)
+    labelled.add_argument("--labels", required=True, metavar="CSV", help=_LABELS)
+    labelled.add_argument(
+        "--output", required=True, metavar="DIR",
+        help="gets the images, or those that are new",
+    )  # fmt: skip
     watch.add_argument(
         "--every", type=_seconds, default=300.0,
         help="how often the log is read: 30s, 5m, 1h (default 5m)",
     )  # fmt: skip
     watch.add_argument(
-        "--prometheus_port", type=int,
+        "--prometheus_port", type=_port,
         help="serve the metrics on this port of 127.0.0.1 (0: any free one)",
     )  # fmt: skip
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+_LABELS = "labels by example id: columns id and label"
+
+
+def _check_retrain(options: argparse.Namespace) -> None:
+    """What --retrain needs besides."""
+    if not options.retrain:
+        return
+    if not options.output:
+        raise NothingToCompare(
+            "--retrain needs --output DIR: the record of why and when lies there"
+        )
+    if "{labelled}" in options.retrain and not options.labels:
+        raise NothingToCompare(
+            "--retrain with {labelled} needs --labels CSV: by these the images are gathered"
+        )
+    try:
+        words = shlex.split(options.retrain)
+    except ValueError as problem:
+        raise NothingToCompare(
+            f"--retrain={options.retrain}: cannot be read as words ({problem})"
+        ) from None
+    if not words:
+        raise NothingToCompare(f"--retrain={options.retrain!r}: must name a program")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requests", nargs="+", required=True, metavar="LOG",
         help="the server's --request_log_dir, or files of PredictionLog",
@@ -89,6 +125,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--pipeline_output", default="output", metavar="OUTPUT",
         help="output folder of the runs that published the versions",
     )  # fmt: skip
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=_count, default=500, help="images of a window (default 500)"
     )
@@ -100,9 +139,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--chance", type=_chance, default=CHANCE,
         help=f"that an honest window differs (default {CHANCE:g})",
     )  # fmt: skip
-    parser.add_argument(
-        "--labels", metavar="CSV", help="labels by example id: columns id and label"
-    )
+    parser.add_argument("--labels", metavar="CSV", help=_LABELS)
     parser.add_argument(
         "--output", metavar="DIR",
         help="gets monitoring.json, monitoring.html and monitoring.prom",
@@ -111,8 +148,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--no_pictures", action="store_true", help="no images of users on the page"
     )
     parser.add_argument(
-        "--retrain", metavar="COMMAND", help="started when an alarm is raised"
-    )
+        "--retrain", metavar="COMMAND",
+        help="started when an alarm is raised; {labelled} in it stands for the folder of "
+        "the labelled images",
+    )  # fmt: skip
     parser.add_argument(
         "--cool_down", type=_seconds, default=86400.0,
         help="at least between two starts of that command (default 1d)",
@@ -124,6 +163,12 @@ def _count(text: str) -> int:
         if (number := int(text)) >= 1:
             return number
     raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 on")
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and (number := int(text)) < 1 << 16:
+        return number
+    raise argparse.ArgumentTypeError(f"{text!r}: must be a port, 0 to 65535")
 
 
 def _chance(text: str) -> float:
@@ -141,14 +186,8 @@ def _seconds(text: str) -> float:
 
 
 def _session(options: argparse.Namespace):
-    """What both commands do after they have read on."""
-    for place in options.requests:
-        if not Path(place).exists():
-            raise NothingToCompare(f"{place}: there is no such request log.")
-    with quiet.loading_tensorflow():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
+    """What judges the log."""
+    _prepare(options)
     from monitoring.baselines import Baselines
     from monitoring.monitor import Monitor, Rules
 
@@ -167,6 +206,44 @@ def _session(options: argparse.Namespace):
     )
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    """Refuses what is not there, then loads what reads it."""
+    for place in options.requests:
+        if not Path(place).exists():
+            raise NothingToCompare(f"{place}: there is no such request log.")
+    with quiet.loading_tensorflow():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+def _gather(options: argparse.Namespace, folder: Path):
+    """Writes the labelled images of the log; None: there are none."""
+    from monitoring import feedback, labelled
+    from monitoring.baselines import Baselines
+
+    return labelled.gather(
+        folder,
+        options.requests,
+        Baselines(options.pipeline_output, options.model_base_path),
+        feedback.read_labels(options.labels),
+        options.model,
+        options.version,
+    )
+
+
+def _labelled(options: argparse.Namespace) -> int:
+    _prepare(options)
+    found = _gather(options, Path(options.output))
+    if found is None:
+        places = ", ".join(options.requests)
+        raise NothingToCompare(
+            f"{places}: no logged image has a label in {options.labels}."
+        )
+    sys.stdout.write(f"{options.output}: {found.sentence}\n")
+    return 0 if found.images else 2
+
+
 def _tell(monitor, changes, options: argparse.Namespace):
     """Writes what is known, starts what an alarm starts; returns the report."""
     from monitoring import gauges, page, retrain, words
@@ -182,14 +259,19 @@ def _tell(monitor, changes, options: argparse.Namespace):
     for change in changes:
         sys.stdout.write(f"{words.change(report.model, change)}\n")
         if change.event == "raised" and options.retrain:
-            started = retrain.start(
-                options.retrain, Path(options.output), options.cool_down, report, change
-            )
-            sys.stdout.write(
-                "nothing is started: the last start is too recent (--cool_down)\n"
-                if started is None
-                else f"started: {options.retrain}\n"
-            )
+            try:
+                retrain.start(
+                    options.retrain,
+                    Path(options.output),
+                    options.cool_down,
+                    report,
+                    change,
+                    functools.partial(_gather, options),
+                )
+            except retrain.NotNow as reason:
+                sys.stdout.write(f"nothing is started: {reason}\n")
+            else:
+                sys.stdout.write(f"started: {options.retrain}\n")
     sys.stdout.flush()
     return report
 

@@ -3,6 +3,9 @@
 The record is a line of JSON per start in `retrain.jsonl`, written before the command is
 started: whoever is killed in between has waited once too often, and never trained twice.
 The command's output goes to a file beside it.
+
+If `{labelled}` stands in the command, the folder of the labelled images of the log takes its
+place (labelled.py): `pipeline.py run data.extra={labelled}` trains on them, too.
 """
 
 from __future__ import annotations
@@ -12,18 +15,30 @@ import os
 import shlex
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from monitoring import NothingToCompare
+from monitoring.labelled import Gathered
 from monitoring.monitor import Change, Report
 
 RECORD = "retrain.jsonl"
+LABELLED = "{labelled}"
+
+
+class NotNow(Exception):
+    """Nothing is started; the message says why."""
 
 
 def start(
-    command: str, folder: Path, cool_down_seconds: float, report: Report, change: Change
-) -> subprocess.Popen[bytes] | None:
-    """Starts the command for an alarm; None: an earlier start is too recent.
+    command: str,
+    folder: Path,
+    cool_down_seconds: float,
+    report: Report,
+    change: Change,
+    gather: Callable[[Path], Gathered | None],
+) -> subprocess.Popen[bytes]:
+    """Starts the command for an alarm.
 
     Args:
         command: As a shell reads words; no shell runs it. It finds the reason in the
@@ -33,14 +48,27 @@ def start(
         cool_down_seconds: Between two starts, whichever version they are about.
         report: Of which the model is told.
         change: The alarm.
+        gather: Called if the command has `LABELLED`: writes the labelled images into a
+            folder; None: there are none.
 
     Raises:
-        NothingToCompare: The command cannot be started, or the record is damaged.
+        NotNow: An earlier start is too recent, or there is no labelled image.
+        NothingToCompare: The command cannot be started, the record is damaged, or the
+            images cannot be gathered.
     """
     now = time.time()
     record = folder / RECORD
-    if now - _last(record) < cool_down_seconds:
-        return None
+    # A start that lies far ahead was written by a clock that has been set back since.
+    if abs(now - _last(record)) < cool_down_seconds:
+        raise NotNow("the last start is too recent (--cool_down)")
+    words = shlex.split(command)
+    images = None
+    if LABELLED in command:
+        place = folder.absolute() / "labelled"
+        images = gather(place)
+        if images is None or not images.images:
+            raise NotNow("no logged image has a label yet (--labels)")
+        words = [word.replace(LABELLED, str(place)) for word in words]
     output = folder / f"retrain-{int(now)}.log"
     why = {
         "time": int(now),
@@ -50,6 +78,7 @@ def start(
         "window": change.window.plain(),
         "command": command,
         "output": output.name,
+        "labelled_images": images and images.images,
     }
     with record.open("a", encoding="utf-8") as file:
         file.write(json.dumps(why) + "\n")
@@ -64,7 +93,7 @@ def start(
     try:
         with output.open("wb") as file:
             return subprocess.Popen(
-                shlex.split(command),
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -40,7 +40,10 @@ from contract.stored import Unreadable, content
 from pipeline.resolve import AUTO, DEFAULT, Resolved, Rules, absolute, resolve
 
 # Fields that are paths: relative ones start at the folder of the file.
-_PATHS = ("output_root", "data.path", "data.tfds_dir", "serving.base_directory")
+_PATHS = (
+    *("output_root", "data.path", "data.tfds_dir", "data.extra"),
+    "serving.base_directory",
+)
 _MOST_BYTES = 1_000_000
 _ORIGIN_COLUMN = 44
 

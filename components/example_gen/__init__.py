@@ -9,6 +9,7 @@ Reading order: `component` (the contract), `executor` (the Beam pipeline), `iden
     tensorflow-datasets  `prepared` (its folders), `prepared_records`, `download`
     scikit-learn         `digits`
     one's own images     `own_files` (classes and splits by names), `own_records` (contents)
+    live requests        `extra` (data.extra: labelled images, into train alone), `extra_beam`
 
 All stand on `storage` (files here or in an object store), `errors` and `progress`.
 `choice` (what data.name=auto stands for) is asked by the command line alone.

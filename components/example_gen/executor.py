@@ -1,6 +1,7 @@
 """The work of CifarExampleGen: a Beam pipeline from pieces of a source to TFRecords.
 
     pieces -> read, validate, hash -> group by (split, shard) -> sort, write -> counts
+    data.extra -> what stands in no split   ^
 
 Elements are chunks of images, not images. Grouping is a barrier: nothing is written
 before every record has been read and found valid. Shards are written beside the splits
@@ -29,24 +30,29 @@ from tfx.types.standard_artifacts import Examples
 from tfx.utils import io_utils
 
 from components.declaration import Beam, Output, executor_of
-from components.example_gen import identity, own_records, pieces, progress, sources
+from components.example_gen import (
+    extra,
+    extra_beam,
+    identity,
+    own_records,
+    pieces,
+    progress,
+    sources,
+)
 from components.example_gen.errors import DataError
+from components.example_gen.extra_beam import NOTHING, Chunk, Place
 from components.example_gen.storage import is_remote
 from contract import features
 from contract.config.data import DataConfig
+from contract.datasets import DATASETS, Dataset, Extra
 from contract.progress import PROGRESS_LOGGER
 from contract.records import DATASET_FILE
 
 # Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
 GZIP_LEVEL = 1
 _PARTIAL = ".partial"  # beside Split-*, so that no reader sees it
-_COUNTS, _UNREADABLE = "counts.json", "unreadable.json"
+_COUNTS, _UNREADABLE, _LEFT_OUT = "counts.json", "unreadable.json", "left_out.json"
 _progress = logging.getLogger(PROGRESS_LOGGER)
-
-Key = tuple[str, int]  # split, shard
-# Pixels, labels, coarse labels (or nothing) and digests of a chunk, as bytes: Beam's
-# coders pass them through.
-Chunk = tuple[bytes, bytes, bytes, bytes]
 
 
 def ingest(
@@ -64,8 +70,9 @@ def ingest(
             the cache will keep the result.
         examples: Gets the splits, dataset.json (contract.datasets.Dataset) and the custom
             properties `name`, `source`, `verified` (0 or 1), `verification` (a
-            sentence), `counts` (JSON: split -> examples) and `remarks` (JSON: sentences
-            about what was left out). Features of an example: see contract.features. Ids and
+            sentence), `counts` (JSON: split -> examples), `remarks` (JSON: sentences
+            about what was left out) and, with data.extra, `extra` (JSON of
+            contract.datasets.Extra). Features of an example: see contract.features. Ids and
             splits depend on the published pixels alone (of own images, on the files), see
             components.example_gen.identity: not on the size they are ingested in.
         make_pipeline: For Beam.
@@ -74,7 +81,8 @@ def ingest(
         DataError: The source cannot be used; one line says why.
     """
     plan = pieces.plan(data)
-    counts, remarks = _write(plan, data, examples.uri, make_pipeline)
+    labelled = extra.check(data, plan.dataset)
+    counts, remarks, added = _write(plan, data, labelled, examples.uri, make_pipeline)
     if not plan.downloaded:
         _check_unchanged(data, plan, fingerprint)
     examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
@@ -89,7 +97,10 @@ def ingest(
     examples.set_string_custom_property("verification", plan.verification)
     examples.set_string_custom_property("counts", json.dumps(counts))
     examples.set_string_custom_property("remarks", json.dumps(remarks))
-    dataset = dataclasses.replace(plan.dataset, counts=counts)
+    if added is not None:
+        examples.set_string_custom_property("extra", added.to_json())
+        logging.info("%s", added.sentence)
+    dataset = dataclasses.replace(plan.dataset, counts=counts, extra=added)
     io_utils.write_string_file(
         os.path.join(examples.uri, DATASET_FILE), dataset.to_json(indent=2) + "\n"
     )
@@ -141,6 +152,7 @@ class ReadPiece(beam.DoFn):
                         images.labels[index].tobytes(),
                         b"" if coarse is None else coarse[index].tobytes(),
                         images.digests[index].tobytes(),
+                        bytes(len(index)),
                     ),
                 )
             for label, problem in images.unreadable:
@@ -157,7 +169,7 @@ class WriteShard(beam.DoFn):
         self._folder, self._shards, self._compression = folder, shards, compression
 
     def process(
-        self, element: tuple[Key, Iterable[Chunk]]
+        self, element: tuple[Place, Iterable[Chunk]]
     ) -> Iterator[tuple[str, int]]:
         """Writes the file, which appears whole, and yields (split, count)."""
         (split, shard), chunks = element
@@ -186,10 +198,9 @@ class WriteShard(beam.DoFn):
 
 def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     """The tf.Examples of one split and shard, sorted by digest, then labels."""
-    columns = list(zip(*chunks, strict=True)) or [(), (), (), ()]
-    pixels, labels, coarse, digest = map(b"".join, columns)
-    width = identity.DIGEST_BYTES
-    keys = [digest[i : i + width] for i in range(0, len(digest), width)]
+    columns = list(zip(NOTHING, *chunks, strict=True))
+    pixels, labels, coarse, digest, added = map(b"".join, columns)
+    keys = identity.cut(digest)
     size = len(pixels) // max(1, len(keys))
     labels = np.frombuffer(labels, np.int64).tolist()
     coarse = np.frombuffer(coarse, np.int64).tolist()
@@ -198,10 +209,11 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     )
     ids = identity.example_ids([keys[i] for i in order])
     for i, example_id in zip(order, ids, strict=True):
+        own = identity.extra_id(keys[i]) if added[i] else example_id
         feature = {
             features.IMAGE: _bytes(pixels[i * size : (i + 1) * size]),
             features.LABEL: _integer(labels[i]),
-            features.EXAMPLE_ID: _bytes(example_id),
+            features.EXAMPLE_ID: _bytes(own),
         }
         if coarse:
             feature[features.COARSE_LABEL] = _integer(coarse[i])
@@ -210,15 +222,20 @@ def serialise(chunks: Iterable[Chunk]) -> Iterator[bytes]:
 
 
 def _write(
-    plan: pieces.Plan, data: DataConfig, uri: str, make_pipeline: Beam
-) -> tuple[dict[str, int], list[str]]:
+    plan: pieces.Plan,
+    data: DataConfig,
+    labelled: Dataset | None,
+    uri: str,
+    make_pipeline: Beam,
+) -> tuple[dict[str, int], list[str], Extra | None]:
     """Runs the pipeline, checks its result and moves the splits into place.
 
     In an object store the splits are written where they belong: there, moving a folder
     would be copying every object, one after the other, and no single step.
 
     Returns:
-        Examples by split, and sentences about what was left out.
+        Examples by split, sentences about what was left out, and what data.extra, whose
+        images `labelled` describes, has added.
     """
     partial = os.path.join(uri, _PARTIAL)
     splits = [os.path.join(uri, f"Split-{split}") for split in features.SPLITS]
@@ -228,14 +245,18 @@ def _write(
             tf.io.gfile.rmtree(folder)
     tf.io.gfile.makedirs(partial)
     try:
-        _run(plan, data, working, partial, make_pipeline)
+        _run(plan, data, labelled, (working, partial), make_pipeline)
         unreadable = [tuple(each) for each in _read_json(partial, _UNREADABLE)]
         remarks = []
         if plan.own:
             remarks = own_records.judged(*plan.own, unreadable, data.unreadable_limit)
-        counts = _checked_counts(
-            plan, data, _read_json(partial, _COUNTS), len(unreadable)
-        )
+        added, expected = None, plan.count - len(unreadable)
+        if labelled is not None and data.extra is not None:
+            left_out = _read_json(partial, _LEFT_OUT)
+            number = labelled.counts[features.TRAIN] - sum(left_out.values())
+            added = Extra(path=data.extra, added=number, left_out=left_out)
+            expected += number
+        counts = _checked_counts(plan, data, _read_json(partial, _COUNTS), expected)
         for target in splits if working == partial else ():
             if tf.io.gfile.exists(target):
                 tf.io.gfile.rmtree(target)
@@ -246,17 +267,18 @@ def _write(
             tf.io.gfile.rmtree(partial)
     for sentence in remarks:
         _progress.warning("warning: %s", sentence)
-    return counts, remarks
+    return counts, remarks, added
 
 
 def _run(
     plan: pieces.Plan,
     data: DataConfig,
-    folder: str,
-    partial: str,
+    labelled: Dataset | None,
+    folders: tuple[str, str],
     make_pipeline: Beam,
 ) -> None:
-    """Writes the splits below `folder`; to `partial` counts, and what cannot be read."""
+    """Writes the splits below the first of the folders; to the second what they hold."""
+    folder, partial = folders
     keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
     try:
         with make_pipeline() as pipeline:
@@ -270,14 +292,24 @@ def _run(
                     "unreadable", main="chunks"
                 )
             )
+            chunks = (read.chunks,)
+            if labelled is not None and data.extra is not None:
+                known = DATASETS.get(data.name)
+                superclasses = known.superclasses if known else ()
+                added = extra_beam.ReadExtra(labelled, superclasses, data.shards)
+                left_out = os.path.join(partial, _LEFT_OUT)
+                size = plan.dataset.image_bytes
+                chunks += (
+                    extra_beam.add(added, data.extra, size, left_out, read.chunks),
+                )
             # Each file exists, also when no image falls into it.
             empty = (
                 pipeline
                 | "Shards" >> beam.Create(keys)
-                | "Empty" >> beam.Map(lambda key: (key, (b"", b"", b"", b"")))
+                | "Empty" >> beam.Map(lambda key: (key, NOTHING))
             )
             _ = (
-                (read.chunks, empty)
+                (*chunks, empty)
                 | "Merge" >> beam.Flatten()
                 | "ByShard" >> beam.GroupByKey()
                 | "Write"
@@ -309,13 +341,13 @@ def _read_json(folder: str, name: str) -> Any:
 
 
 def _checked_counts(
-    plan: pieces.Plan, data: DataConfig, written: Mapping[str, int], unreadable: int
+    plan: pieces.Plan, data: DataConfig, written: Mapping[str, int], expected: int
 ) -> dict[str, int]:
     counts = {split: int(written.get(split, 0)) for split in features.SPLITS}
-    if sum(counts.values()) + unreadable != plan.count:
+    if sum(counts.values()) != expected:
         raise DataError(
             f"{plan.source}: {sum(counts.values()):,} examples written of "
-            f"{plan.count - unreadable:,}; did the source change meanwhile? run again"
+            f"{expected:,}; did the source change meanwhile? run again"
         )
     for split, count in counts.items():
         if not count:

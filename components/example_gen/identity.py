@@ -25,7 +25,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from contract.features import EVAL, TEST, TRAIN
+from contract.features import EVAL, EXTRA, TEST, TRAIN
 
 DIGEST_BYTES = 32
 
@@ -97,6 +97,19 @@ def example_ids(sorted_digests: Sequence[bytes]) -> list[bytes]:
     for digest, same in itertools.groupby(sorted_digests, key=lambda d: d[:16]):
         ids += [f"{digest.hex()}-{n}".encode() for n, _ in enumerate(same)]
     return ids
+
+
+def extra_id(digest: bytes) -> bytes:
+    """Id of an image that data.extra has added: `<32 hex digits>-extra`.
+
+    Its digest is of the pixels as ingested, which may be others than the published ones.
+    """
+    return digest[:16].hex().encode() + EXTRA
+
+
+def cut(joined: bytes) -> list[bytes]:
+    """Digests that were joined, one by one."""
+    return [joined[i : i + DIGEST_BYTES] for i in range(0, len(joined), DIGEST_BYTES)]
 
 
 def _number(digest: np.ndarray, word: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def read(folder: str, dataset: str, split: str) -> Iterator[Records]:
         expected = builder.info.splits[split].num_examples
         options = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         for file in builder.info.splits[split].filepaths:
-            _check_frames(str(file))
+            check_frames(str(file))
         examples = builder.as_dataset(
             split=split,
             shuffle_files=False,
@@ -121,11 +121,15 @@ def _check_features(folder: str) -> None:
             raise ValueError("features.json holds features as text, which are not read")
 
 
-def _check_frames(path: str) -> None:
+def check_frames(path: str) -> None:
     """Refuses a TFRecord file whose records claim more bytes than an image has.
 
     TensorFlow makes room for what a record claims before it reads: a claim of 2^40 bytes
     ends the process (lib/io/record_reader.cc of 2.21). Format: lib/io/record_writer.h.
+
+    Raises:
+        ValueError: A record claims too much.
+        DataError: The file cannot be read.
     """
     with storage.opened(path) as file:
         while len(head := file.read(12)) == 12:  # a length, and a checksum of it

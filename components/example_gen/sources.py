@@ -7,8 +7,8 @@
     cifar10, cifar100  data.tfds_dir, or its   what tensorflow-datasets has prepared there,
                        default                 else a download to there
 
-Standard library only, so that a wrong path is refused in milliseconds; object stores are
-asked by `fingerprint` alone.
+With data.extra the labelled images there belong to it as well. What a wrong path needs to be
+refused in milliseconds stands here; object stores are asked by `fingerprint` alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,7 +110,7 @@ def local_fingerprint(data: DataConfig) -> str:
     Raises:
         DataError: As `find`; also if a file cannot be read.
     """
-    return _of_files(find(data))
+    return _of_files(find(data), _extra_files(data))
 
 
 def fingerprint(data: DataConfig, known: str = "") -> str:
@@ -126,10 +127,13 @@ def fingerprint(data: DataConfig, known: str = "") -> str:
         DataError: As there; also if nothing is at the address.
     """
     source = find(data)
-    known = known or _of_files(source)
-    if not source.objects:
+    known = known or _of_files(source, _extra_files(data))
+    remote = [source.objects] if source.objects else []
+    if data.extra is not None and storage.is_remote(data.extra):
+        remote.append(data.extra)
+    if not remote:
         return known
-    return _digest([known, storage.objects(source.objects)])
+    return _digest([known, *map(storage.objects, remote)])
 
 
 def no_such_path(path: str) -> str:
@@ -211,13 +215,22 @@ def _official(dataset: str, path: str) -> Source:
     return Source(kind="official", key=("folder", dataset), place=path, files=files)
 
 
-def _of_files(source: Source) -> str:
+def _extra_files(data: DataConfig) -> dict[str, str]:
+    """Those of data.extra on this machine, by name, once they fit the data set."""
+    if data.extra is None or storage.is_remote(data.extra):
+        return {}
+    from components.example_gen import extra  # NumPy, needed only here
+
+    found = extra.files(data.extra)
+    extra.check(data, expected(data))
+    return {f"data.extra/{os.path.basename(file)}": file for file in found}
+
+
+def _of_files(source: Source, more: Mapping[str, str]) -> str:
     remedy = "change its permissions, or take other data"
     names = source.names or [os.path.basename(file) for file in source.files]
-    contents = [
-        (name, storage.sha256(file, remedy=remedy))
-        for name, file in zip(names, source.files, strict=True)
-    ]
+    files = [*zip(names, source.files, strict=True), *more.items()]
+    contents = [(name, storage.sha256(file, remedy=remedy)) for name, file in files]
     digest = _digest([*source.key, *contents])
     if len(contents) > _NAMED_FILES:
         return digest

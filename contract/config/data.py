@@ -32,6 +32,12 @@ class DataConfig:
         "tensorflow-datasets folder (default: $TFDS_DATA_DIR)",
         problem=paths.pattern_problem,
     )
+    extra: str | None = setting(
+        None,
+        "folder of labelled images of live requests, added to train "
+        "(`python -m monitoring labelled` writes it)",
+        problem=paths.text_problem,
+    )
     label: Literal["fine", "coarse"] = setting(
         "fine", "cifar100 only: 100 fine or 20 coarse classes"
     )

@@ -27,7 +27,9 @@ def places(
     if "data.tfds_dir" not in overrides:  # "none" is a choice, too
         tfds_dir = environment.get("TFDS_DATA_DIR")
     path, base = asked.data.path, asked.serving.base_directory
+    extra = asked.data.extra
     return {
+        "data.extra": absolute(extra, directory) if extra else None,
         "data.tfds_dir": absolute(tfds_dir, directory) if tfds_dir else None,
         "data.path": absolute(path, directory) if path else None,
         "output_root": output_root(asked, overrides, directory),

@@ -32,7 +32,7 @@ from contract.comparison import (
     Difference,
 )
 from contract.contenders import names_in
-from contract.datasets import DATASETS, Dataset
+from contract.datasets import DATASETS, Dataset, Extra
 from contract.model_run import ModelRun
 from contract.predictions import Predictions
 from contract.progress import PROGRESS_LOGGER
@@ -242,6 +242,8 @@ def _data(
     """
     properties = examples.properties
     counts = json.loads(properties["counts"])
+    told = properties.get("extra")
+    extra = Extra.from_json(told, "extra") if told else None
     counted = anomalies.properties.get(consistency.PROPERTY) if anomalies else None
     found = json.loads(counted) if counted else None
     return {
@@ -250,6 +252,7 @@ def _data(
         "verification": properties["verification"],
         "reason": reason,
         "counts": counts,
+        "extra": extra and {**extra.plain(), "sentence": extra.sentence},
         "consistency": found,
         "warnings": [
             *json.loads(properties.get("remarks", "[]")),

@@ -116,7 +116,10 @@ _MODEL_ID = Name(
     "letter or underscore: it becomes an id in Model Registry",
 )
 # Fields that are addresses in object storage.
-ADDRESSES = ("output_root", "data.path", "data.tfds_dir", "serving.base_directory")
+ADDRESSES = (
+    *("output_root", "data.path", "data.tfds_dir", "data.extra"),
+    "serving.base_directory",
+)
 
 
 def check(config: RunConfig) -> None:

@@ -374,6 +374,70 @@ def test_what_the_documents_ask_a_server_is_answered(first, output, tmp_path):
         server.communicate(timeout=60)
 
 
+def test_what_an_alarm_starts_trains_on_the_labelled_requests(first, output, tmp_path):
+    """A server's log, labels that come in, an alarm, and the run that it starts."""
+    import hashlib
+
+    from serving.client import Classifier
+
+    sent = np.random.default_rng(1).integers(0, 256, (400, 32, 32, 3), np.uint8)
+    _, tested, _ = examples(output, "test")
+    command = [
+        sys.executable,
+        "-m",
+        "serving.server",
+        "--port=-1",
+        "--rest_api_port=-1",
+    ]
+    command += [f"--model_base_path={output}/serving/cifar", "--model_name=cifar"]
+    command += [f"--request_log_dir={tmp_path}/log", "--request_log_sampling_rate=1"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    try:
+        line = next(x for x in server.stderr if x.startswith("serving "))
+        (port,) = re.search(r"on 127.0.0.1:(\d+) ", line).groups()
+        with Classifier(f"127.0.0.1:{port}") as classifier:
+            classifier.classify(np.concatenate([sent, tested[:20]]))
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+    keys = [
+        hashlib.sha256(each.tobytes()).hexdigest() for each in (*sent, *tested[:20])
+    ]
+    labels = tmp_path / "labels.csv"
+    rows = [f"{key},{n % 10}" for n, key in enumerate(keys) if n < 30 or n >= 400]
+    labels.write_text("\n".join(["id,label", *rows]))
+    again = f"{sys.executable} {PROJECT}/pipeline.py run output_root={tmp_path}/again "
+    again += " ".join(f"{name}={value}" for name, value in SMOKE.items())
+    # Noise among so few images is other data indeed.
+    again += " data.extra={labelled} drift.skew_images=none drift.skew_labels=none"
+    watched = subprocess.run(
+        [
+            *(sys.executable, "-m", "monitoring", "once", f"--requests={tmp_path}/log"),
+            *(f"--pipeline_output={output}", f"--output={tmp_path}/told"),
+            *(f"--labels={labels}", f"--retrain={again}", "--fewest=100"),
+        ],
+        cwd=PROJECT, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert watched.returncode == 1, watched.stderr
+    assert "started: " in watched.stdout
+    report = tmp_path / "again/report/report.json"
+    said = next((tmp_path / "told").glob("retrain-*.log"))
+    for _ in range(600):
+        if report.exists() or "error" in said.read_text():
+            break
+        time.sleep(0.5)
+    assert report.exists(), said.read_text()
+    records, images, labelled = examples(tmp_path / "again", "train")
+    added = [n for n, each in enumerate(records) if b"-extra" in each]
+    assert {(images[n].tobytes(), labelled[n]) for n in added} == {
+        (each.tobytes(), n % 10) for n, each in enumerate(sent[:30])
+    }
+    told = json.loads(report.read_text())["data"]["extra"]
+    assert (told["added"], told["left_out"]) == (30, {"test": 20})
+    for split in ("eval", "test"):
+        assert examples(tmp_path / "again", split)[0] == examples(output, split)[0]
+
+
 def python_blocks(document: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", document.read_text(), re.M | re.S)
 

@@ -196,6 +196,7 @@ def report(winner: str | None = "candidate", **changes) -> dict:
             "verification": "nobody looked",
             "reason": "a test",
             "counts": {"train": 30, "eval": 10, "test": 10},
+            "extra": None,
             "consistency": None,
             "warnings": [],
         },

@@ -63,7 +63,6 @@ def prepare(dataset: str, root: str) -> None:
         )
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import checksums
-    from tensorflow_datasets.core.utils import gcs_utils
 
     try:
         os.makedirs(root, exist_ok=True)
@@ -71,7 +70,6 @@ def prepare(dataset: str, root: str) -> None:
         # A download folder of its own: tensorflow-datasets does not hash again what it
         # finds in a shared one, and then "verified" would be a guess.
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as downloads:
-            gcs_utils._is_gcs_disabled = True  # else it asks a bucket first
             builder = tfds.builder(dataset, data_dir=root)
             with progress.growth(downloads, int(size or 0), f"download {title}"):
                 builder.download_and_prepare(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pipeline.vertex.client import Service
 
 RUN_FAILED, INTERRUPTED = 1, 130
+
+Parser = Any  # or a group of its arguments, whose class argparse has no public name for
 _LISTED_RUNS = 20
 # With which `compile` shows a specification to somebody who has no account yet.
 EXAMPLES = {"vertex.project": "my-project", "output_root": "gs://my-bucket/cifar"}
@@ -121,13 +123,13 @@ def add_parsers(
             )
 
 
-def add_place(parser: argparse._ActionsContainer) -> None:
+def add_place(parser: Parser) -> None:
     """Adds the short forms of vertex.project and vertex.region."""
     parser.add_argument("--project", help="Google Cloud project (vertex.project)")
     parser.add_argument("--region", help="region (vertex.region; default: us-central1)")
 
 
-def add_submission(parser: argparse._ActionsContainer) -> None:
+def add_submission(parser: Parser) -> None:
     """Adds what only a submitted run takes."""
     parser.add_argument(
         "--run_id",

@@ -309,16 +309,14 @@ def latency(work: Path, plan: Plan) -> dict[str, Any]:
     return result
 
 
-def swap(
-    work: Path, plan: Plan, rate: float, module: str = "serving.server"
-) -> dict[str, Any]:
+def swap(work: Path, plan: Plan, rate: float) -> dict[str, Any]:
     """Percentiles of a steady load while versions are published, and without."""
     source = version_folder(work, plan.latency_network)
     base = Path(tempfile.mkdtemp(prefix="swapped-", dir=work))
     publish(source, base, 1)
     total = plan.swap_seconds * (plan.swaps + 1)
     with (
-        Server(work, base, plan.largest_batch, module=module) as server,
+        Server(work, base, plan.largest_batch) as server,
         Load(server.address) as load,
     ):
         load.run(rows=1, rate=rate, seconds=2.0)
@@ -603,22 +601,15 @@ class Load(Process):
 
 
 class Server:
-    """`python -m serving.server` (or another module) with batching, in `with`."""
+    """`python -m serving.server` with batching, in `with`."""
 
-    def __init__(
-        self,
-        work: Path,
-        base: Path,
-        largest_batch: int,
-        *flags: str,
-        module: str = "serving.server",
-    ):
+    def __init__(self, work: Path, base: Path, largest_batch: int, *flags: str):
         parameters = work / "batching.txt"
         parameters.write_text(PARAMETERS % largest_batch)
         self._errors = (work / "server.log").open("w+")
         self._process = subprocess.Popen(
             [
-                sys.executable, "-m", module, "--port=0",
+                sys.executable, "-m", "serving.server", "--port=0",
                 "--rest_api_port=-1", f"--model_name={MODEL}",
                 f"--model_base_path={base}", "--enable_batching",
                 f"--batching_parameters_file={parameters}", *flags,

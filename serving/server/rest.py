@@ -42,7 +42,6 @@ import numpy as np
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from google.protobuf import json_format
-from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -52,7 +51,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import json_arrays, metrics, page
+from serving.server import json_arrays, metrics, page, tensors
 from serving.server.errors import INTERNAL, ServingError, invalid
 from serving.server.handlers import Call, Service
 from serving.server.large_bodies import Reader, TooLarge, unpack
@@ -824,7 +823,8 @@ class _Rest:
         def make_feeds(signature: Any) -> dict[str, np.ndarray]:
             nonlocal rows
             types = {
-                name: _type_name(info.dtype) for name, info in signature.inputs.items()
+                name: tensors.type_name(info.dtype)
+                for name, info in signature.inputs.items()
             }
             feeds, rows = decode(types)
             return feeds
@@ -867,11 +867,6 @@ def _model_spec(match: re.Match[str]) -> Any:
 
 def _unquote(text: str) -> str:
     return urllib.parse.unquote(text, errors="replace")
-
-
-def _type_name(number: int) -> str:
-    """TensorFlow's name of a DataType: "float", "uint8", ..."""
-    return types_pb2.DataType.Name(number).removeprefix("DT_").lower()
 
 
 @functools.lru_cache(

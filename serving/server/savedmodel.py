@@ -1,11 +1,9 @@
 """One loaded version of a model: a SavedModel, written by TF1 or TF2.
 
 It is run as tensorflow_model_server runs it, its signatures in a session
-(serving/server/session.py): that takes what TF1 wrote as well as TF2, and costs less per
-call than the functions that `tf.saved_model.load` returns.
-Some SavedModels cannot be restored that way, Keras 3 layers inside a plain tf.Module
-among them; tensorflow_model_server cannot serve them. Here they are, by
-`tf.saved_model.load`, with a warning.
+(serving/server/graph.py). Some SavedModels cannot be restored that way, Keras 3 layers
+inside a plain tf.Module among them; tensorflow_model_server cannot serve them. Here they
+are, by `tf.saved_model.load`, with a warning.
 
 Sources: tensorflow/cc/saved_model/loader.cc; tensorflow/serving,
 servables/tensorflow/saved_model_bundle_factory.cc.
@@ -19,7 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from serving.server import guards
 from serving.server.errors import ServingError, invalid
-from serving.server.session import Session
+from serving.server.graph import Graph
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SHARD = re.compile(r"variables\.data-(\d{5})-of-(\d{5})")
@@ -213,23 +211,42 @@ def _load_saved_model(folder: Path, options: Options) -> Servable:
         for name, definition in meta.signature_def.items()
         if not name.startswith("__saved_model_")  # internal: main op, train op
     }
-    guards.add(meta.graph_def)
     runtime = "TF2" if meta.HasField("object_graph_def") else "TF1"
-    session = _session(folder, meta, options)
-    lost = _uninitialised(session, meta, signatures)
+    inputs, outputs = _tensors(signatures, "inputs"), _tensors(signatures, "outputs")
+    guards.add(meta.graph_def)
+    graph = Graph(
+        folder,
+        meta,
+        {
+            info.name: info.dtype
+            for signature in signatures.values()
+            for info in signature.inputs.values()
+        },
+        {name for names in outputs.values() for name in names.values()},
+        _session_config(options),
+    )
+    lost = graph.without_value()
     if not lost:
-        execute = _in_session(session, signatures)
-        return Servable(signatures, runtime, execute, session.close)
-    session.close()
+
+        def execute(
+            signature: str, feeds: Arrays, fetches: Sequence[str]
+        ) -> list[np.ndarray]:
+            return graph.run(
+                {inputs[signature][alias]: array for alias, array in feeds.items()},
+                [outputs[signature][alias] for alias in fetches],
+            )
+
+        return Servable(signatures, runtime, execute, graph.close)
+    graph.close()
     if runtime == "TF1":
-        raise LoadError(f"variable {lost} has no value in this SavedModel")
+        raise LoadError(f"variable {lost[0]} has no value in this SavedModel")
     _log.warning(
         "%s: tensorflow_model_server cannot serve this SavedModel, because its restore "
         "operation leaves variable %s without a value; it is served by "
         "tf.saved_model.load instead. Track the tf.Variables when exporting "
         "(for Keras layers: [v.value for v in model.variables]).",
         folder,
-        lost,
+        lost[0],
     )
     if guards.needed(meta.graph_def) and any(
         info.tensor_shape.unknown_rank
@@ -238,8 +255,7 @@ def _load_saved_model(folder: Path, options: Options) -> Servable:
     ):
         # These functions check shapes that are known, and have no guards.
         raise LoadError("export the inputs of its signatures with a known rank")
-    execute = _functions(folder, options)
-    return Servable(signatures, runtime, execute, lambda: None)
+    return Servable(signatures, runtime, _functions(folder, options), lambda: None)
 
 
 def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef:
@@ -268,79 +284,24 @@ def _meta_graph(folder: Path, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDe
     )
 
 
-def _session(
-    folder: Path, meta: meta_graph_pb2.MetaGraphDef, options: Options
-) -> Session:
+def _session_config(options: Options) -> config_pb2.ConfigProto:
     config = config_pb2.ConfigProto(
         intra_op_parallelism_threads=options.intra_op_threads,
         inter_op_parallelism_threads=options.inter_op_threads,
         allow_soft_placement=True,
     )
     config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
-    return Session(folder, meta, config)
+    return config
 
 
-def _in_session(
-    session: Session, signatures: Mapping[str, meta_graph_pb2.SignatureDef]
-) -> Execute:
-    """The signatures' tensors, run as tensorflow_model_server runs them."""
-    inputs, outputs = (
-        {
-            name: {alias: _dense_name(info) for alias, info in getattr(s, side).items()}
-            for name, s in signatures.items()
-        }
-        for side in ("inputs", "outputs")
-    )
-
-    def execute(
-        signature: str, feeds: Arrays, fetches: Sequence[str]
-    ) -> list[np.ndarray]:
-        return session.run(
-            {inputs[signature][alias]: array for alias, array in feeds.items()},
-            [outputs[signature][alias] for alias in fetches],
-        )
-
-    return execute
-
-
-# The operation that makes a variable, and the one that asks for its value.
-_VARIABLES = {
-    "VarHandleOp": "VarIsInitializedOp",
-    "VariableV2": "IsVariableInitialized",
-    "Variable": "IsVariableInitialized",
-}
-
-
-def _uninitialised(
-    session: Session, meta: meta_graph_pb2.MetaGraphDef, names: Iterable[str]
-) -> str | None:
-    """A variable that some signature reads and the SavedModel does not restore."""
-    nodes = {node.name: node for node in meta.graph_def.node}
-    pending = [
-        _operation(_dense_name(info))
-        for name in names
-        for info in meta.signature_def[name].outputs.values()
-    ]
-    seen = set(pending)
-    while pending:
-        for before in map(_operation, nodes[pending.pop()].input):
-            if before not in seen:
-                seen.add(before)
-                pending.append(before)
-    variables = sorted(name for name in seen if nodes[name].op in _VARIABLES)
-    if not variables:
-        return None
-    present = session.run(
-        {}, [session.has_value(name, _VARIABLES[nodes[name].op]) for name in variables]
-    )
-    return next(
-        (name for name, has in zip(variables, present, strict=True) if not has), None
-    )
-
-
-def _operation(tensor: str) -> str:
-    """Of a tensor's or of a control input's name."""
-    return tensor.removeprefix("^").partition(":")[0]
+def _tensors(
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef], side: str
+) -> dict[str, dict[str, str]]:
+    """Names of the tensors by signature and alias; of the "inputs" or "outputs"."""
+    return {
+        name: {alias: _dense_name(info) for alias, info in getattr(s, side).items()}
+        for name, s in signatures.items()
+    }
 
 
 def _dense_name(info: meta_graph_pb2.TensorInfo) -> str:

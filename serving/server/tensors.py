@@ -127,6 +127,14 @@ def to_proto(
     getattr(proto, _FIELDS[kind][0]).extend(flat.tolist())
 
 
+def type_name(kind: int) -> str:
+    """TensorFlow's short name of a DataType: "float"; a request may hold any number."""
+    try:
+        return types_pb2.DataType.Name(kind).removeprefix("DT_").lower()
+    except ValueError:
+        return f"type {kind}"
+
+
 def dtype_name(array: np.ndarray) -> str:
     """TensorFlow's name of an array's type, such as DT_FLOAT."""
     return types_pb2.DataType.Name(_KINDS.get(array.dtype, types_pb2.DT_INVALID))
@@ -134,7 +142,7 @@ def dtype_name(array: np.ndarray) -> str:
 
 def _to_array(alias: str, proto: tensor_pb2.TensorProto, limits: Limits) -> np.ndarray:
     if proto.dtype not in _FIELDS:
-        raise _unreadable(alias, f"its type is {_type(proto.dtype)}")
+        raise _unreadable(alias, f"its type is {type_name(proto.dtype)}")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if len(shape) > _HIGHEST_RANK:
         raise _unreadable(
@@ -237,14 +245,6 @@ def _strings(alias: str, content: bytes, count: int) -> np.ndarray:
         array[index] = content[at : at + length]
         at += length
     return array
-
-
-def _type(kind: int) -> str:
-    """TensorFlow's short name of a type; a request may hold any number."""
-    try:
-        return types_pb2.DataType.Name(kind).removeprefix("DT_").lower()
-    except ValueError:
-        return f"type {kind}"
 
 
 def _unreadable(alias: str, reason: str) -> ServingError:

@@ -206,6 +206,18 @@ def _session(options: argparse.Namespace):
     )
 
 
+def _folder(path: str, mode: int = 0o777) -> Path:
+    """The folder of --output, made if need be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as problem:
+        raise NothingToCompare(
+            f"--output={path}: must be a folder, or a path at which one can be made "
+            f"({problem.strerror})"
+        ) from None
+    return Path(path)
+
+
 def _prepare(options: argparse.Namespace) -> None:
     """Refuses what is not there, then loads what reads it."""
     for place in options.requests:
@@ -234,7 +246,7 @@ def _gather(options: argparse.Namespace, folder: Path):
 
 def _labelled(options: argparse.Namespace) -> int:
     _prepare(options)
-    found = _gather(options, Path(options.output))
+    found = _gather(options, _folder(options.output, 0o700))
     if found is None:
         places = ", ".join(options.requests)
         raise NothingToCompare(
@@ -250,8 +262,7 @@ def _tell(monitor, changes, options: argparse.Namespace):
 
     report = monitor.report()
     if options.output:
-        folder = Path(options.output)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _folder(options.output)
         pictures = {} if options.no_pictures else monitor.pictures()
         _put(folder / "monitoring.json", report.to_json(indent=2) + "\n")
         _put(folder / "monitoring.html", page.render(report, pictures))
@@ -289,7 +300,13 @@ def _once(options: argparse.Namespace) -> int:
 
     report = _tell(monitor, changes, options)
     sys.stdout.write(words.report(report))
-    judged = [each for each in report.versions.values() if each.windows]
+    versions = report.versions.values()
+    if options.labels and versions and not any(each.accuracy for each in versions):
+        sys.stderr.write(
+            f"{options.labels}: none of its ids is of a logged image; an id is the SHA-256 "
+            "of what was sent, in lower-case hexadecimal, or a tf.Example's example_id\n"
+        )
+    judged = [each for each in versions if each.windows]
     if not judged:
         if not report.problems:
             asked = "" if options.version is None else f" of version {options.version}"

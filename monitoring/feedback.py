@@ -67,18 +67,19 @@ def read_labels(path: str) -> dict[str, str]:
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
+            rows = csv.DictReader(file, skipinitialspace=True)
             if not {"id", "label"} <= {*(rows.fieldnames or ())}:
                 raise NothingToCompare(
                     f"{path}: its first line must name the columns id and label."
                 )
             found = {}
             for row in rows:
-                if not row["id"] or not row["label"]:
+                key, label = ((row[name] or "").strip() for name in ("id", "label"))
+                if not key or not label:
                     raise NothingToCompare(
                         f"{path}, line {rows.line_num}: it must have an id and a label."
                     )
-                found[row["id"].strip()] = row["label"].strip()
+                found[key] = label
     except (OSError, UnicodeError, csv.Error) as problem:
         raise NothingToCompare(f"{path} cannot be read: {problem}") from problem
     return found

@@ -13,7 +13,7 @@ TITLES = {
     "green_magenta": "green - rest",
     "one_class": "one class",
     "class_share": "class share",
-    "class_share_of_two": "of 2 windows",
+    "class_share_of_two": "share of two",
 }
 
 
@@ -70,7 +70,8 @@ def _version(named: str, each: VersionReport) -> list[str]:
     if accuracy is not None:
         low, high = accuracy.interval
         lines.append(
-            f"  accuracy by {accuracy.images:,} labels {accuracy.value:.1%} "
+            f"  accuracy by {accuracy.images:,} label{'s' * (accuracy.images != 1)} "
+            f"{accuracy.value:.1%} "
             f"(95 % from {low:.1%} to {high:.1%}){_eval(each)}"
         )
         if accuracy.unknown:

@@ -93,6 +93,8 @@ def test_labels_are_read_by_their_columns(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("\ufeffwhen,label,id\n1,cat, a1 \n2,dog,b2\n3,ship,a1\n")
     assert feedback.read_labels(str(path)) == {"a1": "ship", "b2": "dog"}
+    path.write_text("id, label\n\na1, cat\n\n")
+    assert feedback.read_labels(str(path)) == {"a1": "cat"}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,7 @@ def test_labels_are_read_by_their_columns(tmp_path):
         (b"", "its first line must name the columns id and label."),
         (b"id,label\nx,cat\ny,\n", ", line 3: it must have an id and a label."),
         (b"id,label\nx\n", ", line 2: it must have an id and a label."),
+        (b"id,label\n  ,cat\n", ", line 2: it must have an id and a label."),
         (b"id,label\n\xff\xfe,x\n", " cannot be read: "),
         (None, " cannot be read: "),
     ],

@@ -195,9 +195,15 @@ def test_the_command_and_what_an_alarm_starts_with_the_images(
     assert capsys.readouterr().out == (
         f"{tmp_path}/labelled: 2 labelled images, 2 of them new\n"
     )
-    labels.write_text("id,label\n")
+    taken = tmp_path / "file"
+    taken.touch()
+    assert main(["labelled", *words, f"--output={taken}"]) == 2
+    assert f"--output={taken}: must be a folder" in capsys.readouterr().err
+    labels.write_text(f"id,label\n{ids[0].upper()},cat\n")
     assert main(["labelled", *words]) == 2
     assert "no logged image has a label in" in capsys.readouterr().err
+    main(["once", *places, f"--labels={labels}", "--fewest=1"])
+    assert "none of its ids is of a logged image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from contract.records import (
     WARMUP_FILE,
 )
 from trainer.examples import example_of, parse
-from trainer.fit import infer
 from trainer.preprocessing import apply_transform, mean_and_deviation, normalise
 
 _WARMUP_BATCH = 32
@@ -214,7 +213,7 @@ def expected_answers(
     """The content of `EXPECTED_ANSWERS_FILE`: what the network answers while it is trained.
 
     It goes the way of training, not of the SavedModel: raw bytes through the Transform
-    graph, then the function that measured the network while it was trained, not one of
+    graph, then the network as it was trained, not one of
     the signatures.
 
     Args:
@@ -226,7 +225,7 @@ def expected_answers(
     images = np.asarray(images[:MOST_EXPECTED_ANSWERS], np.uint8)
     layer = transform.transform_features_layer()
     rows = tf.constant([image.tobytes() for image in images], tf.string)
-    logits = tf.cast(infer(model, apply_transform(layer, rows, dataset)), tf.float32)
+    logits = _logits(model, apply_transform(layer, rows, dataset))
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -235,6 +234,12 @@ def expected_answers(
         class_names=np.array(list(dataset.class_names), dtype=np.str_),
     )
     return buffer.getvalue()
+
+
+@tf.function(autograph=False)
+def _logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Of normalised images, float32 [batch, classes]."""
+    return tf.cast(model(images, training=False), tf.float32)
 
 
 def warmup_requests(dataset: Dataset) -> list[prediction_log_pb2.PredictionLog]:

@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -98,6 +98,7 @@ def fit(
     average = Average(model, data, config, optimizer.iterations) if config.ema else None
     state = _State(model, optimizer, checkpoint_directory, average)
     execute = _execution(model, optimizer, config, average)
+    evaluate = _evaluation(model, data)
     curve_every = max(1, steps // _CURVE_POINTS)
     evaluate_every = recipe.evaluate_every(config, per_epoch)
     batches = training_batches(
@@ -157,7 +158,7 @@ def fit(
                 _write_scalars(point, meter.images_per_second)
             if done % evaluate_every == 0 or done == steps:
                 with average.exchanged() if average else contextlib.nullcontext():
-                    point = where | _evaluate(model, data)
+                    point = where | evaluate()
                 state.history.append(point)
                 _write_scalars(point)
             if requested:
@@ -206,37 +207,8 @@ def _execution(
     a mean over the images of a step.
     """
     strategy = tf.distribute.get_strategy()
-    replicas: Any = strategy.num_replicas_in_sync
-    variables = model.trainable_variables
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-
-    def replica_step(
-        images: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor
-    ) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = tf.cast(model(images, training=True), tf.float32)
-            loss = tf.reduce_mean(_losses(labels, logits, config.label_smoothing))
-            # Gradients are summed over replicas.
-            objective = loss / replicas
-            if scaled:
-                objective = optimizer.scale_loss(objective)
-        gradients = tape.gradient(objective, variables)
-        scale = optimizer.scale_loss(tf.constant(1.0)) if scaled else 1.0
-        norm = tf.linalg.global_norm(gradients) * (replicas / scale)
-        # Coupled L2, before momentum, on every trainable tensor (Keras's weight_decay
-        # is decoupled).
-        decay = config.weight_decay * scale / replicas
-        decayed = [
-            gradient + decay * variable
-            for gradient, variable in zip(gradients, variables, strict=True)
-        ]
-        # A mixed-precision optimizer has its learning rate inside.
-        inner = optimizer.inner_optimizer if scaled else optimizer
-        inner.learning_rate.assign(rate)
-        optimizer.apply(decayed, variables)
-        hits = tf.equal(tf.argmax(logits, axis=1), labels)
-        accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
-        return tf.stack([loss, accuracy, tf.cast(norm, tf.float32)])
+    replicas = strategy.num_replicas_in_sync
+    replica_step = _replica_step(model, optimizer, config, replicas)
 
     def step(iterator: Any, rate: tf.Tensor) -> tf.Tensor:
         batch = next(iterator)
@@ -267,6 +239,49 @@ def _execution(
     return execute
 
 
+def _replica_step(
+    model: keras.Model, optimizer: Any, config: TrainConfig, replicas: int
+) -> Any:
+    """What one replica does in one step; a TPU has it compiled as a whole, by XLA.
+
+    Returns:
+        (images, labels, learning rate []) -> float32 [3], as `_execution` sums it up.
+    """
+    variables = model.trainable_variables
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    count: Any = replicas
+
+    def replica_step(
+        images: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor
+    ) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = tf.cast(model(images, training=True), tf.float32)
+            loss = tf.reduce_mean(_losses(labels, logits, config.label_smoothing))
+            # Gradients are summed over replicas.
+            objective = loss / count
+            if scaled:
+                objective = optimizer.scale_loss(objective)
+        gradients = tape.gradient(objective, variables)
+        scale = optimizer.scale_loss(tf.constant(1.0)) if scaled else 1.0
+        norm = tf.linalg.global_norm(gradients) * (count / scale)
+        # Coupled L2, before momentum, on every trainable tensor (Keras's weight_decay
+        # is decoupled).
+        decay = config.weight_decay * scale / count
+        decayed = [
+            gradient + decay * variable
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+        # A mixed-precision optimizer has its learning rate inside.
+        inner = optimizer.inner_optimizer if scaled else optimizer
+        inner.learning_rate.assign(rate)
+        optimizer.apply(decayed, variables)
+        hits = tf.equal(tf.argmax(logits, axis=1), labels)
+        accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
+        return tf.stack([loss, accuracy, tf.cast(norm, tf.float32)])
+
+    return replica_step
+
+
 def _losses(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
     """Cross-entropy per image, float32 [batch]."""
     if not smoothing:
@@ -276,27 +291,58 @@ def _losses(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
-def _evaluate(model: keras.Model, data: TrainingData) -> dict[str, float]:
-    """Mean cross-entropy and accuracy over the eval split, in inference mode."""
-    loss = correct = 0.0
-    examples = data.evaluation
-    for images, labels in evaluation_batches(
-        examples, data.normalise, _EVALUATION_BATCH
-    ):
-        logits = tf.cast(infer(model, images), tf.float32)
-        loss += float(tf.reduce_sum(_losses(labels, logits, 0.0)))
-        hits = tf.equal(tf.argmax(logits, axis=1), labels)
-        correct += float(tf.reduce_sum(tf.cast(hits, tf.float32)))
-    return {
-        "eval_loss": loss / len(examples),
-        "eval_accuracy": correct / len(examples),
-    }
+def _evaluation(
+    model: keras.Model, data: TrainingData
+) -> Callable[[], dict[str, float]]:
+    """Prepares a look at the eval split: mean cross-entropy and accuracy, in inference mode.
+
+    The strategy's replicas share it. All batches have one shape, which a TPU's program needs.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    count = len(data.evaluation)
+    whole = math.ceil(count / _EVALUATION_BATCH)  # batches
+    batches = evaluation_batches(
+        data.evaluation,
+        data.normalise,
+        batch_size=replicas * math.ceil(count / (whole * replicas)),
+    )
+    if tf.distribute.has_strategy():
+        batches = strategy.experimental_distribute_dataset(batches)
+    replica_sums = _replica_sums(model)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def sums(*batch: tf.Tensor) -> tf.Tensor:
+        found = strategy.run(replica_sums, args=batch)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, found, axis=None)
+
+    def evaluate() -> dict[str, float]:
+        totals = sum(sums(*batch).numpy().astype(float) for batch in batches)
+        loss, correct = (totals / count).tolist()
+        return {"eval_loss": loss, "eval_accuracy": correct}
+
+    return evaluate
 
 
-@tf.function(reduce_retracing=True, autograph=False)
-def infer(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Logits of normalised images; traced once per network, however large the batches."""
-    return model(images, training=False)
+def _replica_sums(model: keras.Model) -> Any:
+    """What one replica does with its share of an eval batch; compiled by XLA on a TPU.
+
+    Returns:
+        (images, labels, counted float32 [batch]) -> float32 [2]: sum of the losses, and
+        number of hits, of those that count.
+    """
+
+    def replica_sums(
+        images: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor
+    ) -> tf.Tensor:
+        logits = tf.cast(model(images, training=False), tf.float32)
+        hits = tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)
+        losses = _losses(labels, logits, 0.0)
+        return tf.stack(
+            [tf.reduce_sum(losses * counted), tf.reduce_sum(hits * counted)]
+        )
+
+    return replica_sums
 
 
 def _write_scalars(

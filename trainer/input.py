@@ -66,6 +66,7 @@ def training_batches(
 
     def load(rows: tf.Tensor, chances: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images = normalise(tf.gather(examples.images, rows))
+        images = _shaped(images, rows)
         images = augment(images, chances, padding=config.crop_padding, flip=config.flip)
         return images, tf.gather(examples.labels, rows)
 
@@ -78,12 +79,31 @@ def training_batches(
 def evaluation_batches(
     examples: Examples, normalise: Normalise, batch_size: int
 ) -> tf.data.Dataset:
-    """One pass in order: (images float32 [<=batch_size, height, ...], labels int64)."""
-    pairs = tf.data.Dataset.from_tensor_slices((examples.images, examples.labels))
-    batches = pairs.batch(batch_size).map(
-        _plain(lambda images, labels: (normalise(images), labels)), num_parallel_calls=2
-    )
-    return untuned(batches)
+    """One pass in order, in batches of one shape: the last one is filled up.
+
+    Returns:
+        A dataset of (images float32 [batch_size, height, width, channels], labels int64
+        [batch_size], float32 [batch_size]: 1 for what counts, 0 for what fills up).
+    """
+    count = len(examples)
+    whole = -(-count // batch_size) * batch_size
+    rows = tf.data.Dataset.range(whole).batch(batch_size, drop_remainder=True)
+
+    def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        there = tf.minimum(rows, count - 1)
+        images = normalise(tf.gather(examples.images, there))
+        labels = tf.gather(examples.labels, there)
+        return _shaped(images, rows), labels, tf.cast(rows < count, tf.float32)
+
+    return untuned(rows.map(_plain(load), num_parallel_calls=2))
+
+
+def _shaped(images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Images that know how many they are, where that is known: XLA asks for it.
+
+    The Transform graph forgets it.
+    """
+    return tf.ensure_shape(images, [rows.shape[0], *images.shape[1:]])
 
 
 def augment(

@@ -111,6 +111,17 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
     return keras.Model(images, x, name=spec.name.replace(":", "-").replace("=", "_"))
 
 
+def on_one_device(model: keras.Model) -> keras.Model:
+    """A copy of a network that was built under a strategy, with plain variables.
+
+    To be called outside of the strategy's scope. What replicas hold, on a TPU above all, is
+    not what a SavedModel for any machine should refer to.
+    """
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def _check_zero_start(
     spec: NetworkSpec, sections: Sequence[Section], zero_start: str
 ) -> None:

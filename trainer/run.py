@@ -69,6 +69,7 @@ def run_fn(fn_args: Any) -> None:
             unroll=config.synchronized_batch_norm,
             dtype=config.precision,
         )
+        alone = not tf.distribute.has_strategy()
         problem = None
         try:
             outcome = fit.fit(
@@ -113,7 +114,7 @@ def run_fn(fn_args: Any) -> None:
     )
     if problem is None:
         export.save(
-            model,
+            model if alone else network.on_one_device(model),
             transform,
             dataset,
             directory=fn_args.serving_model_dir,

@@ -157,3 +157,39 @@ def test_no_files_are_refused():
 
     with pytest.raises(ValueError, match="no example"):
         load_examples([], features.LABEL)
+
+
+def test_every_batch_says_its_shape_where_it_has_one(tmp_path, images):
+    """What XLA compiles has fixed shapes, and the Transform graph forgets the number."""
+    import dataclasses
+
+    import tensorflow as tf
+
+    from trainer.input import evaluation_batches, training_batches
+
+    def forgetful(image_bytes):
+        pixels = normalise(image_bytes)
+        return tf.ensure_shape(pixels[: tf.size(image_bytes)], [None, 32, 32, 3])
+
+    examples = load(tmp_path / "x", images)
+    drop = dataclasses.replace(CONFIG, last_batch="drop")
+    trained = training_batches(examples, forgetful, drop, first_step=0, steps=9)
+    looked_at = evaluation_batches(examples, forgetful, 20)
+    for dataset, count in ((trained, 8), (looked_at, 20)):
+        shapes = [spec.shape.as_list() for spec in dataset.element_spec]
+        assert shapes[:2] == [[count, 32, 32, 3], [count]]
+
+
+def test_the_last_eval_batch_is_filled_up_with_what_does_not_count(tmp_path, images):
+    from trainer.input import evaluation_batches
+
+    examples = load(tmp_path / "x", images)
+    found = [
+        (x.numpy(), y.numpy(), counted.numpy())
+        for x, y, counted in evaluation_batches(examples, normalise, 20)
+    ]
+    assert [len(x) for x, _, _ in found] == [20, 20, 20]
+    x, y, counted = (np.concatenate(column) for column in zip(*found, strict=True))
+    assert counted.tolist() == [1.0] * 50 + [0.0] * 10
+    np.testing.assert_array_equal(y[:50], examples.labels)
+    np.testing.assert_array_equal(x[:50], normalise(examples.images))

@@ -16,7 +16,7 @@ from pipeline.resolve import resolve
 from pipeline.vertex import hardware, machines
 from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.estimate import cost
-from pipeline.vertex.estimate.prices import PRICES
+from pipeline.vertex.estimate.prices import PRICES, Prices
 
 PROJECT = Path(__file__).parents[4]
 TWO = ("baseline", "candidate")
@@ -157,6 +157,61 @@ def test_an_hour_of_a_machine_costs_what_is_published(typed, per_hour):
     for line in _jobs(cost.estimate(_config(typed))):
         disk = 100 * 0.17 / 730 * 1.15  # pd-ssd
         assert line.usd / line.hours == pytest.approx(per_hour + disk, rel=2e-3)
+
+
+def _without_fee(typed: str) -> float:
+    """USD an hour of a training job's machine, by the estimate; disk and fee taken off."""
+    line = _jobs(cost.estimate(_config(typed)))[0]
+    return line.usd / line.hours / 1.15 - 100 * 0.000233
+
+
+def _multiple(typed: str, region: str) -> float:
+    """A region's price of the accelerators alone, in us-central1's."""
+    where = hardware.of(_config(typed).vertex)
+    here, there = (
+        Prices.load(PRICES, name).accelerators(where, spot=False)
+        for name in ("us-central1", region)
+    )
+    return there / here
+
+
+SPOT = "vertex.scheduling=spot vertex.hardware="
+# First cell of the documentation's table -> what the estimate makes of it.
+COMPARED = {
+    "n1-standard-4, with the 15 %": lambda: (
+        1.15 * _without_fee("vertex.hardware=cpu vertex.machine_type=n1-standard-4")
+    ),
+    "H100, each": lambda: (
+        (_without_fee("vertex.hardware=gpu8-h100") - 208 * 0.029 - 1872 * 0.0022) / 8
+    ),
+    "a2-highgpu-1g with its A100": lambda: _without_fee("vertex.hardware=gpu-a100"),
+    "H100 on spot, each": lambda: (
+        (_without_fee(f"{SPOT}gpu8-h100") - _without_fee(f"{SPOT}gpu-h100")) / 7
+        - 0.2721
+    ),
+    "a3-highgpu-1g without its H100, on spot": lambda: (
+        _without_fee(f"{SPOT}gpu-h100") - 2.25
+    ),
+    "TPU v5e on spot, a chip": lambda: _without_fee(f"{SPOT}tpu-v5e-1"),
+    "TPU v3-8 on spot": lambda: _without_fee(f"{SPOT}tpu-v3-8"),
+    "H100 in europe-west4": lambda: _multiple(
+        "vertex.hardware=gpu8-h100", "europe-west4"
+    ),
+    "H100 in us-east5": lambda: _multiple("vertex.hardware=gpu8-h100", "us-east5"),
+    "L4 in us-east4": lambda: _multiple("vertex.hardware=gpu", "us-east4"),
+}
+
+
+def test_the_documentation_compares_the_estimate_with_googles_figures():
+    text = (PROJECT / "docs" / "vertex-reference.md").read_text("utf-8")
+    part = text.split("### Beside Google's figures")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if "|" in line]
+    found = {row[0]: row[1:] for row in rows if row[0] in COMPARED}
+    assert found.keys() == COMPARED.keys()
+    for what, (here, googles, day, *_) in found.items():
+        assert float(here) == pytest.approx(COMPARED[what](), abs=1e-4), what
+        assert float(here) == pytest.approx(float(googles), rel=1e-3), what
+        assert datetime.date.fromisoformat(day) <= cost.estimate(_config()).prices_date
 
 
 @pytest.mark.parametrize("row", hardware.HARDWARE)

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -29,7 +29,8 @@ from trainer import fit, network
 
 PROJECT = Path(__file__).resolve().parents[1]
 NETWORKS = ("preact_resnet20", "preact_resnet164")
-PRECISIONS = ("float32", "mixed_bfloat16")
+Precision = Literal["float32", "mixed_bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16")
 CLASSES = 10
 
 
@@ -38,7 +39,7 @@ class Case:
     """A network, how it is trained, and on what."""
 
     network: str
-    precision: str = "float32"
+    precision: Precision = "float32"
     rematerialise: bool = False
     side: int = 16  # of the images, in pixels
     batch: int = 8  # images

@@ -70,6 +70,11 @@ class VertexConfig:
     endpoint_machine_type: str = setting(
         "n1-standard-2", "endpoint: of each node that answers"
     )
+    endpoint_projects: str | None = setting(
+        None,
+        "endpoint: ids of projects, divided by commas, that reach it by Private Service "
+        "Connect; nobody else does then, and it has no public address",
+    )
     beam: Literal["in_process", "dataflow", "flink", "spark"] = setting(
         "in_process",
         "what carries out Beam: the step's own machine (60,000 images need no more), "
@@ -86,6 +91,14 @@ class VertexConfig:
     )
     beam_max_workers: int = setting(
         4, "dataflow: most workers; flink, spark: parallelism", low=1, high=1000
+    )
+    experiment: str | None = setting(
+        None, "Vertex AI Experiment that gets parameters and metrics of each network"
+    )
+    tensorboard: str | None = setting(
+        None,
+        "experiment: projects/<project>/locations/<region>/tensorboards/<number>, which "
+        "gets the learning curves",
     )
     budget_usd: float | None = setting(
         None,

@@ -107,6 +107,7 @@ resource "google_workflows_workflow" "watch" {
   description         = "Logs an error if no run has succeeded for ${var.quiet_days} days."
   service_account     = google_service_account.account["launcher"].id
   source_contents     = file("${path.module}/watch.yaml")
+  crypto_key_name     = var.kms_key
   user_env_vars       = { NAME = var.name, REGION = var.region, QUIET_DAYS = tostring(var.quiet_days) }
   call_log_level      = "LOG_ERRORS_ONLY"
   deletion_protection = var.deletion_protection

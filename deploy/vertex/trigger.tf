@@ -20,6 +20,7 @@ resource "google_workflows_workflow" "launch" {
   description         = "Starts a run of the compiled pipeline, one after the other."
   service_account     = google_service_account.account["launcher"].id
   source_contents     = file("${path.module}/launch.yaml")
+  crypto_key_name     = var.kms_key
   user_env_vars       = local.settings
   call_log_level      = "LOG_ERRORS_ONLY"
   deletion_protection = var.deletion_protection
@@ -94,6 +95,7 @@ resource "google_cloud_scheduler_job" "launch" {
 # What should have started a run and did not: the event, and why.
 resource "google_pubsub_topic" "dead_letters" {
   name                       = "${var.name}-dead-letters"
+  kms_key_name               = var.kms_key
   message_retention_duration = "2678400s"
 
   depends_on = [google_project_service.api]

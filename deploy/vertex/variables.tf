@@ -43,7 +43,7 @@ variable "labels" {
 }
 
 variable "kms_key" {
-  description = "Key of your own (CMEK) for buckets, images and vertex.kms_key, in the region; Google's service agents must be allowed to use it. null: Google's keys."
+  description = "Key of your own (CMEK) for buckets, images, workflows, dead letters and vertex.kms_key, in the region; Google's service agents must be allowed to use it. null: Google's keys."
   type        = string
   default     = null
 

@@ -18,6 +18,7 @@ from pipeline import nodes as table
 from pipeline.vertex import jobs
 from pipeline.vertex.steps.push import settings
 from pipeline.vertex.steps.push.component import VertexPush
+from pipeline.vertex.steps.report import experiment
 from pipeline.vertex.steps.report.component import Report
 from pipeline.vertex.steps.train.component import Trainer
 from pipeline.vertex.steps.train.executor import TRAINING_JOB
@@ -89,6 +90,8 @@ class Vertex:
             followers.append(
                 VertexPush(
                     pushed_model=nodes["AtomicPusher"].outputs["pushed_model"],
+                    evaluation=nodes["Evaluator"].outputs["evaluation"],
+                    test_evaluation=nodes["Evaluator"].outputs["test_evaluation"],
                     settings=settings.encode(self._config),
                 )
             )
@@ -119,6 +122,7 @@ class Vertex:
         report = Report(
             run_configuration=settled,
             directory=f"{self._config.output_root}/report",
+            experiment=experiment.encode(self._config),
             **parts,
         )
         return [*followers, report]

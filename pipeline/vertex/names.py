@@ -92,6 +92,10 @@ NAMES: Mapping[str, Name] = {
         rf"projects/({_PROJECT}|[0-9]+)/regions/{_REGION}/networkAttachments/{_RESOURCE}",
         "projects/<project>/regions/<region>/networkAttachments/<name>",
     ),
+    "vertex.endpoint_projects": Name(
+        rf"{_PROJECT}(,{_PROJECT})*",
+        "ids of projects, divided by commas, such as my-project,our-clients",
+    ),
     "vertex.beam_subnetwork": Name(
         rf"(https://www\.googleapis\.com/compute/v1/projects/{_PROJECT}/)?"
         rf"regions/{_REGION}/subnetworks/{_RESOURCE}",
@@ -103,6 +107,14 @@ NAMES: Mapping[str, Name] = {
         rf"projects/{_PROJECT}/locations/{_REGION}/keyRings/[A-Za-z0-9_-]{{1,63}}/"
         r"cryptoKeys/[A-Za-z0-9_-]{1,63}",
         "projects/<project>/locations/<region>/keyRings/<ring>/cryptoKeys/<key>",
+    ),
+    "vertex.experiment": Name(
+        r"[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?",
+        "lower-case letters, digits and dashes, at most 50",
+    ),
+    "vertex.tensorboard": Name(
+        rf"projects/({_PROJECT}|[0-9]+)/locations/{_REGION}/tensorboards/[0-9]{{1,20}}",
+        "projects/<project>/locations/<region>/tensorboards/<number>",
     ),
     "pipeline_name": Name(
         r"[a-z][a-z0-9-]{0,112}",

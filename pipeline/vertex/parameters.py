@@ -27,6 +27,7 @@ CONSTANT = frozenset(
         "contender",
         "records",
         "directory",
+        "experiment",
     }
 )
 FIRST = "RunConfiguration"  # the node that hands out the rest

@@ -135,6 +135,7 @@ _REGIONAL = (
     ("vertex.network_attachment", r"/regions/([^/]+)/"),
     ("vertex.beam_subnetwork", r"regions/([^/]+)/"),
     ("vertex.kms_key", r"/locations/([^/]+)/"),
+    ("vertex.tensorboard", r"/locations/([^/]+)/"),
     ("vertex.repository", r"^([a-z]+-[a-z]+[0-9]+)-docker\.pkg\.dev/"),
     ("vertex.serving_image", r"^([a-z]+-[a-z]+[0-9]+)-docker\.pkg\.dev/"),
 )
@@ -156,6 +157,11 @@ def _check_places(config: RunConfig) -> None:
             f"vertex.network_attachment={vertex.network_attachment}: a job is either "
             "peered with vertex.network or connected by Private Service Connect; leave "
             "one out"
+        )
+    if vertex.tensorboard is not None and vertex.experiment is None:
+        raise ConfigError(
+            f"vertex.tensorboard={vertex.tensorboard}: gets the curves of an experiment's "
+            "runs; give vertex.experiment, too, or leave it out"
         )
 
 
@@ -240,6 +246,7 @@ _PUSH_FIELDS = (
     ("serving.canary_percent", 10, ("endpoint",)),
     ("vertex.serving_image", None, ("registry", "endpoint")),
     ("vertex.endpoint_machine_type", "n1-standard-2", ("endpoint",)),
+    ("vertex.endpoint_projects", None, ("endpoint",)),
 )
 
 
@@ -259,6 +266,12 @@ def _check_push(config: RunConfig) -> None:
             f"accelerators{did_you_mean(machine, ENDPOINT_MACHINES)}"
         )
     endpoint = config.serving.endpoint
+    if endpoint and config.vertex.endpoint_projects:
+        raise ConfigError(
+            f"vertex.endpoint_projects={config.vertex.endpoint_projects}: is for an "
+            f"endpoint that the push makes, and serving.endpoint={endpoint} is there "
+            "already; leave one out"
+        )
     if endpoint and "/" in endpoint:
         region = endpoint.split("/")[3]
         if region != config.vertex.region:

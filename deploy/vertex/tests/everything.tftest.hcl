@@ -65,7 +65,8 @@ run "as_little_as_possible" {
 
 run "keys_of_ones_own" {
   variables {
-    kms_key = "projects/keys/locations/us-central1/keyRings/ring/cryptoKeys/key"
+    kms_key    = "projects/keys/locations/us-central1/keyRings/ring/cryptoKeys/key"
+    quiet_days = 8
   }
   assert {
     condition     = alltrue([for bucket in google_storage_bucket.bucket : one(bucket.encryption).default_kms_key_name == var.kms_key]) && google_artifact_registry_repository.images.kms_key_name == var.kms_key
@@ -74,6 +75,10 @@ run "keys_of_ones_own" {
   assert {
     condition     = output.configuration["vertex.kms_key"] == var.kms_key
     error_message = "Runs are not told of the key."
+  }
+  assert {
+    condition     = google_pubsub_topic.dead_letters.kms_key_name == var.kms_key && google_workflows_workflow.launch.crypto_key_name == var.kms_key && google_workflows_workflow.watch[0].crypto_key_name == var.kms_key
+    error_message = "What starts runs is kept under a key of Google's."
   }
 }
 

@@ -28,6 +28,7 @@ from contract.fields import from_dict, to_dict
 from contract.records import run_of
 from pipeline import cli
 from pipeline.vertex import client, place
+from tests.pipeline.vertex.certificates import certificate
 from tests.pipeline.vertex.stand_in import (
     NAMES,
     PARENT,
@@ -708,40 +709,6 @@ def test_the_owners_line_submits(vertex, tmp_path):
 
 
 # ---- credentials, over TLS -----------------------------------------------------------
-
-
-def certificate(folder):
-    """A certificate for localhost that signs itself; paths of it and of its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "ca.pem").write_bytes(pem)
-    return folder / "ca.pem", pem, secret
 
 
 class _Tokens(http.server.BaseHTTPRequestHandler):

@@ -270,6 +270,23 @@ REFUSED = [
         ["did you mean n2-standard-32"],
     ),
     ("vertex.endpoint_machine_type=n2-standard-2", ["serving.push=endpoint"]),
+    ("vertex.endpoint_projects=my-clients", ["serving.push=endpoint"]),
+    ("serving.push=endpoint vertex.endpoint_projects=Mine", ["divided by commas"]),
+    (
+        "serving.push=endpoint serving.endpoint=12 vertex.endpoint_projects=my-clients",
+        ["serving.endpoint=12", "leave one out"],
+    ),
+    ("vertex.experiment=My_runs", ["at most 50"]),
+    (
+        "vertex.tensorboard=projects/my-project/locations/us-central1/tensorboards/42",
+        ["vertex.experiment", "leave it out"],
+    ),
+    (
+        "vertex.experiment=cifar "
+        "vertex.tensorboard=projects/my-project/locations/us-east1/tensorboards/42",
+        ["us-east1"],
+    ),
+    ("vertex.experiment=cifar vertex.tensorboard=42", ["tensorboards/<number>"]),
     # A3 with fewer than eight GPUs.
     ("vertex.hardware=gpu-h100", ["a3-highgpu-1g", "vertex.scheduling=spot"]),
     (
@@ -364,6 +381,10 @@ ACCEPTED = [
     "projects/host-project/regions/us-central1/subnetworks/inner",
     "serving.push=endpoint serving.endpoint=cifar",
     "serving.push=endpoint vertex.endpoint_machine_type=n2-standard-2",
+    "serving.push=endpoint vertex.endpoint_projects=my-clients,my-others",
+    "vertex.experiment=cifar",
+    "vertex.experiment=cifar "
+    "vertex.tensorboard=projects/123/locations/us-central1/tensorboards/42",
     "vertex.repository=us-docker.pkg.dev/my-project/a",
     "vertex.hardware=gpu8 train.strategy=auto train.replicas=none",
     "vertex.hardware=tpu-v2-8 train.strategy=auto train.replicas=none",

@@ -125,14 +125,18 @@ def _endpoint(client: Any, settings: Settings, patience: Patience) -> str:
     number = re.sub(r"[^a-z0-9]+", "-", settings.model_name.lower()).strip("-")
     number = (number if number[:1].isalpha() else f"m-{number}")[:63].rstrip("-")
     name = f"{settings.parent}/endpoints/{number}"
-    # Dedicated: an address of its own, larger requests, and nobody else's traffic beside it.
-    made: dict[str, Any] = {
-        "display_name": settings.model_name,
-        "dedicated_endpoint_enabled": True,
-    }
+    made: dict[str, Any] = {"display_name": settings.model_name}
+    if settings.endpoint_projects is None:
+        # Dedicated: an address of its own, larger requests, nobody else's traffic beside it.
+        made["dedicated_endpoint_enabled"] = True
+    else:
+        made["private_service_connect_config"] = {
+            "enable_private_service_connect": True,
+            "project_allowlist": settings.endpoint_projects.split(","),
+        }
     if settings.kms_key is not None:
         made["encryption_spec"] = {"kms_key_name": settings.kms_key}
-    ensure(
+    found = ensure(
         lambda: read(client.get_endpoint, name=name),
         lambda: client.create_endpoint(
             parent=settings.parent,
@@ -142,7 +146,23 @@ def _endpoint(client: Any, settings: Settings, patience: Patience) -> str:
         ),
         patience,
     )
+    _check_reach(found, settings)
     return name
+
+
+def _check_reach(endpoint: Any, settings: Settings) -> None:
+    """An endpoint of an earlier push may be open to the internet, or closed to it.
+
+    Which projects it lets in is not compared: the service may tell ids as numbers.
+    """
+    private = endpoint.private_service_connect_config.enable_private_service_connect
+    if private != (settings.endpoint_projects is not None):
+        reach = "Private Service Connect" if private else "the internet"
+        raise PublishError(
+            f"vertex.endpoint_projects={settings.endpoint_projects}: {endpoint.name} was "
+            f"made for {reach}, which cannot be changed; delete it, or choose another "
+            "serving.model_name"
+        )
 
 
 def _split(client: Any, name: str, settings: Settings) -> dict[str, int]:

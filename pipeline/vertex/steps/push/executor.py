@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from absl import logging
-from tfx.types.standard_artifacts import PushedModel
+from tfx.dsl.io import fileio
+from tfx.types.standard_artifacts import ModelEvaluation, PushedModel
 
 from components.atomic_pusher import ledger
 from components.declaration import Output, executor_of
 from contract import pushed_model as properties
-from pipeline.vertex.steps.push.follow import follow
+from contract.comparison import Comparison
+from contract.records import COMPARISON_FILE
+from pipeline.vertex.steps.push import follow
 from pipeline.vertex.steps.push.patience import Patience
 from pipeline.vertex.steps.push.settings import decode
 
@@ -22,7 +27,12 @@ _COPIED = (
 
 
 def register(
-    *, pushed_model: PushedModel, settings: str, registered: Output[PushedModel]
+    *,
+    pushed_model: PushedModel,
+    evaluation: ModelEvaluation,
+    test_evaluation: ModelEvaluation,
+    settings: str,
+    registered: Output[PushedModel],
 ) -> None:
     """Registers a pushed version in Model Registry, and deploys it to an Endpoint.
 
@@ -32,6 +42,8 @@ def register(
 
     Args:
         pushed_model: Of the AtomicPusher, at gs://.
+        evaluation: Of the Evaluator, on the eval split.
+        test_evaluation: The same on the test split. Both are imported beside the version.
         settings: JSON of pipeline/vertex/steps/push/settings.py.
         registered: Gets the custom properties of contract/pushed_model.py, also those of
             Model Registry and Endpoint; `pushed` is 0 when nothing was pushed.
@@ -47,15 +59,20 @@ def register(
     uri, _, version = pushed_model.get_string_custom_property(
         properties.DESTINATION
     ).rpartition("/")
-    outcome: dict[str, str | int]
+    outcome: dict[str, str | int] = {}
     try:
-        outcome = follow(
-            decode(settings), ledger.open_folder(uri), int(version), Patience()
+        where = (decode(settings), ledger.open_folder(uri), int(version))
+        outcome |= follow.follow(*where, Patience())
+        follow.import_evaluations(
+            *where,
+            str(outcome[properties.REGISTERED_MODEL]),
+            [_comparison(each) for each in (evaluation, test_evaluation)],
+            Patience(),
         )
     except Exception as error:
         logging.exception("%s/%s was published, and is not registered", uri, version)
         sentence = " ".join(str(error).split()) or type(error).__name__
-        outcome = {properties.REGISTRATION_PROBLEM: sentence}
+        outcome[properties.REGISTRATION_PROBLEM] = sentence
     for name in _COPIED:
         value = pushed_model.get_string_custom_property(name)
         if value:
@@ -69,3 +86,9 @@ def register(
 
 
 Executor = executor_of(register)
+
+
+def _comparison(evaluation: ModelEvaluation) -> Comparison:
+    path = os.path.join(evaluation.uri, COMPARISON_FILE)
+    with fileio.open(path, "rb") as file:
+        return Comparison.read(file, path)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from components.atomic_pusher import ledger, object_storage
 from components.atomic_pusher.publish import PublishError
 from contract import pushed_model as properties
+from contract.comparison import Comparison
 from contract.config.vertex import VertexConfig
 from pipeline.vertex.place import find
-from pipeline.vertex.steps.push import endpoint, registry
+from pipeline.vertex.steps.push import endpoint, evaluation, registry
 from pipeline.vertex.steps.push.patience import Patience
 from pipeline.vertex.steps.push.settings import Settings
 
@@ -66,6 +68,53 @@ def follow(
             }
     object_storage.record_registered(folder, version, outcome)
     return outcome
+
+
+def import_evaluations(  # noqa: PLR0913 - the same as `follow`, and what was measured
+    settings: Settings,
+    folder: ledger.Folder,
+    version: int,
+    registered: str,
+    comparisons: Sequence[Comparison],
+    patience: Patience,
+    client: Any = None,
+) -> list[str]:
+    """Imports what was measured of a registered version, one evaluation per split.
+
+    Args:
+        settings: What to do.
+        folder: Where the version was published.
+        version: Which.
+        registered: Its resource name in Model Registry.
+        comparisons: Of the run that trained it.
+        patience: How long to wait for Vertex AI.
+        client: ModelServiceClient; made as in `follow` if not given.
+
+    Returns:
+        Resource names of the evaluations.
+
+    Raises:
+        PublishError: Vertex AI refused.
+    """
+    with ledger.errors(f"the evaluation of {registered} was not imported"):
+        models = client or _clients(settings)[0]
+        entry = ledger.read_entry(folder, version)
+        if entry is None:
+            raise PublishError(f"{folder.version_uri(version)}: was never published")
+        found = [
+            evaluation.import_evaluation(
+                models,
+                registered,
+                comparison,
+                entry.origin.role,
+                entry.origin.run,
+                patience,
+            )
+            for comparison in comparisons
+        ]
+    names = [name for name in found if name is not None]
+    _log.info("%s has the evaluations %s", registered, ", ".join(names) or "none")
+    return names
 
 
 def _clients(settings: Settings) -> tuple[Any, Any]:

@@ -31,6 +31,7 @@ class Settings:
     canary_percent: int
     machine_type: str  # of each node of the endpoint
     kms_key: str | None
+    endpoint_projects: str | None  # divided by commas; they alone reach a new endpoint
 
     @property
     def parent(self) -> str:
@@ -72,6 +73,7 @@ def encode(config: RunConfig) -> str:
         canary_percent=serving.canary_percent,
         machine_type=vertex.endpoint_machine_type,
         kms_key=vertex.kms_key,
+        endpoint_projects=vertex.endpoint_projects,
     )
     return json.dumps(
         dataclasses.asdict(settings), sort_keys=True, separators=(",", ":")

@@ -23,10 +23,11 @@ from pipeline import nodes
 from pipeline.history import ledger, published
 from pipeline.report import build, render
 from pipeline.vertex.parameters import FIRST
+from pipeline.vertex.steps.report import experiment as experiments
 
 
 class NotRegistered(Exception):
-    """Something was published that Vertex AI did not take."""
+    """Something was published, or measured, that Vertex AI did not take."""
 
 
 def _inputs() -> dict[str, Any]:
@@ -47,6 +48,7 @@ def write_report(
     *,
     run_configuration: artifacts.RunConfiguration,
     directory: str,
+    experiment: str | None = None,
     report: Output[artifacts.Report],
     **parts: Annotated[types.Artifact, _inputs()],
 ) -> None:
@@ -60,24 +62,27 @@ def write_report(
     Args:
         run_configuration: Tells run and configuration.
         directory: Folder that gets a copy of both files, each whole.
+        experiment: JSON of experiment.py's settings; None: no experiment.
         report: Gets report.html and report.json, and what they say in short as custom
             properties, see components/artifacts.py.
         **parts: By `Part.input` of pipeline/nodes.py; the needed ones, and what else
             the report is to show. Contenders' numbers are those of the configuration.
 
     Raises:
-        NotRegistered: The report is written; but VertexPush, before it, could not do its
-            work, and the run is to be seen to have failed.
+        NotRegistered: The report is written; but VertexPush, before it, or the experiment,
+            was refused, and the run is to be seen to have failed.
     """
     for key, value in _short(parts).items():
         report.set_string_custom_property(key, value)
     problem = ""
+    refused: list[str] = []
     try:
         content = build.build(_run(run_configuration, parts))
         files = render.files(content)
         for folder in (report.uri, directory):
             _write(files, folder)
         logging.info("%s The whole report: %s", render.lead(content), report.uri)
+        refused += _recorded(experiment, content)
     except Exception as error:
         # Whatever was to be trained, chosen and pushed has been: a page that cannot
         # be drawn must not turn that into a failed run.
@@ -90,10 +95,27 @@ def write_report(
             pushed_model.REGISTRATION_PROBLEM
         )
     ):
-        raise NotRegistered(f"VertexPush: {sentence}")
+        refused.append(f"VertexPush: {sentence}")
+    if refused:
+        raise NotRegistered("; ".join(refused))
 
 
 Executor = executor_of(write_report)
+
+
+def _recorded(experiment: str | None, content: build.Report) -> list[str]:
+    """Records the run in Vertex AI Experiments; what was refused, in a sentence."""
+    if experiment is None:
+        return []
+    settings = experiments.decode(experiment)
+    try:
+        names = experiments.record(settings, content)
+    except Exception as error:
+        logging.exception("The run is not in experiment %s", settings.experiment)
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        return [f"vertex.experiment={settings.experiment}: {sentence}"]
+    logging.info("Experiment %s has %s", settings.experiment, ", ".join(names))
+    return []
 
 
 def _short(parts: Mapping[str, types.Artifact]) -> dict[str, str]:

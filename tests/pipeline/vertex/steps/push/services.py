@@ -15,6 +15,7 @@ import grpc
 from google.cloud import aiplatform_v1
 from google.cloud.aiplatform_v1.types import endpoint_service, model_service
 from google.longrunning import operations_pb2
+from google.protobuf import json_format
 
 from tests.pipeline.vertex.stand_in import NAMES, PARENT, Refusal, StandIn
 
@@ -30,6 +31,7 @@ class Serving:
 
     def __init__(self) -> None:
         self.versions: dict[str, list[Any]] = {}  # by model id
+        self.evaluations: dict[str, list[Any]] = {}  # by "<model id>@<version>"
         self.endpoints: dict[str, Any] = {}
         self.running: list[str] = []  # names of resources with an operation, per look
         self._numbers = itertools.count(7_000_000_000_000_000_001)
@@ -46,6 +48,14 @@ class Serving:
                 f"{_API}ModelService/MergeVersionAliases": (
                     model_service.MergeVersionAliasesRequest,
                     self._merge,
+                ),
+                f"{_API}ModelService/ImportModelEvaluation": (
+                    model_service.ImportModelEvaluationRequest,
+                    self._import_evaluation,
+                ),
+                f"{_API}ModelService/ListModelEvaluations": (
+                    model_service.ListModelEvaluationsRequest,
+                    self._list_evaluations,
                 ),
                 f"{_API}EndpointService/CreateEndpoint": (
                     endpoint_service.CreateEndpointRequest,
@@ -148,6 +158,23 @@ class Serving:
             kept = [known for known in each.version_aliases if known != alias]
             each.version_aliases = kept
 
+    def _import_evaluation(self, request: Any) -> Any:
+        """As documented: a new one each time, with metrics that fit their schema."""
+        version = self._version(request.parent)
+        made = aiplatform_v1.ModelEvaluation(request.model_evaluation)
+        if made.name or made.create_time:
+            raise _refuse("INVALID_ARGUMENT", "name and create_time are output only")
+        _check_metrics(made)
+        known = self.evaluations.setdefault(_short(version), [])
+        made.name = f"{version.name}/evaluations/{next(self._numbers)}"
+        known.append(made)
+        return made
+
+    def _list_evaluations(self, request: Any) -> Any:
+        version = self._version(request.parent)
+        found = self.evaluations.get(_short(version), [])
+        return model_service.ListModelEvaluationsResponse(model_evaluations=found)
+
     # --- EndpointService ---------------------------------------------------------------
 
     def _endpoint(self, name: str) -> Any:
@@ -206,3 +233,39 @@ class Serving:
             self.running.pop(0)
             found.operations.add(name=f"{request.name}/operations/1", done=False)
         return found
+
+
+def _short(version: Any) -> str:
+    return f"{version.name.rpartition('/')[2]}@{version.version_id}"
+
+
+# Fields of the schema, and of its parts (Google's reference of
+# schema.modelevaluation.metrics.ClassificationEvaluationMetrics).
+_METRICS = {"auPrc", "auRoc", "logLoss", "confidenceMetrics", "confusionMatrix"}
+_CONFIDENCE = {
+    *("confidenceThreshold", "maxPredictions", "confusionMatrix"),
+    *("recall", "precision", "falsePositiveRate", "f1Score"),
+    *("recallAt1", "precisionAt1", "falsePositiveRateAt1", "f1ScoreAt1"),
+    *("f1ScoreMicro", "f1ScoreMacro"),
+    *("truePositiveCount", "falsePositiveCount"),
+    *("falseNegativeCount", "trueNegativeCount"),
+}
+
+
+def _check_metrics(evaluation: Any) -> None:
+    schema = "gs://google-cloud-aiplatform/schema/modelevaluation/"
+    if evaluation.metrics_schema_uri != f"{schema}classification_metrics_1.0.0.yaml":
+        raise _refuse("INVALID_ARGUMENT", f"schema {evaluation.metrics_schema_uri}")
+    metrics = json_format.MessageToDict(type(evaluation).pb(evaluation).metrics)
+    unknown = metrics.keys() - _METRICS
+    for entry in metrics.get("confidenceMetrics", []):
+        unknown |= entry.keys() - _CONFIDENCE
+    matrix = metrics.get("confusionMatrix", {})
+    unknown |= matrix.keys() - {"annotationSpecs", "rows"}
+    for each in matrix.get("annotationSpecs", []):
+        unknown |= each.keys() - {"id", "displayName"}
+    count = len(matrix.get("annotationSpecs", []))
+    if [len(row) for row in matrix.get("rows", [])] != [count] * count:
+        raise _refuse("INVALID_ARGUMENT", "rows and annotationSpecs must be as many")
+    if unknown:
+        raise _refuse("INVALID_ARGUMENT", f"no such fields: {sorted(unknown)}")

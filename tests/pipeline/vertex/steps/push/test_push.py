@@ -22,10 +22,12 @@ from components.atomic_pusher.publish import PublishError
 from contract import pushed_model
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, override
+from contract.records import COMPARISON_FILE
 from pipeline.vertex.steps.push import endpoint, serve
 from pipeline.vertex.steps.push import follow as following
 from pipeline.vertex.steps.push.patience import Patience
 from pipeline.vertex.steps.push.settings import Settings, decode, encode
+from tests.contract import comparisons
 from tests.pipeline.vertex.stand_in import PARENT, PROJECT, REGION, Fault
 from tests.pipeline.vertex.steps.push.services import Serving
 
@@ -44,6 +46,7 @@ REGISTRY = Settings(
     canary_percent=10,
     machine_type="n1-standard-2",
     kms_key=None,
+    endpoint_projects=None,
 )
 ENDPOINT = dataclasses.replace(REGISTRY, deploy=True)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -214,6 +217,120 @@ def test_a_canary_gets_its_share_and_the_earlier_one_goes(serving, push, follow)
     assert serving.traffic("cifar") == {f"cifar-v{fourth}": 100}
 
 
+def test_an_endpoint_for_some_projects_alone(serving, push, follow):
+    """Private Service Connect: no address of its own on the internet, traffic as ever."""
+    private = dataclasses.replace(
+        ENDPOINT, endpoint_projects="my-clients,my-others", kms_key="projects/k"
+    )
+    first, second = push(), push()
+    follow(private, first)
+    follow(private, second)
+    (request,) = serving.vertex.requests("CreateEndpoint")
+    made = request.endpoint
+    assert made.private_service_connect_config.enable_private_service_connect
+    assert list(made.private_service_connect_config.project_allowlist) == [
+        "my-clients",
+        "my-others",
+    ]
+    assert not made.dedicated_endpoint_enabled
+    assert made.encryption_spec.kms_key_name == "projects/k"
+    assert serving.traffic("cifar") == {f"cifar-v{first}": 90, f"cifar-v{second}": 10}
+    # It is not taken for an open one, nor an open one for it.
+    with pytest.raises(PublishError, match="was made for Private Service Connect"):
+        follow(ENDPOINT, second)
+    serving.endpoints.clear()
+    follow(ENDPOINT, second)
+    assert serving.vertex.requests("CreateEndpoint")[
+        -1
+    ].endpoint.dedicated_endpoint_enabled
+    with pytest.raises(PublishError, match="was made for the internet"):
+        follow(private, second)
+
+
+@pytest.fixture
+def evaluate(serving, folder):
+    """Imports the evaluations of a version that was followed."""
+
+    def imported(version, outcome, *found):
+        return following.import_evaluations(
+            REGISTRY,
+            folder,
+            version,
+            outcome[pushed_model.REGISTERED_MODEL],
+            found,
+            QUICK,
+            serving.clients()[0],
+        )
+
+    return imported
+
+
+EVAL = comparisons.earlier("comparison.json")
+TEST = dataclasses.replace(EVAL, split="test")
+
+
+def test_what_was_measured_stands_beside_the_version(serving, push, follow, evaluate):
+    first, second = push(), push()
+    evaluate(first, follow(REGISTRY, first), EVAL)
+    names = evaluate(second, follow(REGISTRY, second), EVAL, TEST)
+    assert serving.evaluations.keys() == {"cifar@1", "cifar@2"}
+    found = serving.evaluations["cifar@2"]
+    assert [each.name for each in found] == names
+    assert [each.display_name for each in found] == ["eval", "test"]
+    told = json.loads(type(found[0]).to_json(found[0]))
+    measured = EVAL.models["candidate"].measured
+    assert told["metrics"]["logLoss"] == pytest.approx(measured.cross_entropy)
+    (confidence,) = told["metrics"]["confidenceMetrics"]
+    assert confidence["recall"] == confidence["precision"] == 1 - measured.error
+    matrix = told["metrics"]["confusionMatrix"]
+    classes = [each["displayName"] for each in matrix["annotationSpecs"]]
+    assert classes == ["cat", "dog", "ship"]
+    # Counted once more: the errors are what is off the diagonal.
+    errors = sum(
+        n for i, row in enumerate(matrix["rows"]) for j, n in enumerate(row) if i != j
+    )
+    assert errors == measured.errors
+    assert told["metadata"] == {
+        "evaluation_dataset_type": "eval",
+        "pipeline_job_id": "cifar-resnet-20261121130000",
+    }
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("method", ["ImportModelEvaluation", "ListModelEvaluations"])
+def test_an_evaluation_is_imported_once(
+    serving, push, follow, evaluate, method, applied
+):
+    version = push()
+    outcome = follow(REGISTRY, version)
+    serving.vertex.fail(method, Fault(UNAVAILABLE, applied=applied))
+    names = evaluate(version, outcome, EVAL, TEST)
+    assert evaluate(version, outcome, EVAL, TEST) == names
+    assert len(serving.evaluations["cifar@1"]) == 2
+
+
+def test_who_was_not_measured_has_no_evaluation(serving, push, follow, evaluate):
+    version = push()
+    others = dataclasses.replace(
+        EVAL, models={"baseline": EVAL.models["baseline"]}, pairs={}
+    )
+    assert evaluate(version, follow(REGISTRY, version), others) == []
+    assert not serving.evaluations
+
+
+def test_a_refused_evaluation_is_a_sentence(serving, push, follow, evaluate):
+    version = push()
+    outcome = follow(REGISTRY, version)
+    serving.vertex.fail(
+        "ImportModelEvaluation", Fault(grpc.StatusCode.PERMISSION_DENIED, "no")
+    )
+    with pytest.raises(PublishError) as caught:
+        evaluate(version, outcome, EVAL)
+    assert str(caught.value).startswith(
+        f"the evaluation of {MODEL}@1 was not imported: 403 no"
+    )
+
+
 def test_shares_that_a_person_set_are_kept(serving, push, follow):
     first, second = push(), push()
     follow(ENDPOINT, first)
@@ -322,10 +439,17 @@ def test_the_component_does_it_in_a_container(
     )
     pushed.set_json_value_custom_property("network", "preact_resnet20")
     pushed.set_mlmd_artifact(pushed.mlmd_artifact)  # where getters look
+    measured = {}
+    for key, comparison in (("evaluation", EVAL), ("test_evaluation", TEST)):
+        artifact = standard_artifacts.ModelEvaluation()
+        artifact.uri = str(tmp_path / key)
+        (tmp_path / key).mkdir()
+        (tmp_path / key / COMPARISON_FILE).write_text(comparison.to_json())
+        measured[key] = [artifact]
     registered = standard_artifacts.PushedModel()
     registered.uri = str(tmp_path)
     Executor().Do(
-        {"pushed_model": [pushed]},
+        {"pushed_model": [pushed], **measured},
         {"registered": [registered]},
         {"settings": encode(config)},
     )
@@ -334,17 +458,17 @@ def test_the_component_does_it_in_a_container(
     assert registered.get_string_custom_property("registered_alias") == "best"
     assert registered.get_string_custom_property("network") == "preact_resnet20"
     assert registered.get_int_custom_property("traffic_percent") == 100
+    evaluations = serving.evaluations["cifar@1"]
+    assert [each.display_name for each in evaluations] == ["eval", "test"]
     (model,) = serving.versions["cifar"]
     assert model.container_spec.image_uri == "eu.pkg.dev/a/b:1"
     assert list(model.container_spec.command) == []  # not this project's image
     # A refusal is no exception: the report is still to be written.
-    serving.vertex.fail(
-        "GetModel", Fault(grpc.StatusCode.PERMISSION_DENIED, "no"), count=2
-    )
+    serving.vertex.fail("GetModel", Fault(grpc.StatusCode.PERMISSION_DENIED, "no"))
     refused = standard_artifacts.PushedModel()
     refused.uri = str(tmp_path)
     Executor().Do(
-        {"pushed_model": [pushed]},
+        {"pushed_model": [pushed], **measured},
         {"registered": [refused]},
         {"settings": encode(config)},
     )
@@ -352,15 +476,33 @@ def test_the_component_does_it_in_a_container(
     assert f"{folder.uri}/{version} was not registered" in sentence
     assert refused.get_string_custom_property("network") == "preact_resnet20"
     assert refused.get_string_custom_property("registered_model") == ""
+    # That it is registered is told also where its evaluation was refused.
+    serving.vertex.fail(
+        "ListModelEvaluations", Fault(grpc.StatusCode.PERMISSION_DENIED, "no")
+    )
+    partly = standard_artifacts.PushedModel()
+    partly.uri = str(tmp_path)
+    Executor().Do(
+        {"pushed_model": [pushed], **measured},
+        {"registered": [partly]},
+        {"settings": encode(config)},
+    )
+    sentence = partly.get_string_custom_property("registration_problem")
+    assert sentence.startswith(f"the evaluation of {MODEL}@1 was not imported")
+    assert partly.get_string_custom_property("registered_model") == f"{MODEL}@1"
     nothing = standard_artifacts.PushedModel()
     nothing.set_json_value_custom_property("pushed", 0.0)
     nothing.set_mlmd_artifact(nothing.mlmd_artifact)
     Executor().Do(
-        {"pushed_model": [nothing]}, {"registered": [registered]}, {"settings": "{}"}
+        {"pushed_model": [nothing], **measured},
+        {"registered": [registered]},
+        {"settings": "{}"},
     )
     assert registered.get_int_custom_property("pushed") == 0
     node = VertexPush(
         pushed_model=standard_channel(standard_artifacts.PushedModel),
+        evaluation=standard_channel(standard_artifacts.ModelEvaluation),
+        test_evaluation=standard_channel(standard_artifacts.ModelEvaluation),
         settings=encode(config),
     )
     assert list(node.outputs) == ["registered"]

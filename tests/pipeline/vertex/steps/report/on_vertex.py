@@ -30,7 +30,11 @@ from pipeline.vertex.steps.report.component import Report
 
 
 def run(
-    found: build.Run, bucket: str, scratch: Path, **changed: Any
+    found: build.Run,
+    bucket: str,
+    scratch: Path,
+    experiment: str | None = None,
+    **changed: Any,
 ) -> tuple[dict[str, Any], str]:
     """Runs the container's entry point.
 
@@ -38,6 +42,7 @@ def run(
         found: A run, as ML Metadata tells it.
         bucket: Address to copy the artifacts to; the report's copy goes to its "report".
         scratch: Folder for what the engine itself keeps.
+        experiment: The component's parameter.
         **changed: Input -> its metadata, or None to leave it out.
 
     Returns:
@@ -60,17 +65,22 @@ def run(
         _copy(artifact.uri, inputs[part.input]["uri"])
     report = _runtime_artifact("report", bucket, {})
     output_file = scratch / "executor_output.json"
+    parameters = {"directory": f"{bucket}/report"}
+    if experiment is not None:
+        parameters["experiment"] = experiment
     invocation = {
         "inputs": {
             "artifacts": {key: {"artifacts": [value]} for key, value in inputs.items()},
-            "parameterValues": {"directory": f"{bucket}/report"},
+            "parameterValues": parameters,
         },
         "outputs": {
             "artifacts": {"report": {"artifacts": [report]}},
             "outputFile": str(output_file),
         },
     }
-    specification = {"parameters": {"directory": {"parameterType": "STRING"}}}
+    specification = {
+        "parameters": {name: {"parameterType": "STRING"} for name in parameters}
+    }
     kubeflow_v2_run_executor.main(
         (
             argparse.Namespace(

@@ -245,3 +245,37 @@ def test_what_could_not_be_registered_is_told_and_fails_the_run(make, vertex, re
     report, page = read(f"ram://{request.node.name}/report")
     assert report["pushed"]["registration_problem"] == "models/cifar: permission denied"
     assert "not in Model Registry, or not on the Endpoint: models/cifar" in page
+
+
+def test_an_experiment_that_refuses_fails_the_run_once_the_report_is_written(
+    make, vertex, request, monkeypatch
+):
+    """What would be recorded is what the report says of each contender."""
+    from contract.config.run import RunConfig
+    from contract.fields import override
+    from pipeline.vertex.steps.report import experiment
+    from pipeline.vertex.steps.report.executor import NotRegistered
+
+    # No TLS, no experiment.
+    monkeypatch.setenv(
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM", "http://127.0.0.1:1"
+    )
+    config = override(
+        RunConfig(), {"vertex.project": "my-project", "vertex.experiment": "cifar"}
+    )
+    local, found = make()
+    with pytest.raises(NotRegistered, match="vertex.experiment=cifar: .* over TLS"):
+        vertex(found, experiment=experiment.encode(config))
+    report, _ = read(f"ram://{request.node.name}/report")
+    recordings = {
+        each.params["contender"]: each for each in experiment.recordings(local)
+    }
+    assert recordings.keys() == {"baseline", "candidate"}
+    for name, recording in recordings.items():
+        model = report["models"][name]
+        assert recording.metrics["eval_error"] == model["eval"]["error"]
+        assert recording.metrics["test_error"] == model["test"]["error"]
+        assert recording.params["network"] == model["network"]
+        assert recording.metrics["won"] == (report["decision"]["winner"] == name)
+        history = local["page"]["histories"][name]
+        assert recording.curves.keys() == {point["step"] for point in history}

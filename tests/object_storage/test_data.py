@@ -49,7 +49,7 @@ def rows(plan: pieces.Plan) -> list[tuple[str, bytes, int]]:
     return sorted(
         (split, image.tobytes(), int(label))
         for piece in plan.pieces
-        for split, records in pieces.read(piece)
+        for split, records in pieces.read(piece, plan.dataset.pixels)
         for image, label in zip(records.pixels, records.labels, strict=True)
     )
 

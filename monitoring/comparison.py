@@ -127,17 +127,27 @@ def compare(
     if baseline.shares and given.size:
         found += _class_share(given, baseline)
     threshold = chance / max(len(found), 1)
-    return tuple(
-        Test(
-            name=name,
-            difference=difference,
-            p_value=p,
-            threshold=threshold,
-            differs=p < threshold and difference >= LEAST[kind],
-            here=here,
-            there=there,
-        )
-        for name, kind, difference, p, here, there in found
+    return tuple(_judged(*measured, threshold) for measured in found)
+
+
+def _judged(  # noqa: PLR0913 - what was measured, and the bound
+    name: str,
+    kind: str,
+    difference: float,
+    p: float,
+    here: str,
+    there: str,
+    threshold: float,
+) -> Test:
+    """It differs if that is no chance, and large enough to matter."""
+    return Test(
+        name=name,
+        difference=difference,
+        p_value=p,
+        threshold=threshold,
+        differs=p < threshold and difference >= LEAST[kind],
+        here=here,
+        there=there,
     )
 
 
@@ -272,19 +282,8 @@ def of_two(
     images = before.images + now.images
     mean = (before.images * before.mean + now.images * now.mean) / images
     change, p = told.changes(Seen(images, mean))
-    difference, p, here, there = told.worst(change, np.where(agree, p, 1.0))
-    threshold = chance / 10
-    return (
-        Test(
-            name=CLASS_SHARE_OF_TWO,
-            difference=difference,
-            p_value=p,
-            threshold=threshold,
-            differs=p < threshold and difference >= LEAST[CLASS_SHARE],
-            here=here,
-            there=there,
-        ),
-    )
+    worst = told.worst(change, np.where(agree, p, 1.0))
+    return (_judged(CLASS_SHARE_OF_TWO, CLASS_SHARE, *worst, chance / 10),)
 
 
 @dataclass(frozen=True)

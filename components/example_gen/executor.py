@@ -296,12 +296,11 @@ def _run(
             if labelled is not None and data.extra is not None:
                 known = DATASETS.get(data.name)
                 superclasses = known.superclasses if known else ()
-                added = extra_beam.ReadExtra(labelled, superclasses, data.shards)
-                left_out = os.path.join(partial, _LEFT_OUT)
+                reader = extra_beam.ReadExtra(labelled, superclasses, data.shards)
                 size = plan.dataset.image_bytes
-                chunks += (
-                    extra_beam.add(added, data.extra, size, left_out, read.chunks),
-                )
+                added, left_out = extra_beam.add(reader, data.extra, size, read.chunks)
+                chunks += (added,)
+                _ = left_out | "LeftOut" >> beam.Map(_write_json, partial, _LEFT_OUT)
             # Each file exists, also when no image falls into it.
             empty = (
                 pipeline

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import tensorflow as tf
 
 from components.example_gen import extra, identity
 from contract.datasets import Dataset
@@ -56,8 +54,7 @@ class ReadExtra(beam.DoFn):
     def _chunks(
         self, part: extra.Labelled, chosen: np.ndarray
     ) -> Iterator[tuple[Place, Chunk]]:
-        digests = np.frombuffer(b"".join(part.digests), np.uint8)
-        digests = digests.reshape(-1, identity.DIGEST_BYTES)[chosen]
+        digests = identity.stacked(part.digests)[chosen]
         shards = identity.shard_of(digests, self._shards)
         for shard in np.unique(shards):
             index = chosen[shards == shard]
@@ -77,17 +74,17 @@ class ReadExtra(beam.DoFn):
             )
 
 
-def add(
-    read: ReadExtra, folder: str, image_bytes: int, left_out: str, chunks: Any
-) -> Any:
-    """The chunks of a folder of data.extra.
+def add(read: ReadExtra, folder: str, image_bytes: int, chunks: Any) -> tuple[Any, Any]:
+    """Reads a folder of data.extra.
 
     Args:
         read: What reads it.
         folder: As of `extra.check`.
         image_bytes: Of one image as ingested.
-        left_out: File that gets how many images are left out, JSON by the reason.
         chunks: Of all other images; nothing is added that stands there.
+
+    Returns:
+        Its chunks, and how many images are left out, by the reason.
     """
     there = chunks | "Contents" >> beam.Map(_contents, image_bytes)
     found = (
@@ -98,14 +95,7 @@ def add(
             _LEFT_OUT, main="added"
         )
     )
-    _ = found[_LEFT_OUT] | "LeftOut" >> beam.Map(record, path=left_out)
-    return found["added"]
-
-
-def record(values: dict[str, int], path: str) -> None:
-    """Writes counts as JSON."""
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(values))
+    return found["added"], found[_LEFT_OUT]
 
 
 def _contents(element: tuple[Place, Chunk], image_bytes: int) -> tuple[str, bytes]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -32,8 +32,12 @@ DIGEST_BYTES = 32
 
 def digests(pixels: np.ndarray) -> np.ndarray:
     """SHA-256 of each image: uint8 [n, PUBLISHED_BYTES] -> uint8 [n, 32]."""
-    joined = b"".join(hashlib.sha256(image).digest() for image in pixels)
-    return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
+    return stacked(hashlib.sha256(image).digest() for image in pixels)
+
+
+def stacked(digests: Iterable[bytes]) -> np.ndarray:
+    """Digests one by one, as an array: uint8 [n, 32]."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def is_eval(digest: np.ndarray, eval_fraction: float) -> np.ndarray:

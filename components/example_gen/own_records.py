@@ -124,7 +124,7 @@ def read(root: str, items: Sequence[Item], shape: reduction.Shape) -> Own:
     return Own(
         np.stack(pixels) if pixels else np.zeros((0, int(np.prod(shape))), np.uint8),
         np.array([item.label for item in kept], np.int64),
-        np.frombuffer(b"".join(item.digest for item in kept), np.uint8).reshape(-1, 32),
+        identity.stacked(item.digest for item in kept),
         tuple(unreadable),
     )
 
@@ -183,10 +183,8 @@ def judged(
 
 def _splits(items: Sequence[Item], is_split: bool, data: DataConfig) -> Iterator[str]:
     """The split of each file."""
-    joined = b"".join(item.digest for item in items)
-    digests = np.frombuffer(joined, np.uint8).reshape(-1, identity.DIGEST_BYTES)
     carved = identity.carved(
-        digests,
+        identity.stacked(item.digest for item in items),
         eval_fraction=data.eval_fraction,
         test_fraction=0 if is_split else data.test_fraction,
     )

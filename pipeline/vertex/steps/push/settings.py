@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from dataclasses import dataclass
 
 from contract.config.run import RunConfig
-from contract.fields import ConfigError
+from contract.fields import ConfigError, to_json
 from pipeline.vertex import images
 
 # Google's prebuilt images know their own routes and read $AIP_STORAGE_URI themselves; those of
@@ -75,9 +74,7 @@ def encode(config: RunConfig) -> str:
         kms_key=vertex.kms_key,
         endpoint_projects=vertex.endpoint_projects,
     )
-    return json.dumps(
-        dataclasses.asdict(settings), sort_keys=True, separators=(",", ":")
-    )
+    return to_json(settings)
 
 
 def decode(text: str) -> Settings:

@@ -7,7 +7,6 @@ keeps where is the SDK's business: its public classes are used, which work over 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any, TypeGuard
 
 from contract.config.run import RunConfig
 from contract.config.vertex import VertexConfig
+from contract.fields import to_json
 from pipeline.vertex.names import label
 from pipeline.vertex.place import VertexError, find
 
@@ -47,9 +47,7 @@ def encode(config: RunConfig) -> str | None:
         tensorboard=vertex.tensorboard,
         kms_key=vertex.kms_key,
     )
-    return json.dumps(
-        dataclasses.asdict(settings), sort_keys=True, separators=(",", ":")
-    )
+    return to_json(settings)
 
 
 def decode(text: str) -> Settings:

@@ -195,12 +195,15 @@ class RequestLog:
     def _begin_file(self) -> Any:
         import tensorflow as tf  # the server has loaded it long ago
 
-        name = (
-            f"predictions-{time.time_ns() // 10**6}-{os.getpid()}-"
-            f"{next(self._numbers)}.tfrecord"
-        )
-        self._file = self._directory / name
-        _create(self._file)
+        # Another server may share the folder: of this process, or of a container whose
+        # process has the same number. Of two that begin at once, one counts on.
+        for number in self._numbers:
+            began = time.time_ns() // 10**6
+            name = f"predictions-{began}-{os.getpid()}-{number}.tfrecord"
+            self._file = self._directory / name
+            with contextlib.suppress(FileExistsError):
+                _create(self._file)
+                break
         self._writer = tf.io.TFRecordWriter(str(self._file))
         self._written = 0
         return self._writer

@@ -171,6 +171,15 @@ def test_limit_holds_over_restarts_and_leaves_other_files_alone(tmp_path):
     assert (tmp_path / "predictions-notes.txt").read_text() == "mine"
 
 
+def test_logs_that_begin_in_the_same_millisecond_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000 * 10**9)
+    for number in range(3):  # as processes of the same number, in containers, would
+        log = request_log.RequestLog(str(tmp_path), 1.0, 1 << 20)
+        log.record("m", lambda number=number: make_log(number), 1)
+        log.close(LONG)
+    assert numbers(tmp_path) == [0, 1, 2]
+
+
 def test_record_larger_than_the_limit_is_dropped(tmp_path):
     log = request_log.RequestLog(str(tmp_path), 1.0, 1000)
     log.record("large", lambda: make_log(1, 5000), 1)

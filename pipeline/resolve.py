@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.example_gen import sources
+from components.example_gen import own_files, sources
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
 from contract.contenders import MOST_CONTENDERS
@@ -24,6 +24,7 @@ from contract.fields import ConfigError, override, parse_assignments, value_of
 from pipeline.presets import ANY, PRESETS, Row, layers
 from trainer import recipe as schedule
 from trainer import units
+from trainer.tables import FAMILIES
 
 # Where a value can come from, besides presets, recipes, data sets and files.
 DEFAULT, ENGINE, COMMAND_LINE = "default", "engine", "command line"
@@ -104,6 +105,7 @@ def resolve(
     recipe = overrides.get("train.recipe")
     layered: list[tuple[str, Mapping[str, Any]]] = [
         *layers(asked.preset, recipe, name, _depth(asked, overrides)),
+        *_imagenet_row(overrides, name),
         (ENGINE, rules.row(asked)),
         (COMMAND_LINE, overrides),
     ]
@@ -152,6 +154,30 @@ def _depth(asked: RunConfig, overrides: Mapping[str, str]) -> int:
     name = PRESETS[asked.preset][ANY]["candidate.network"]
     name = overrides.get("candidate.network", name)
     return _network("candidate.network", name).depth
+
+
+def _imagenet_row(
+    overrides: Mapping[str, str], dataset: str
+) -> list[tuple[str, Row]]:
+    """What follows, on one's own images, from an ImageNet network that a person asks for.
+
+    Images of its papers' size, and for the other contender the other kind of its depth: a
+    preset's network, made for small images, would take hours on these.
+    """
+    asked = {}
+    for field in ("candidate.network", "baseline.network"):
+        if (name := overrides.get(field)) is not None:
+            asked[field] = _network(field, name)
+    found = [spec for spec in asked.values() if spec.family == "imagenet"]
+    if dataset != own_files.NAME or not found:
+        return []
+    depth = found[0].depth
+    row: Row = {
+        "data.image_size": FAMILIES["imagenet"].image_side,
+        "baseline.network": f"imagenet_resnet{depth}",
+        "candidate.network": f"imagenet_preact_resnet{depth}",
+    }
+    return [(f"network {found[0].name}", row)]
 
 
 def _network(field: str, name: str) -> units.NetworkSpec:

@@ -368,8 +368,13 @@ def test_a_folder_of_pictures_is_a_data_set(tmp_path):
     with pytest.raises(
         ConfigError, match="these are 32 x 32, choose a network without"
     ):
-        resolve([*asked, *imagenet], {}, "/", local_rules)
+        resolve([*asked, *imagenet, "data.image_size=32"], {}, "/", local_rules)
     resolve([*asked, *imagenet, "data.image_size=64"], {}, "/", local_rules)
+    for given in imagenet:  # one of them says what the other is
+        config = resolve([*asked, given], {}, "/", local_rules).config
+        assert config.data.image_size == 224
+        assert config.candidate.network == "imagenet_preact_resnet18"
+        assert config.baseline.network == "imagenet_resnet18"
     with pytest.raises(ConfigError, match="=100: the train split has only 58 images"):
         resolve([path, "train.global_batch_size=100"], {}, "/", local_rules)
     with pytest.raises(ConfigError, match="data.name=folder needs data.path"):

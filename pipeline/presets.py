@@ -120,6 +120,18 @@ RECIPES: dict[str, dict[str | int, Row]] = {
         },
         164: {"train.epochs": 164.0},
     },
+    # He et al. 2016a, section 3.4: batch 256, 0.1 divided by 10 where the error falls no more,
+    # up to 600,000 steps, momentum 0.9, decay 1e-4. Evaluated after each pass.
+    "imagenet": {
+        ANY: {
+            "data.image_size": 224,
+            "train.global_batch_size": 256,
+            "train.steps": 600_000,
+            "train.evaluation_steps": None,
+            "train.schedule": "plateau",
+            "train.nesterov": False,
+        }
+    },
 }
 
 

@@ -156,9 +156,7 @@ def _depth(asked: RunConfig, overrides: Mapping[str, str]) -> int:
     return _network("candidate.network", name).depth
 
 
-def _imagenet_row(
-    overrides: Mapping[str, str], dataset: str
-) -> list[tuple[str, Row]]:
+def _imagenet_row(overrides: Mapping[str, str], dataset: str) -> list[tuple[str, Row]]:
     """What follows, on one's own images, from an ImageNet network that a person asks for.
 
     Images of its papers' size, and for the other contender the other kind of its depth: a

@@ -12,8 +12,10 @@ from contract.fields import setting
 class TrainConfig:
     """How both contenders are trained; they differ in the network alone."""
 
-    recipe: Literal["quick", "paper", "released"] = setting(
-        "quick", "row of pipeline/presets.py: short, He et al. 2016b, or their code's"
+    recipe: Literal["quick", "paper", "released", "imagenet"] = setting(
+        "quick",
+        "row of pipeline/presets.py: short, He et al. 2016b, their code's, or 2016a's for "
+        "ImageNet",
     )
     epochs: float = setting(1.0, "passes over the train split", low=0.001, high=100_000)
     steps: int | None = setting(

@@ -73,6 +73,30 @@ def test_the_released_recipe():
     assert shallow.train.epochs == 164
 
 
+def test_the_recipe_of_imagenet(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(200):
+            (tmp_path / label / f"{number}.png").touch()
+    asked = [
+        "data.name=folder",
+        f"data.path={tmp_path}",
+        "train.recipe=imagenet",
+        "candidate.network=imagenet_preact_resnet50",
+    ]
+    chosen = resolve(asked, {}, "/", local_rules).config
+    assert chosen.data.image_size == 224
+    assert chosen.baseline.network == "imagenet_resnet50"
+    train = chosen.train
+    assert (train.global_batch_size, train.steps) == (256, 600_000)
+    assert (train.learning_rate, train.schedule) == (0.1, "plateau")
+    assert (train.momentum, train.nesterov) == (0.9, False)
+    assert train.weight_decay == 1e-4
+    assert train.evaluation_steps is None  # after each pass, not the preset's 50 steps
+    short = resolve([*asked, "train.steps=10"], {}, "/", local_rules).config
+    assert short.train.steps == 10
+
+
 def test_what_wins_over_what():
     assert config("preset=fast").train.flip is False  # the preset's, for digits
     asked = config("preset=fast", "train.recipe=released").train
@@ -82,7 +106,7 @@ def test_what_wins_over_what():
     # The papers' images are whole, unless a person wants small ones.
     assert config("train.recipe=paper").data.image_size is None
     assert config("train.recipe=paper", "data.image_size=8").data.image_size == 8
-    assert set(RECIPES) == {"quick", "paper", "released"}
+    assert set(RECIPES) == {"quick", "paper", "released", "imagenet"}
 
 
 @pytest.mark.parametrize(

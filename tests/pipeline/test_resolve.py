@@ -370,8 +370,8 @@ def test_a_folder_of_pictures_is_a_data_set(tmp_path):
     ):
         resolve([*asked, *imagenet, "data.image_size=32"], {}, "/", local_rules)
     resolve([*asked, *imagenet, "data.image_size=64"], {}, "/", local_rules)
-    for given in imagenet:  # one of them says what the other is
-        config = resolve([*asked, given], {}, "/", local_rules).config
+    for network in imagenet:  # one of them says what the other is
+        config = resolve([*asked, network], {}, "/", local_rules).config
         assert config.data.image_size == 224
         assert config.candidate.network == "imagenet_preact_resnet18"
         assert config.baseline.network == "imagenet_resnet18"

@@ -5,9 +5,10 @@
 Of 64 clients a tenth is hostile: half-sent bodies, slow readers, gzip bombs, long names,
 wrong reloads, idle sockets, malformed heads and huge tensors in turn, by REST and gRPC.
 Phases without them, with a second between two attacks of each, and with none take turns;
-the honest ones send the same in all, at a rate that the server can bear. Server and all clients
-share the machine. Takes ten minutes on 2 cores with nothing else running. Writes
-benchmarks/results/serve_hostile.json and prints the table of docs/security.md. `--quick`
+the honest ones send the same in all: a share of what the server bears when each asks again
+at once, measured first. Server and all clients share the machine. Takes ten minutes on 2
+cores with nothing else running. Writes benchmarks/results/serve_hostile.json and prints the
+table of docs/security.md. `--quick`
 shows in half a minute that all of it works, `--each` in three minutes what each kind of
 attack does by itself; these write nothing unless `--output` is given.
 """
@@ -44,7 +45,7 @@ class Plan:
     largest_batch: int = 64
     honest: int = 58
     hostile: int = 6
-    rate: float = 174.0  # requests per second of all honest clients: 3 of each
+    load: float = 0.5  # of the capacity: what all honest clients send together
     # Name: seconds between two attacks, which ones (all, if none is named).
     attacks: tuple[tuple[str, float, tuple[str, ...]], ...] = (
         ("attacks 1 s apart", 1.0, ()),
@@ -56,7 +57,7 @@ class Plan:
 
 
 QUICK = Plan(
-    network="preact_resnet8", largest_batch=32, honest=12, hostile=9, rate=30.0, rounds=1,
+    network="preact_resnet8", largest_batch=32, honest=12, hostile=9, rounds=1,
     seconds=5.0, rest_seconds=1.0,
 )  # fmt: skip
 EACH = Plan(
@@ -116,13 +117,18 @@ def measure(plan: Plan) -> dict[str, Any]:
             Clients("honest", server) as honest,
             Clients("hostile", server) as hostile,
         ):
+            honest.begin(clients=plan.honest, rate=None, seconds=plan.seconds / 3)
+            found = honest.end()
+            capacity = sum(len(found[protocol]) for protocol in PROTOCOLS)
+            capacity /= plan.seconds / 3
+            rate = plan.load * capacity
 
             def phase(
                 name: str, pause: float, kinds: tuple[str, ...], seconds: float
             ) -> dict[str, Any]:
                 processes = {"server": server, "honest": honest, "hostile": hostile}
                 before = {who: serve.cpu_seconds(it) for who, it in processes.items()}
-                honest.begin(clients=plan.honest, rate=plan.rate, seconds=seconds)
+                honest.begin(clients=plan.honest, rate=rate, seconds=seconds)
                 if name != ALONE:
                     hostile.begin(
                         clients=plan.hostile,
@@ -160,6 +166,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "benchmark": "serve_hostile",
         "plan": dataclasses.asdict(plan),
         "machine": machine(),
+        "capacity": capacity,  # requests per second
         "phases": phases,
         "attacks": attacks,
         "unexpected": unexpected,

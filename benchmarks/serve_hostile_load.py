@@ -5,7 +5,8 @@
 For each line on stdin it answers with one JSON line.
 
 {"clients": n, "rate": r, "seconds": s}   honest: r requests per second, all clients
-    together, each at even times; every other client by REST. Answer:
+    together, each at even times (null: each asks again at once); every other client by
+    REST. Answer:
     {"grpc": [...], "rest": [...], "failures": {...}}: latencies in seconds, counted from
     when a request was due.
 {"clients": n, "seconds": s, "pause": p, "attacks": [names]}   hostile: each makes one attack
@@ -86,7 +87,10 @@ def honest(target: Target, order: dict[str, Any]) -> dict[str, Any]:
         ask = rest_client(target) if number % 2 else grpc_client(target)
         turn = 0
         while True:
-            due = start + (number + turn * count) / order["rate"]
+            if order["rate"] is None:
+                due = time.perf_counter()
+            else:
+                due = start + (number + turn * count) / order["rate"]
             if due >= start + order["seconds"]:
                 break
             turn += 1

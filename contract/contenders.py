@@ -26,6 +26,7 @@ class Contender:
     name: str  # "baseline", "candidate", or a name of one's own
     network: str  # as trainer.units.parse_network takes it
     seed: int  # of initialisation, order and augmentation
+    initial_weights: str | None = None  # path; None: random numbers
 
 
 def title(name: str) -> str:

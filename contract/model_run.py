@@ -24,6 +24,8 @@ class ModelRun(Record):
     role: str | None = None
     parameters: Count | None = None  # trainable
     train: Mapping[str, Any] = field(default_factory=dict)  # TrainConfig
+    initial_weights: str | None = None  # path of what it started from; None: random
+    initial_weights_digest: str | None = None  # as of trainer.initial_weights
     train_examples: Count | None = None
     eval_examples: Count | None = None
     dataset: str | None = None  # its name

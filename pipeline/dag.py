@@ -34,6 +34,7 @@ from contract.contenders import BASELINE, IN_SERVICE, Contender, title
 from contract.fields import to_json
 from contract.provenance import source_digest
 from pipeline.stages import Engine
+from trainer import initial_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,13 @@ def create_trainer(
         train: How.
         **settings: More of what run_fn reads in custom_config.
     """
+    if contender.initial_weights is not None and engine.run_configuration() is None:
+        # Weights are known by their contents; of a folder of versions, the newest is meant.
+        # What is compiled for Vertex AI leaves both to the first step of each run.
+        field = f"{contender.name}.initial_weights"
+        found = initial_weights.find(contender.initial_weights, field)
+        contender = replace(contender, initial_weights=found.path)
+        settings["initial_weights_digest"] = initial_weights.digest(found)
     return engine.trainer(
         run_fn="trainer.run.run_fn",
         examples=data.examples,
@@ -125,7 +133,12 @@ def create_trainer(
         eval_args=EvalArgs(splits=[features.EVAL]),
         custom_config={
             "role": contender.name,
-            "model": to_json(ModelConfig(network=contender.network)),
+            "model": to_json(
+                ModelConfig(
+                    network=contender.network,
+                    initial_weights=contender.initial_weights,
+                )
+            ),
             "train": to_json(replace(train, seed=contender.seed)),
             "preprocessing": to_json(config.preprocessing),
             "checkpoints": f"{config.output_root}/checkpoints",

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 from components.example_gen import own_files, sources
 from contract.config.run import RunConfig
 from contract.config.train import TrainConfig
-from contract.contenders import MOST_CONTENDERS
+from contract.contenders import MOST_CONTENDERS, Contender
 from contract.features import EVAL, TRAIN
 from contract.fields import ConfigError, override, parse_assignments, value_of
 from pipeline.presets import ANY, PRESETS, Row, layers
+from trainer import initial_weights, units
 from trainer import recipe as schedule
-from trainer import units
 from trainer.tables import FAMILIES
 
 # Where a value can come from, besides presets, recipes, data sets and files.
@@ -189,9 +189,10 @@ def _network(field: str, name: str) -> units.NetworkSpec:
 def _check(config: RunConfig) -> None:
     """What one field alone cannot tell."""
     try:
-        side = sources.expected(config.data).pixels[0]
+        shape = sources.expected(config.data).pixels
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    side = shape[0]
     for contender in config.all_contenders:
         field = f"{contender.name}.network"
         if contender.name in config.contenders:
@@ -203,6 +204,8 @@ def _check(config: RunConfig) -> None:
                 f"{_LEAST_IMAGENET_SIDE} x {_LEAST_IMAGENET_SIDE} and more; these are {side} x "
                 f"{side}, choose a network without imagenet in its name"
             )
+        _check_weights(contender, spec, shape[2])
+    _check_freeze(config)
     if len(config.all_contenders) > MOST_CONTENDERS:
         raise ConfigError(
             f"contenders: {len(config.all_contenders)} networks; at most {MOST_CONTENDERS} "
@@ -224,6 +227,36 @@ def _check(config: RunConfig) -> None:
             f"serving.model_name={config.serving.model_name}: must be letters, digits, "
             "dots, dashes and underscores, at most 63, a letter or digit first and last"
         )
+
+
+def _check_weights(
+    contender: Contender, spec: units.NetworkSpec, channels: int
+) -> None:
+    """Weights on this machine must be there and fit; others are looked at in the run."""
+    path = contender.initial_weights
+    if path is None or "://" in path:
+        return
+    source = initial_weights.find(path, f"{contender.name}.initial_weights")
+    initial_weights.check(source, spec, channels)
+
+
+def _check_freeze(config: RunConfig) -> None:
+    last = config.train.freeze
+    if last == "none":
+        return
+    tuned = [each for each in config.all_contenders if each.initial_weights]
+    if not tuned:
+        raise ConfigError(
+            f"train.freeze={last}: no network starts from weights, and random ones would "
+            "stay; give candidate.initial_weights, or leave train.freeze out"
+        )
+    for each in tuned:
+        stages = len(units.parse_network(each.network).units_per_stage)
+        if last.startswith("stage") and int(last.removeprefix("stage")) > stages:
+            raise ConfigError(
+                f"train.freeze={last}: {each.network} has {stages} stages; choose "
+                f"train.freeze=stage{stages} or one before"
+            )
 
 
 def _check_replicas(train: TrainConfig) -> None:

@@ -63,10 +63,17 @@ class Average:
         """
         self._all = [variable.value for variable in model.variables]
         self._weights = [variable.value for variable in model.trainable_variables]
+        frozen = {
+            id(variable)
+            for layer in model.layers
+            if not layer.trainable
+            for variable in layer.variables
+        }
         self._statistics = [
             variable.value
             for variable in model.non_trainable_variables
             if variable.dtype.startswith("float")  # not the state of random numbers
+            and id(variable) not in frozen
         ]
         self._average = tf.train.ExponentialMovingAverage(
             config.ema, num_updates=steps.value

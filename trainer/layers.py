@@ -99,7 +99,8 @@ class ProgramLayer(keras.layers.Layer):
 
     def call(self, x, training=False):
         """Activations [batch, height, width, channels] after the section."""
-        training = bool(training)
+        # A frozen section answers as it will be served.
+        training = bool(training) and self.trainable
         # Cast once, here: a cast inside the loop would run (and be kept for the gradient) once
         # per unit.
         weights = {
@@ -117,7 +118,9 @@ class ProgramLayer(keras.layers.Layer):
             moving = self.arrays[name]
             own: Any = ops.stop_gradient(batch)
             moving.assign(MOMENTUM * moving + (1 - MOMENTUM) * own)
-        return x
+        # Sections are frozen from the first one on: nothing before this one learns, and no
+        # activation needs to be kept for it.
+        return x if self.trainable else ops.stop_gradient(x)
 
     def _run_units(
         self, x, weights: Tensors, *, training: bool, seed

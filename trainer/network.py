@@ -20,12 +20,14 @@ from trainer.program import Section, expand
 from trainer.program import image_shape as papers_shape
 from trainer.units import NetworkError, NetworkSpec, parse_network
 
+_HEAD = ("dense/kernel", "dense/bias")  # depend on the classes
+
 
 def build(  # noqa: PLR0913 - each has a default that is right for most
     network: str | NetworkSpec,
     classes: int,
     *,
-    image_shape: tuple[int, int, int] | None = None,
+    image_shape: tuple[int | None, int | None, int] | None = None,
     seed: int = 1,
     initialiser: str = "he_fan_in",
     zero_start: str = "none",
@@ -40,7 +42,8 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         network: A name such as "preact_resnet164" (see `parse_network`), or a specification.
         classes: Width of the logits, at least 1.
         image_shape: Height, width, channels; None: the papers', 32 x 32 x 3 (ImageNet:
-            224 x 224 x 3). The parameters depend on the channels alone.
+            224 x 224 x 3). The parameters depend on the channels alone. Height and width
+            may be None: images of any size, those of a batch of one size.
         seed: Of the initial weights (each tensor has its own stream, by its name) and of
             dropout.
         initialiser: "he_fan_in" (He et al. 2015) or "released" (resnet-1k-layers).
@@ -88,10 +91,14 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
         synchronized=synchronized,
     )
     policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    shape = papers_shape(spec) if image_shape is None else tuple(image_shape)
-    if len(shape) != 3 or min(shape) < 1:
+    shape: tuple[Any, ...] = (
+        papers_shape(spec) if image_shape is None else tuple(image_shape)
+    )
+    known = [side for side in shape if side is not None]
+    if len(shape) != 3 or shape[2] is None or min(known) < 1:
         raise NetworkError(
-            f"image_shape={shape} must be height, width and channels, each at least 1"
+            f"image_shape={shape} must be height, width and channels, each at least 1; "
+            "height and width may be None, for any"
         )
     images = keras.Input(shape, dtype="float32", name="images")
     x = images
@@ -167,12 +174,15 @@ def export_weights(model: keras.Model) -> dict[str, np.ndarray]:
     return weights
 
 
-def import_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+def import_weights(
+    model: keras.Model, weights: Mapping[str, np.ndarray], *, new_head: bool = False
+) -> None:
     """Assigns what `export_weights` returned, also from another form of the same network.
 
     Args:
         model: Made by `build`, or a model that contains one.
         weights: Flat name -> array; exactly the names and shapes of `export_weights(model)`.
+        new_head: The dense layer stays as it is, and its names are left out of `weights`.
 
     Raises:
         NetworkError: A name is missing or unknown, or a shape differs; nothing is assigned.
@@ -183,6 +193,7 @@ def import_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> Non
         for layer in layers
         for prefix in layer.section.prefixes
         for weight in layer.section.weights
+        if not (new_head and weight.name in _HEAD)
     }
     _check_names(wanted, weights)
     for name, shape in wanted.items():
@@ -193,11 +204,39 @@ def import_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> Non
             )
     for layer in layers:
         for name, variable in layer.arrays.items():
+            if new_head and name in _HEAD:
+                continue
             parts = [
                 np.asarray(weights[f"{prefix}{name}"])
                 for prefix in layer.section.prefixes
             ]
             variable.assign(np.stack(parts) if layer.section.stacked else parts[0])
+
+
+def freeze(model: keras.Model, last: str) -> None:
+    """Keeps the stem, and the stages up to `last`, as they are.
+
+    Their weights leave `model.trainable_variables`, their batch norm normalises by its
+    moving statistics, in training too, and these stay. To be called before an optimizer is
+    built.
+
+    Args:
+        model: Made by `build`, or a model that contains one.
+        last: "stem", "stage1" and so on.
+
+    Raises:
+        NetworkError: The network has no such stage.
+    """
+    layers = list(_layers(model))
+    places = [layer.section.name.partition("_")[0] for layer in layers]
+    known = [name for name in dict.fromkeys(places) if name != "head"]
+    if last not in known:
+        raise NetworkError(
+            f"{last!r} is no stage of {model.name}; choose one of {', '.join(known)}"
+        )
+    end = len(places) - places[::-1].index(last)
+    for layer in layers[:end]:
+        layer.trainable = False
 
 
 def _check_names(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from trainer.tables import ARRANGEMENTS, BETWEEN, BLOCKS, FAMILIES, SHORTCUTS
 from trainer.units import NetworkSpec
@@ -22,7 +22,8 @@ from trainer.units import NetworkSpec
 Register = str
 Role = Literal["kernel", "bias", "gamma", "beta", "mean", "var"]
 # Of one image's activations, (height, width, channels) or (channels,), or of an array.
-Shape = tuple[int, ...]
+# Height and width may be None, not known yet, where nothing is counted.
+Shape = tuple[Any, ...]
 
 
 _BATCH_NORM: dict[Role, float] = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "var": 1.0}
@@ -97,7 +98,7 @@ class Step:
         if self.op in ("conv", "widen", "max_pool"):
             height, width, channels = shape
             # (side + 2 * (kernel // 2) - kernel) // stride + 1 for odd kernels
-            sides = (math.ceil(side / self.stride) for side in (height, width))
+            sides = (side and math.ceil(side / self.stride) for side in (height, width))
             return (*sides, self.out_width or channels)
         return shape
 
@@ -176,6 +177,18 @@ def image_shape(spec: NetworkSpec) -> tuple[int, int, int]:
     """Height, width and channels of the images that the papers give the network."""
     side = FAMILIES[spec.family].image_side
     return side, side, 3
+
+
+def weight_shapes(
+    spec: NetworkSpec, classes: int, channels: int = 3
+) -> dict[str, Shape]:
+    """Every array of a network by its flat name, moving statistics among them."""
+    return {
+        f"{prefix}{weight.name}": weight.shape
+        for section in expand(spec, classes, channels)
+        for prefix in section.prefixes
+        for weight in section.weights
+    }
 
 
 def count_parameters(spec: NetworkSpec, classes: int, channels: int = 3) -> int:

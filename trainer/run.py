@@ -24,7 +24,16 @@ from contract.datasets import Dataset
 from contract.fields import from_json
 from contract.model_run import ModelRun
 from contract.records import HISTORY_FILE
-from trainer import export, fit, network, preprocessing, strategy
+from trainer import (
+    export,
+    fit,
+    initial_weights,
+    network,
+    preprocessing,
+    program,
+    strategy,
+    units,
+)
 from trainer.examples import Examples, artifact_of, dataset_of, load_examples
 from trainer.input import TrainingData
 
@@ -37,7 +46,8 @@ def run_fn(fn_args: Any) -> None:
         fn_args: tfx.components.FnArgs; its `custom_config` holds "role" ("baseline" or
             "candidate"), "model", "train" and "preprocessing" (JSON of the sections),
             and "checkpoints" (a folder, local or gs://). Shape, classes and which label is
-            learnt stand beside the examples. With "divergence": "record", a training that
+            learnt stand beside the examples. "initial_weights_digest" is that of what "model"
+            starts from, if it does. With "divergence": "record", a training that
             diverges leaves its record in place of a model; else it raises.
     """
     settings = fn_args.custom_config
@@ -49,8 +59,24 @@ def run_fn(fn_args: Any) -> None:
     train = load_examples(_files(fn_args.train_files), dataset.label_key)
     evaluation = load_examples(_files(fn_args.eval_files), dataset.label_key)
 
+    weights: dict[str, Any] = {}
+    if model_config.initial_weights is not None:
+        field = f"{settings['role']}.initial_weights"
+        found = initial_weights.find(model_config.initial_weights, field)
+        spec = units.parse_network(model_config.network)
+        initial_weights.check(found, spec, dataset.pixels[-1])
+        weights = initial_weights.read(found, dataset.class_names)
+
     mean, std = preprocessing.mean_and_deviation(layer, dataset)
-    key = _training_key(settings, dataset, train, evaluation, mean.numpy(), std.numpy())
+    key = _training_key(
+        settings,
+        dataset,
+        train,
+        evaluation,
+        mean.numpy(),
+        std.numpy(),
+        *weights.values(),
+    )
     checkpoints = os.path.join(settings["checkpoints"], key)
 
     # The same command, the same weights: also after a resumed run.
@@ -69,6 +95,13 @@ def run_fn(fn_args: Any) -> None:
             unroll=config.synchronized_batch_norm,
             dtype=config.precision,
         )
+        if weights:
+            new_head = not any(
+                name.startswith(initial_weights.HEAD) for name in weights
+            )
+            network.import_weights(model, weights, new_head=new_head)
+            if config.freeze != "none":
+                network.freeze(model, config.freeze)
         alone = not tf.distribute.has_strategy()
         problem = None
         try:
@@ -93,9 +126,13 @@ def run_fn(fn_args: Any) -> None:
     record = ModelRun(
         role=settings["role"],
         network=model_config.network,
-        parameters=sum(
-            int(tf.size(variable)) for variable in model.trainable_variables
+        parameters=program.count_parameters(
+            units.parse_network(model_config.network),
+            len(dataset.class_names),
+            dataset.pixels[-1],
         ),
+        initial_weights=model_config.initial_weights,
+        initial_weights_digest=settings.get("initial_weights_digest"),
         train=dataclasses.asdict(config),
         train_examples=len(train),
         eval_examples=len(evaluation),
@@ -141,7 +178,7 @@ def _training_key(
     dataset: Dataset,
     train: Examples,
     evaluation: Examples,
-    *statistics: Any,
+    *arrays: Any,
 ) -> str:
     """A folder name that differs whenever the training would differ."""
     digest = hashlib.sha256()
@@ -151,6 +188,6 @@ def _training_key(
     for split in (train, evaluation):
         digest.update(b"".join(split.images.numpy()))
         digest.update(split.labels.numpy().tobytes())
-    for array in statistics:
+    for array in arrays:
         digest.update(array.tobytes())
     return f"{settings['role']}-{digest.hexdigest()[:16]}"

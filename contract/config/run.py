@@ -77,7 +77,16 @@ class RunConfig:
             CANDIDATE: self.candidate.network,
             **self.contenders,
         }
+        weights = {
+            BASELINE: self.baseline.initial_weights,
+            CANDIDATE: self.candidate.initial_weights,
+        }
         return tuple(
-            Contender(name=name, network=networks[name], seed=self.train.seed)
+            Contender(
+                name=name,
+                network=networks[name],
+                seed=self.train.seed,
+                initial_weights=weights.get(name),
+            )
             for name in in_order([*networks])
         )

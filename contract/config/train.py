@@ -64,6 +64,11 @@ class TrainConfig:
         "what starts at 0 in each residual branch, so that its unit starts as the "
         "identity: the last kernel, or gamma of the last batch norm",
     )
+    freeze: Literal["none", "stem", "stage1", "stage2", "stage3", "stage4"] = setting(
+        "none",
+        "networks with initial_weights: the stem, and the stages up to this one, keep weights "
+        "and batch-norm statistics",
+    )
     label_smoothing: float = setting(
         0.0, "share of the target spread over all classes; 0: off", low=0.0, high=0.9
     )

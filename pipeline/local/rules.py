@@ -11,6 +11,7 @@ from components.example_gen import choice, sources
 from components.serving_canary import server
 from contract import paths
 from contract.config.run import RunConfig
+from contract.contenders import BASELINE, CANDIDATE
 from contract.fields import ConfigError, value_of
 from pipeline.presets import Row
 from pipeline.resolve import absolute, output_root
@@ -28,7 +29,15 @@ def places(
         tfds_dir = environment.get("TFDS_DATA_DIR")
     path, base = asked.data.path, asked.serving.base_directory
     extra = asked.data.extra
+    weights = {
+        f"{name}.initial_weights": absolute(given, directory) if given else None
+        for name, given in (
+            (BASELINE, asked.baseline.initial_weights),
+            (CANDIDATE, asked.candidate.initial_weights),
+        )
+    }
     return {
+        **weights,
         "data.extra": absolute(extra, directory) if extra else None,
         "data.tfds_dir": absolute(tfds_dir, directory) if tfds_dir else None,
         "data.path": absolute(path, directory) if path else None,

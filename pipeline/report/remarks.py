@@ -1,8 +1,9 @@
 """What a verdict does not tell by itself: sentences for page and terminal.
 
-What a short training shows of networks and what it does not; that nothing was compared with
-the model in service. In: what was measured, and how the contenders were trained. Out:
-words, or none where there is nothing to say. Loads neither TensorFlow nor TFX.
+What a network began with, if not with random numbers; what a short training shows of
+networks and what it does not; that nothing was compared with the model in service. In: what
+was measured, and how the contenders were trained. Out: words, or none where there is nothing
+to say. Loads neither TensorFlow nor TFX.
 """
 
 from __future__ import annotations
@@ -39,10 +40,35 @@ def of_run(
         if (model := comparison.models[name]).measured
     }
     found = (
+        on_start({name: trainings[name] for name in errors if name in trainings}),
         on_short_training(errors, comparison.constant_error, trainings),
         on_service(comparison.models.get(IN_SERVICE)),
     )
     return tuple(sentence for sentence in found if sentence)
+
+
+def on_start(trainings: Mapping[str, ModelRun]) -> str | None:
+    """Which networks began with trained weights; None where none did.
+
+    Args:
+        trainings: Contender -> how it was trained.
+    """
+    begun = {
+        name: run.initial_weights
+        for name, run in trainings.items()
+        if run.initial_weights
+    }
+    if not begun:
+        return None
+    told = enumeration([f"{name} ({path})" for name, path in begun.items()])
+    sentence = f"Trained weights are what {told} began with"
+    others = [name for name in trainings if name not in begun]
+    if others:
+        sentence += f", and random ones {enumeration(others)}"
+    frozen = trainings[next(iter(begun))].train.get("freeze", "none")
+    if frozen != "none":
+        sentence += f"; what is trained further stayed as it was up to {frozen}"
+    return sentence
 
 
 def on_service(served: ComparedModel | None) -> str | None:

@@ -15,13 +15,10 @@ import tensorflow_transform as tft
 from tfx.utils import path_utils
 
 from contract.fields import ConfigError
-from contract.model_run import ModelRun
-from contract.records import MODEL_RUN_FILE
 from pipeline.local import database, relocation
 from pipeline.report import build, collect
+from trainer import initial_weights
 from trainer.examples import dataset_of, load_examples
-from trainer.network import build as build_network
-from trainer.network import export_weights
 from trainer.preprocessing import apply_transform
 
 
@@ -111,24 +108,11 @@ def read(folder: str) -> Trained:
     Raises:
         ConfigError: It holds other variables than its network.
     """
-    path = os.path.join(folder, MODEL_RUN_FILE)
-    with tf.io.gfile.GFile(path, "rb") as file:
-        told = ModelRun.read(file, path)
-    assert told.network and told.image_shape and told.class_names
-    model = build_network(
-        told.network, len(told.class_names), image_shape=told.image_shape
-    )
-    reader = tf.train.load_checkpoint(os.path.join(folder, "variables", "variables"))
-    for i, variable in enumerate(model.variables):
-        # `trainer.export.Servable` keeps them in the order of the network's.
-        key = f"_variables/{i}/.ATTRIBUTES/VARIABLE_VALUE"
-        if not reader.has_tensor(key) or reader.get_tensor(key).shape != variable.shape:
-            raise ConfigError(
-                f"{folder}: holds other variables than a {told.network}; it was exported "
-                "by another version of this project, train it again"
-            )
-        variable.assign(reader.get_tensor(key))
-    return Trained(told.role or "", told.network, export_weights(model))
+    source = initial_weights.find(folder, "model")
+    told = source.run
+    assert told is not None and told.network and told.class_names
+    weights = initial_weights.read(source, told.class_names)
+    return Trained(told.role or "", told.network, weights)
 
 
 def _one(run: build.Run, kind: str, key: str) -> str:

@@ -7,6 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import nodes
@@ -15,6 +16,8 @@ from pipeline.presets import PRESETS
 from pipeline.resolve import resolve
 from pipeline.vertex import rules as vertex_rules
 from pipeline.vertex.estimate.prices import PRICES
+from trainer.program import weight_shapes
+from trainer.units import parse_network
 
 PROJECT = Path(__file__).parents[2]
 TWO = ("baseline", "candidate")
@@ -60,6 +63,32 @@ def test_every_node_is_of_one_kind_and_a_known_one_of_it(engine, push, preset):
         kind = nodes.kind_of(name)  # one, or it raises
         assert name in kind.ids(TWO)
         assert kind.push is None or push in kind.push
+
+
+@pytest.mark.tf
+def test_the_cache_knows_initial_weights_by_their_contents(tmp_path):
+    from pipeline.dag import create_pipeline
+    from pipeline.local.engine import Local
+
+    def trainers(value: float) -> dict[str, dict]:
+        shapes = weight_shapes(parse_network("preact_resnet8"), 10)
+        arrays = {name: np.full(shape, value) for name, shape in shapes.items()}
+        np.savez(tmp_path / "w.npz", **arrays)
+        typed = ["preset=smoke", "data.name=digits"]
+        typed += [f"candidate.initial_weights={tmp_path}/w.npz"]
+        config = resolve(typed, {}, "/", local_rules).config
+        return {
+            node.id: json.loads(node.exec_properties["custom_config"])
+            for node in create_pipeline(config, "", Local(config)).components
+            if node.id.endswith("Trainer")
+        }
+
+    one, other = trainers(1.0), trainers(2.0)
+    assert one["BaselineTrainer"] == other["BaselineTrainer"]
+    key = "initial_weights_digest"
+    assert key not in one["BaselineTrainer"]
+    assert one["CandidateTrainer"].pop(key) != other["CandidateTrainer"].pop(key)
+    assert one["CandidateTrainer"] == other["CandidateTrainer"]
 
 
 @pytest.mark.tf

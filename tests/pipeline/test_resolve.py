@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from pipeline.local import rules as local_rules
 from pipeline.resolve import output_root, resolve
 from pipeline.vertex import rules as vertex_rules
 from serving.deploy.outputs import DeployError, read_outputs
+from trainer.program import weight_shapes
+from trainer.units import parse_network
 
 PROJECT = Path(__file__).parents[2]
 
@@ -390,3 +393,37 @@ def test_a_folder_of_pictures_is_a_data_set(tmp_path):
             "/",
             vertex_rules,
         )
+
+
+def test_initial_weights_are_looked_at_before_anything_runs(tmp_path):
+    shapes = weight_shapes(parse_network("preact_resnet20"), 7)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    np.savez(tmp_path / "w.npz", **arrays)
+    asked = ["preset=fast", "data.name=digits", "candidate.initial_weights=w.npz"]
+
+    def chosen(*more: str) -> RunConfig:
+        return resolve([*asked, *more], {}, str(tmp_path), local_rules).config
+
+    assert chosen().candidate.initial_weights == str(tmp_path / "w.npz")
+    by_name = {each.name: each.initial_weights for each in chosen().all_contenders}
+    assert by_name == {"baseline": None, "candidate": str(tmp_path / "w.npz")}
+    with pytest.raises(ConfigError, match="candidate.initial_weights=.*other weights"):
+        chosen("candidate.network=resnet20")
+    with pytest.raises(ConfigError, match="baseline.initial_weights=.*no such file"):
+        chosen("baseline.initial_weights=none.npz")
+
+    assert chosen("train.freeze=stage3").train.freeze == "stage3"
+    with pytest.raises(ConfigError, match="has 3 stages; choose train.freeze=stage3"):
+        chosen("train.freeze=stage4")
+    with pytest.raises(ConfigError, match="give candidate.initial_weights"):
+        chosen("train.freeze=stem", "candidate.initial_weights=none")
+
+
+def test_on_vertex_ai_initial_weights_lie_in_a_bucket():
+    asked = ["vertex.project=my-project", "output_root=gs://bucket/o"]
+    field = "candidate.initial_weights"
+    with pytest.raises(ConfigError, match=f"{field}=/w.npz: on Vertex AI must be"):
+        resolve([*asked, f"{field}=/w.npz"], {}, "/", vertex_rules)
+    address = "gs://bucket/serving/cifar/7"
+    config = resolve([*asked, f"{field}={address}/"], {}, "/", vertex_rules).config
+    assert config.candidate.initial_weights == address

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from trainer.initialisers import INITIALISERS
+from trainer.program import weight_shapes
 from trainer.tables import ARRANGEMENTS, BLOCKS, SHORTCUTS
-from trainer.units import NetworkError, NetworkSpec
+from trainer.units import NetworkError, NetworkSpec, parse_network
 
 
 class OnUse:
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.tf
 
 CONVOLUTIONS = {"single_layer": 1, "basic": 2, "bottleneck": 3}
 POST_ACTIVATION = ("original", "bn_after_addition", "relu_before_addition")
+HEAD = ("dense/kernel", "dense/bias")
 EQUAL = 1e-9  # relative to the largest number of a tensor; float64
 
 
@@ -529,6 +531,87 @@ def test_weights_of_another_network_are_refused_by_name():
         network.export_weights(
             keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("preact_resnet20", 3), ("resnet14:shortcut=exclusive_gating", 1)],
+)
+def test_shapes_are_known_without_building(name, channels):
+    model = network.build(name, classes=3, image_shape=(8, 8, channels))
+    built = {key: array.shape for key, array in network.export_weights(model).items()}
+    assert weight_shapes(parse_network(name), 3, channels) == built
+
+
+@pytest.mark.parametrize("name", ["imagenet_preact_resnet18", "preact_resnet14"])
+def test_a_network_takes_any_size_with_the_weights_of_one(name):
+    draw = np.random.default_rng(0)
+    fitted = network.build(name, classes=3, image_shape=(32, 32, 3))
+    free = network.build(name, classes=3, image_shape=(None, None, 3), seed=9)
+    network.import_weights(free, network.export_weights(fitted))
+    for shape in ((2, 32, 32, 3), (1, 48, 40, 3)):
+        model = network.build(name, classes=3, image_shape=shape[1:])
+        network.import_weights(model, network.export_weights(fitted))
+        images = draw.normal(size=shape).astype(np.float32)
+        np.testing.assert_allclose(free(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+def test_a_body_moves_to_other_classes():
+    first = network.build("preact_resnet14", classes=5, seed=7)
+    other = network.build("preact_resnet14", classes=3)
+    head = {key: other.get_layer("head").arrays[key].numpy() for key in HEAD}
+    weights = network.export_weights(first)
+    body = {key: array for key, array in weights.items() if key not in HEAD}
+    with pytest.raises(NetworkError, match="2 missing .first: dense/kernel"):
+        network.import_weights(other, body)
+    network.import_weights(other, body, new_head=True)
+    found = network.export_weights(other)
+    for key, array in body.items():
+        np.testing.assert_array_equal(found[key], array)
+    for key, array in head.items():
+        np.testing.assert_array_equal(found[key], array)
+
+
+def test_frozen_stages_stay_and_the_others_learn():
+    model = network.build("preact_resnet20", classes=3, image_shape=(8, 8, 3))
+    before = network.export_weights(model)
+    count = len(model.trainable_variables)
+    network.freeze(model, "stage2")
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(model(images, training=True)))
+    kept = model.trainable_variables
+    assert 0 < len(kept) < count
+    gradients = tape.gradient(loss, kept)
+    for variable, gradient in zip(kept, gradients, strict=True):
+        variable.assign_sub(0.1 * gradient)
+    after = network.export_weights(model)
+    changed = {k for k in before if not np.array_equal(before[k], after[k])}
+    free = {k for k in before if k.startswith(("stage3/", "final_bn/", "dense/"))}
+    # Of the free ones all, statistics too.
+    assert changed == free
+    # On one device, and for a server, it is the same network.
+    copy = network.on_one_device(model)
+    np.testing.assert_array_equal(copy(images), model(images))
+    assert len(copy.trainable_variables) == len(kept)
+
+
+def test_a_frozen_part_answers_in_training_as_it_is_served():
+    model = network.build("preact_resnet14", classes=3, image_shape=(8, 8, 3))
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    assert not np.allclose(model(images, training=True), model(images))
+    network.freeze(model, "stage3")
+    x = images
+    for layer in model.layers[1:-1]:  # between the images and the head
+        np.testing.assert_array_equal(layer(x, training=True), layer(x))
+        x = layer(x)
+
+
+def test_only_stages_are_frozen():
+    model = network.build("preact_resnet8", classes=3)
+    for name in ("stage4", "head", "stage1_unit1"):
+        with pytest.raises(NetworkError, match="stem, stage1, stage2, stage3"):
+            network.freeze(model, name)
 
 
 def test_initial_weights_depend_on_seed_and_name_alone():

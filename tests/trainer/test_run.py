@@ -61,6 +61,7 @@ ELSEWHERE = {
     "profile_steps": "changes no weight: test_fit.py",
     "evaluation_steps": "says when, not what: test_fit.py",
     "zero_start": "where weights start: test_network.py",
+    "freeze": "of networks that start from weights: below",
 }
 
 
@@ -176,6 +177,52 @@ def test_a_training_that_diverges_leaves_its_record_where_that_is_asked_for(
     assert f"at step {record['steps']} of 80" in record["problem"]
     assert 0 < record["steps"] < 80
     assert record == json.loads((tmp_path / "recorded/run/history.json").read_text())
+
+
+def started_from(path: Path, network: str = "preact_resnet8") -> dict[str, str]:
+    config = ModelConfig(network=network, initial_weights=str(path))
+    return {"model": to_json(config), "initial_weights_digest": "0123"}
+
+
+def test_a_training_starts_from_a_model_and_keeps_what_is_frozen(flow, tmp_path):
+    import tensorflow as tf
+
+    from trainer import initial_weights
+
+    def weights(model: Path, classes=None) -> dict:
+        source = initial_weights.find(str(model), "candidate.initial_weights")
+        return initial_weights.read(source, classes or [str(i) for i in range(10)])
+
+    first, second = tmp_path / "first/model", tmp_path / "second/model"
+    train(flow, first.parent, {"epochs": 1.0, "steps": 4})
+    before = weights(first)
+    stored = tf.train.load_checkpoint(str(first / "variables/variables"))
+    held = [stored.get_tensor(key) for key in stored.get_variable_to_shape_map()]
+    for name, array in before.items():  # one unit a stage: nothing is stacked
+        assert any(np.array_equal(array, each) for each in held), name
+
+    case = {"steps": 3, "freeze": "stage1", "ema": 0.9}
+    train(flow, second.parent, case, **started_from(first))
+    after = weights(second)
+    kept = {name for name in after if np.array_equal(before[name], after[name])}
+    assert kept == {name for name in after if name.startswith(("stem/", "stage1/"))}
+    for name in ("stage3/unit1/conv2/kernel", "dense/kernel"):  # it went on from there
+        moved = np.abs(after[name] - before[name]).mean()
+        assert moved < 0.5 * np.abs(before[name]).mean(), name
+    record = json.loads((second / "assets.extra/run.json").read_text())
+    assert record["initial_weights"] == str(first)
+    assert record["initial_weights_digest"] == "0123"
+    other = json.loads((first / "assets.extra/run.json").read_text())
+    assert other["initial_weights"] is None
+    assert record["parameters"] == other["parameters"]  # the frozen ones, too
+
+    # Other classes: the head is another one.
+    body = weights(first, ["cat", "dog"])
+    assert before.keys() - body.keys() == {"dense/kernel", "dense/bias"}
+
+    settings = started_from(first, "resnet8")
+    with pytest.raises(ValueError, match="choose preact_resnet8, or other weights"):
+        train(flow, tmp_path / "third", {"steps": 1}, **settings)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,12 @@ from contract.model_run import ModelRun
 from pipeline.local import verdict
 from pipeline.presets import ANY, RECIPES
 from pipeline.report import render
-from pipeline.report.remarks import PUBLISHED_STEPS, of_run, on_short_training
+from pipeline.report.remarks import (
+    PUBLISHED_STEPS,
+    of_run,
+    on_short_training,
+    on_start,
+)
 from tests.pipeline.report.forms import comparison, report, served
 
 NO_BREAK = "\u00a0"
@@ -42,6 +47,17 @@ def said(baseline, candidate=(0.031, 0.02), **length) -> Any:
             "baseline": run(DEEP, baseline[1], **length),
             "candidate": run(OTHER, candidate[1], **length),
         },
+    )
+
+
+def test_who_began_with_trained_weights_is_told():
+    tuned = dataclasses.replace(
+        run(), initial_weights="/models/7", train={"freeze": "stage1"}
+    )
+    assert on_start({"baseline": run(), "candidate": run()}) is None
+    assert on_start({"baseline": run(), "candidate": tuned}) == (
+        "Trained weights are what candidate (/models/7) began with, and random ones "
+        "baseline; what is trained further stayed as it was up to stage1"
     )
 
 

@@ -61,13 +61,13 @@ def on_start(trainings: Mapping[str, ModelRun]) -> str | None:
     if not begun:
         return None
     told = enumeration([f"{name} ({path})" for name, path in begun.items()])
-    sentence = f"Trained weights are what {told} began with"
+    sentence = f"Training began with trained weights for {told}"
     others = [name for name in trainings if name not in begun]
     if others:
-        sentence += f", and random ones {enumeration(others)}"
+        sentence += f", with random ones for {enumeration(others)}"
     frozen = trainings[next(iter(begun))].train.get("freeze", "none")
     if frozen != "none":
-        sentence += f"; what is trained further stayed as it was up to {frozen}"
+        sentence += f"; up to {frozen} the trained ones stayed as they were"
     return sentence
 
 

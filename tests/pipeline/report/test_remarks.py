@@ -56,8 +56,8 @@ def test_who_began_with_trained_weights_is_told():
     )
     assert on_start({"baseline": run(), "candidate": run()}) is None
     assert on_start({"baseline": run(), "candidate": tuned}) == (
-        "Trained weights are what candidate (/models/7) began with, and random ones "
-        "baseline; what is trained further stayed as it was up to stage1"
+        "Training began with trained weights for candidate (/models/7), with random ones "
+        "for baseline; up to stage1 the trained ones stayed as they were"
     )
 
 

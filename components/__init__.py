@@ -5,7 +5,10 @@ Vertex AI imports the artifact types of components/artifacts.py from here, by ty
 
 from typing import Any
 
-_ARTIFACTS = ("Answers", "Decision", "Report", "RunConfiguration", "StudyReport")
+_ARTIFACTS = (
+    *("Answers", "BatchPrediction", "Decision", "Report", "RunConfiguration"),
+    "StudyReport",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,20 @@ class Answers(artifact.Artifact):
     TYPE_NAME = "components.Answers"
 
 
+class BatchPrediction(artifact.Artifact):
+    """What a pushed version answered to a folder of images: where that lies.
+
+    No files: the answers outlive the run, and stand in the output folder's `predictions`.
+
+    * Custom properties:
+      - `output`: path of the file, a JSON object per image; empty when nothing was pushed.
+      - `pushed_version`: whose answers they are.
+      - `files`: how many images, or files of records, there were.
+    """
+
+    TYPE_NAME = "components.BatchPrediction"
+
+
 class Decision(artifact.Artifact):
     """Why which contender was chosen.
 

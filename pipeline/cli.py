@@ -24,14 +24,13 @@ from contract.fields import (
     parse_assignments,
 )
 from contract.typed_json import RecordError
-from pipeline import configuration
+from pipeline import configuration, prediction
 from pipeline.failures import INTERRUPTED, NOBODY_READS, USAGE_ERROR
 from pipeline.history import commands as history
 from pipeline.history.published import HistoryError
 from pipeline.local import commands as local
 from pipeline.local import rules as local_rules
 from pipeline.local.exclusive import FolderInUse
-from pipeline.prediction import commands as prediction
 from pipeline.resolve import Rules
 from pipeline.vertex import commands as vertex
 from pipeline.vertex import rules as vertex_rules

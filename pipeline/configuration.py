@@ -42,8 +42,8 @@ from pipeline.resolve import AUTO, DEFAULT, Resolved, Rules, absolute, resolve
 # Fields that are paths: relative ones start at the folder of the file.
 _PATHS = (
     *("output_root", "data.path", "data.tfds_dir", "data.extra"),
-    *("serving.base_directory", "baseline.initial_weights"),
-    "candidate.initial_weights",
+    *("serving.base_directory", "batch_predict.images"),
+    *("baseline.initial_weights", "candidate.initial_weights"),
 )
 _MOST_BYTES = 1_000_000
 _ORIGIN_COLUMN = 44

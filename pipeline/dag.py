@@ -19,6 +19,8 @@ from tfx.types import BaseChannel
 from components import numbered
 from components.answers.component import Answers
 from components.atomic_pusher.component import AtomicPusher
+from components.batch_predict import plan as predictions
+from components.batch_predict.component import BatchPredict
 from components.dataset_schema.component import DatasetSchema
 from components.evaluator.component import Evaluator
 from components.example_gen.component import CifarExampleGen
@@ -258,7 +260,21 @@ def create_pipeline(config: RunConfig, fingerprint: str, engine: Engine) -> Pipe
     if configuration is not None:
         nodes.insert(0, configuration)
     # What else follows the push; locally the command line writes the report.
-    nodes += engine.after_push({node.id: node for node in nodes})
+    followers = engine.after_push({node.id: node for node in nodes})
+    nodes += followers
+
+    # If asked for, what the new version answers to every image of a folder. Last, so that
+    # the report is there whatever becomes of it.
+    if (images := config.batch_predict.images) is not None:
+        predictor = BatchPredict(
+            pushed_model=pusher.outputs["pushed_model"],
+            images=images,
+            fingerprint=engine.fingerprint(images),
+            output=f"{config.output_root}/{predictions.FOLDER}",
+        )
+        for node in followers:
+            predictor.add_upstream_node(node)
+        nodes.append(predictor)
 
     return Pipeline(
         pipeline_name=config.pipeline_name,

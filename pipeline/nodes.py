@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components import numbered
+from contract.config.run import RunConfig
 from contract.contenders import title
+from contract.fields import value_of
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Resources:
 # the trainings held more than 2.2 GB, 1.2 of them TensorFlow and TFX. The Trainers' steps
 # only wait for their jobs.
 _USUAL = Resources(4, 16)
-# Answers runs a model over the images, on the processor: the deeper the network, the more
-# cores pay.
+# Answers and BatchPredict run a model over images, on the processor: the deeper the
+# network, the more cores pay.
 _MANY_CORES = Resources(8, 32)
 
 
@@ -61,6 +63,8 @@ class Kind:
     )
     # Values of serving.push with which it is in the DAG; None: with all.
     push: tuple[str, ...] | None = None
+    # Field of the configuration without which it is not in the DAG.
+    field: str | None = None
     # Whether Vertex AI's cache may answer for it. Not where a node reads or changes
     # something outside the run, so that equal inputs do not mean equal results; nor where
     # it judges the machine it is on.
@@ -72,6 +76,12 @@ class Kind:
     # name, a pass of a model over the images of eval and of test.
     forward_passes: bool = False
     outputs: tuple[Output, ...] = ()
+
+    def is_in(self, config: RunConfig) -> bool:
+        """Whether the DAG of a run has it, on an engine that has it at all."""
+        if self.push is not None and config.serving.push not in self.push:
+            return False
+        return self.field is None or value_of(config, self.field) is not None
 
     def ids(self, contenders: Sequence[str]) -> tuple[str, ...]:
         """Of its nodes, in a run of contenders with these names."""
@@ -241,6 +251,15 @@ KINDS: Mapping[str, Kind] = {
             title="the page and report.json",
             level=14,
             cached=False,  # writes a copy into the output folder
+        ),
+        Kind(
+            name="BatchPredict",
+            title="what the new version answers to a folder of images",
+            level=15,
+            field="batch_predict.images",
+            cached=False,  # reads the folder, writes into the output folder
+            work="beam",
+            resources=_MANY_CORES,
         ),
     )
 }

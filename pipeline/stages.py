@@ -51,6 +51,14 @@ class Engine(Protocol):
         """What follows the push. `nodes`: all earlier ones by id."""
         ...
 
+    def fingerprint(self, images: str) -> str:
+        """Of a folder's files, for the cache; "" where only a run can look at them.
+
+        Raises:
+            contract.fields.ConfigError: There are no images.
+        """
+        ...
+
     def beam_arguments(self) -> list[str]:
         """Beam's command-line options."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from contract import paths
+from contract.config.batch_predict import BatchPredictConfig
 from contract.config.canary import CanaryConfig
 from contract.config.data import DataConfig
 from contract.config.drift import DriftConfig
@@ -62,6 +63,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     canary: CanaryConfig = field(default_factory=CanaryConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    batch_predict: BatchPredictConfig = field(default_factory=BatchPredictConfig)
     vertex: VertexConfig = field(default_factory=VertexConfig)
 
     @property

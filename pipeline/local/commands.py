@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from components.batch_predict import plan as predictions
 from contract import paths, signals
 from contract.config.run import RunConfig
 from contract.fields import (
@@ -119,7 +120,16 @@ def _run_pipeline(out: Any, resolved: Resolved, fingerprint: str, began: float) 
             config, str(runner.run_id), resolved.data_reason, began
         )
         display.end("done")
-    verdict.show(out, report, page)
+    verdict.show(out, report, page, _predictions(config, report))
+
+
+def _predictions(config: RunConfig, report: dict[str, Any]) -> str | None:
+    """The file that BatchPredict has written."""
+    images, pushed = config.batch_predict.images, report["pushed"]
+    if images is None or not pushed:
+        return None
+    folder = f"{config.output_root}/{predictions.FOLDER}"
+    return predictions.output_file(folder, images, pushed["version"])
 
 
 def _write_report(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from components.batch_predict import plan
 from components.example_gen import choice, sources
 from components.serving_canary import server
 from contract import paths
@@ -28,7 +29,7 @@ def places(
     if "data.tfds_dir" not in overrides:  # "none" is a choice, too
         tfds_dir = environment.get("TFDS_DATA_DIR")
     path, base = asked.data.path, asked.serving.base_directory
-    extra = asked.data.extra
+    extra, images = asked.data.extra, asked.batch_predict.images
     weights = {
         f"{name}.initial_weights": absolute(given, directory) if given else None
         for name, given in (
@@ -43,6 +44,7 @@ def places(
         "data.path": absolute(path, directory) if path else None,
         "output_root": output_root(asked, overrides, directory),
         "serving.base_directory": absolute(base, directory) if base else None,
+        "batch_predict.images": absolute(images, directory) if images else None,
     }
 
 
@@ -76,6 +78,9 @@ def check(config: RunConfig) -> None:
             f"serving.push={config.serving.push}: a local run has no Model Registry; "
             "choose serving.push=directory, or run on Vertex AI"
         )
+    images = config.batch_predict.images
+    if images is not None and "://" not in images:
+        plan.find_files(images, plan.FIELD)
     train = config.train
     if train.tpu is not None and train.strategy not in ("auto", "tpu"):
         raise ConfigError(

@@ -2,8 +2,8 @@
 
 In: a pipeline of `pipeline.dag`. It is TFX's LocalDagRunner with three additions: a
 display is told what happens, what a killed run left behind is swept away, and a model
-that was removed from the serving folder is pushed again instead of being served from the
-cache.
+that was removed from the serving folder, or a file of predictions, is made again instead of
+being answered from the cache.
 """
 
 from __future__ import annotations
@@ -183,6 +183,7 @@ def no_longer_valid(store: Any) -> list[tuple[Any, str]]:
     """The recorded artifacts that the cache must forget, each with the reason."""
     return [
         *_missing_pushes(store),
+        *_missing_predictions(store),
         *_refusals(store),
         *_incomplete_examples(store),
     ]
@@ -201,6 +202,14 @@ def _missing_pushes(store: Any) -> Iterator[tuple[Any, str]]:
         pushed = artifact.custom_properties[pushed_model.DESTINATION].string_value
         if pushed and "://" not in pushed and not os.path.isdir(pushed):
             yield artifact, f"{pushed} is gone"
+
+
+def _missing_predictions(store: Any) -> Iterator[tuple[Any, str]]:
+    """Batch predictions whose file is no longer there."""
+    for artifact in _of_type(store, "components.BatchPrediction"):
+        output = pushed_model.text(artifact, "output")
+        if output and not os.path.isfile(output):
+            yield artifact, f"{output} is gone"
 
 
 def _refusals(store: Any) -> Iterator[tuple[Any, str]]:

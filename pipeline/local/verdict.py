@@ -20,13 +20,16 @@ from pipeline.report.words import (
 _NETWORK = 17  # most columns of one; with options it takes several lines
 
 
-def show(out: Any, report: Mapping[str, Any], page: str) -> None:
+def show(
+    out: Any, report: Mapping[str, Any], page: str, predictions: str | None = None
+) -> None:
     """Prints it.
 
     Args:
         out: A rich.console.Console; 80 columns are enough.
         report: As pipeline/report/build.py makes it.
         page: Path of report.html.
+        predictions: Path of what the new version answered to a folder, if it was asked.
     """
     decision = report["decision"]
     out.print()
@@ -44,6 +47,7 @@ def show(out: Any, report: Mapping[str, Any], page: str) -> None:
             else {}
         ),
         **published_lines(report),
+        **({"predicted": predictions} if predictions else {}),
         "report": page,
         "took": clock(report["run"]["seconds"]),
     }

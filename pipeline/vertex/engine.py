@@ -10,6 +10,7 @@ from tfx.types import BaseChannel, Channel
 
 from components import numbered
 from components.artifacts import RunConfiguration
+from components.batch_predict import plan
 from components.model_in_service.component import ModelInService
 from components.previous_statistics.component import PreviousStatistics
 from contract.config.run import RunConfig
@@ -126,6 +127,12 @@ class Vertex:
             **parts,
         )
         return [*followers, report]
+
+    def fingerprint(self, images: str) -> str:
+        """The first step looks, before anything is trained; who compiles does not."""
+        if self._first is not None:
+            return ""
+        return plan.find_files(images, plan.FIELD).digest
 
     def beam_arguments(self) -> list[str]:
         """As configured: in the step, or on a cluster."""

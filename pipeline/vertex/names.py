@@ -130,8 +130,8 @@ _MODEL_ID = Name(
 # Fields that are addresses in object storage.
 ADDRESSES = (
     *("output_root", "data.path", "data.tfds_dir", "data.extra"),
-    *("serving.base_directory", "baseline.initial_weights"),
-    "candidate.initial_weights",
+    *("serving.base_directory", "batch_predict.images"),
+    *("baseline.initial_weights", "candidate.initial_weights"),
 )
 
 

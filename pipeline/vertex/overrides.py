@@ -35,6 +35,7 @@ COMPILED = (
     "enable_cache",
     "serving.push",
     "serving.base_directory",
+    "batch_predict.",
 )
 
 Value = str | int | float | bool | Mapping[str, str] | None

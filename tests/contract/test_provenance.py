@@ -26,6 +26,7 @@ NODES = {
     "ModelChooser": "components/model_chooser/executor.py",
     "ServingCanary": "components/serving_canary/executor.py",
     "AtomicPusher": "components/atomic_pusher/executor.py",
+    "BatchPredict": "components/batch_predict/executor.py",
     "StudyReport": "studies/report/executor.py",
 }
 ROOMS = (
@@ -114,6 +115,7 @@ RUN_BY = {
         "PreviousStatistics",
     },
     "components/answers/inference.py": {"Answers"},
+    "components/batch_predict/plan.py": {"BatchPredict"},
     "components/answers/soundness.py": {"Answers"},
     "components/numbered.py": {"Evaluator", "ModelChooser", "ModelInService"}
     | {"StudyReport"},
@@ -136,12 +138,12 @@ RUN_BY = {
     "contract/answers.py": {"Answers", "Evaluator", "StudyReport"},
     "contract/baseline.py": {"AtomicPusher"},
     "contract/model_run.py": {"Answers", "ModelChooser", "ServingCanary", "Trainer"}
-    | {"StudyReport"},
+    | {"BatchPredict", "StudyReport"},
     "monitoring/__init__.py": set(),
     "pipeline/console.py": set(),
     "pipeline/dag.py": set(),  # what it hands to nodes are their parameters
     "serving/client/over_grpc.py": {"ServingCanary"},
-    "serving/client/pictures.py": {"ExampleGen", "ServingCanary"},
+    "serving/client/pictures.py": {"BatchPredict", "ExampleGen", "ServingCanary"},
     "serving/deploy/generate.py": set(),
     "serving/server/page.html": {"ServingCanary"},  # a template of page.py
     "serving/server/rest.py": {"ServingCanary"},  # imported inside a function
@@ -149,11 +151,11 @@ RUN_BY = {
     "studies/report/page.html.jinja": {"StudyReport"},
     "studies/tables.py": {"StudyReport"},  # networks are parameters of the Trainers
     "trainer/__init__.py": {"Answers", "DatasetSchema", "ExampleValidator"}
-    | {"ExampleGen"}
+    | {"BatchPredict", "ExampleGen"}
     | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "StudyReport", "Trainer"}
     | {"Transform"},
     "trainer/examples.py": {"Answers", "DatasetSchema", "ExampleValidator"}
-    | {"ExampleGen"}
+    | {"BatchPredict", "ExampleGen"}
     | {"AtomicPusher", "PreviousStatistics", "ServingCanary", "Trainer", "Transform"},
     "trainer/preprocessing.py": {"Trainer", "Transform"},
     "trainer/run.py": {"Trainer"},

@@ -49,7 +49,7 @@ CARRIED_OUT = {
         "tests/pipeline/test_configuration.py",
         "test_what_is_printed_gives_the_same_back",
     ),
-    "pipeline.py predict": ("tests/pipeline/prediction/test_predict.py", ""),
+    "pipeline.py predict": ("tests/components/batch_predict/test_batch_predict.py", ""),
     "pipeline.py study": ("tests/e2e/test_study.py", ""),
     "pipeline.py models list": (
         "tests/pipeline/history/test_commands.py",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from contract import provenance
 
@@ -28,9 +29,13 @@ def files(module: str) -> list[Path]:
 
 
 def test_all_that_a_node_loads_counts_for_it(tmp_path):
+    images = tmp_path / "photos"
+    images.mkdir()
+    for shade in (0, 255):
+        Image.new("L", (40, 30), shade).save(images / f"{shade}.png")
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.own_processes", tmp_path,
-         "preset=smoke", "data.name=digits"],
+         "preset=smoke", "data.name=digits", f"batch_predict.images={images}"],
         cwd=PROJECT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -39,7 +44,7 @@ def test_all_that_a_node_loads_counts_for_it(tmp_path):
     assert own | STARTS.keys() == {
         "CifarExampleGen", "DatasetSchema", "ExampleValidator", "Transform",
         "BaselineTrainer", "BaselineAnswers", "Evaluator", "ModelChooser",
-        "ServingCanary", "AtomicPusher",
+        "ServingCanary", "AtomicPusher", "BatchPredict",
     }  # fmt: skip
     for node in own | STARTS.keys():
         module = executors[node].rpartition(".")[0]
@@ -55,3 +60,13 @@ def test_all_that_a_node_loads_counts_for_it(tmp_path):
         }
         assert not loaded - counted, node
         assert start in {str(Path(file).relative_to(PROJECT)) for file in loaded}
+    (answers,) = (tmp_path / "output/predictions").iterdir()
+    (version,) = (
+        int(folder.name)
+        for folder in (tmp_path / "output/serving/cifar").iterdir()
+        if folder.name.isdigit()
+    )
+    assert answers.name == f"photos-v{version}.jsonl"
+    rows = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [row["image"] for row in rows] == ["0.png", "255.png"]
+    assert all(0.1 <= row["probability"] <= 1 for row in rows)

@@ -10,6 +10,7 @@ in its own.
 """
 
 import importlib
+import io
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from contract.fields import parse_assignment
 from pipeline.resolve import resolve
@@ -117,7 +119,14 @@ def cloud(object_storage_server, tmp_path_factory) -> Iterator[Cloud]:  # noqa: 
         patch.setenv(place.ENDPOINT_VARIABLE, vertex.endpoint)
         patch.setattr(follow, "POLL_SECONDS", 0.2)
         vertex.run_custom_job = train
+        for shade in (0, 100, 255):
+            file = io.BytesIO()
+            Image.new("L", (40, 30), shade).save(file, "PNG")
+            storage.client().bucket(storage.bucket).blob(
+                f"photos/{shade:03d}.png"
+            ).upload_from_string(file.getvalue())
         texts = [
+            f"batch_predict.images={storage.url('photos')}",
             f"vertex.project={stand_in.PROJECT}",
             f"vertex.region={stand_in.REGION}",
             f"output_root={storage.url('cifar')}",
@@ -248,6 +257,20 @@ def test_the_published_model_makes_the_errors_that_the_report_tells(first, cloud
     assert error < 0.8  # chance: 0.9
 
 
+def test_the_published_model_answers_the_images_in_the_bucket(first, cloud):
+    pushed = first.tasks["AtomicPusher"].artifacts["pushed_model"]["metadata"]
+    version = int(pushed["pushed_version"])
+    found = first.tasks["BatchPredict"].artifacts["prediction"]["metadata"]
+    assert found["files"] == 3
+    output = cloud.storage.url(f"cifar/predictions/photos-v{version}.jsonl")
+    assert found["output"] == output
+    rows = [json.loads(line) for line in cloud.read(output).splitlines()]
+    assert [row["image"] for row in rows] == ["000.png", "100.png", "255.png"]
+    assert {row["version"] for row in rows} == {version}
+    assert all(0.1 <= row["probability"] <= 1 for row in rows)  # of ten classes
+    assert not cloud.storage.names("cifar/predictions/.")  # the parts are gone
+
+
 def test_the_report_tells_of_the_run(first, cloud):
     report = cloud.read_json(cloud.storage.url("cifar/report/report.json"))
     assert report["run"]["id"] == first.id
@@ -282,7 +305,7 @@ def test_what_did_not_change_comes_from_the_cache(second):
         "RunConfiguration", "PreviousStatistics", "ExampleValidator", "CandidateTrainer",
         "CandidateAnswers", "ModelInService", "InServiceAnswers", "Evaluator",
         "ModelChooser", "ServingCanary",
-        "AtomicPusher", "Report",
+        "AtomicPusher", "Report", "BatchPredict",
     }  # fmt: skip
     assert set(second.ran) == fresh
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.config.run import RunConfig
+from contract.fields import override, parse_assignments
 from pipeline import nodes
 from pipeline.local import rules as local_rules
 from pipeline.presets import PRESETS
@@ -44,6 +46,7 @@ def dag(engine: str, push: str, preset: str) -> dict:
         pipeline = create_pipeline(config, "", Local(config))
     else:
         typed += ["vertex.project=my-project", "output_root=gs://my-bucket/cifar"]
+        typed += ["batch_predict.images=gs://my-bucket/photos"]
         config = resolve(typed, {}, "/", vertex_rules).config
         training_jobs = {
             role: jobs.training_job(config, role) for role in ("baseline", "candidate")
@@ -101,6 +104,17 @@ def test_on_vertex_ai_every_kind_has_its_nodes(push):
         for name in kind.ids(TWO)
     }
     assert set(dag("vertex", push, "quick")) == expected
+
+
+def test_a_run_has_a_node_if_it_pushes_so_and_its_field_is_given():
+    def there(*typed: str) -> set[str]:
+        config = override(RunConfig(), parse_assignments(typed))
+        return {name for name, kind in nodes.KINDS.items() if kind.is_in(config)}
+
+    some = {"VertexPush", "BatchPredict"}
+    assert there() == nodes.KINDS.keys() - some
+    assert there("serving.push=registry") == nodes.KINDS.keys() - {"BatchPredict"}
+    assert there("batch_predict.images=gs://b/c") == nodes.KINDS.keys() - {"VertexPush"}
 
 
 @pytest.mark.tf

@@ -73,6 +73,23 @@ def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
     assert reason == f"{tmp_path}/gone-version is gone"
 
 
+def test_predictions_that_are_gone_are_forgotten(store, tmp_path):
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    from pipeline.local.runner import no_longer_valid
+
+    kind = store.put_artifact_type(mlmd.ArtifactType(name="components.BatchPrediction"))
+    for name in ("there", "gone", ""):  # "": nothing was pushed
+        artifact = mlmd.Artifact(type_id=kind, uri=str(tmp_path / f"{name}-artifact"))
+        output = str(tmp_path / name) if name else ""
+        artifact.custom_properties["output"].string_value = output
+        store.put_artifacts([artifact])
+    (tmp_path / "there").touch()
+    ((artifact, reason),) = no_longer_valid(store)
+    assert artifact.uri == str(tmp_path / "gone-artifact")
+    assert reason == f"{tmp_path}/gone is gone"
+
+
 def test_examples_of_which_a_file_is_gone_are_forgotten(store, tmp_path):
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 

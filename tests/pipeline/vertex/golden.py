@@ -36,6 +36,7 @@ CASES = {
         "serving.push=endpoint",
         "serving.canary_percent=25",
         "vertex.endpoint_projects=my-clients",
+        "batch_predict.images=gs://my-bucket/photos",
         "vertex.experiment=cifar",
         "vertex.tensorboard=projects/my-project/locations/europe-west4/tensorboards/42",
         "preset=resnet164",

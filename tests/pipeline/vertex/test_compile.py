@@ -253,6 +253,7 @@ OUTSIDE = {
     "AtomicPusher": "publishes",
     "VertexPush": "registers and deploys",
     "Report": "writes a copy",
+    "BatchPredict": "reads a folder that may change",
 }
 
 
@@ -262,6 +263,18 @@ def test_what_touches_the_world_outside_is_never_cached_and_the_rest_is():
         cached = task["cachingOptions"].get("enableCache", False)
         assert cached is (name not in OUTSIDE), name
     assert set(tasks(job)) >= set(OUTSIDE)
+
+
+def test_predictions_come_last_from_the_pushed_model_if_they_are_asked_for():
+    assert "BatchPredict" not in tasks(compiled())
+    task = tasks(compiled(*golden.CASES["gpu8"]))["BatchPredict"]
+    assert {"AtomicPusher", "Report"} <= set(task["dependentTasks"])
+    given = task["inputs"]["artifacts"]["pushed_model"]["taskOutputArtifact"]
+    assert given["producerTask"] == "AtomicPusher"
+    with pytest.raises(ConfigError, match="batch_predict.images is fixed when the"):
+        overrides.decode('{"batch_predict.images": "gs://my-bucket/others"}')
+    with pytest.raises(ConfigError, match="batch_predict.images=/photos: on Vertex AI"):
+        compiled("batch_predict.images=/photos")
 
 
 def test_without_a_cache_nothing_is_cached():

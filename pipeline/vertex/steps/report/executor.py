@@ -55,9 +55,9 @@ def write_report(
     """Writes the page and report.json where there is no ML Metadata store to ask.
 
     Locally the command line writes them, from ML Metadata, when all components are done;
-    on Vertex AI this is the last component. It runs as well when nothing was pushed, but
-    not when an earlier component failed. A report that cannot be made fails nothing: the
-    run has done its work.
+    on Vertex AI this is the last component, but for a BatchPredict. It runs as well when
+    nothing was pushed, but not when an earlier component failed. A report that cannot be
+    made fails nothing: the run has done its work.
 
     Args:
         run_configuration: Tells run and configuration.

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from components.batch_predict import plan as plans
 from contract.config.run import RunConfig
 from contract.fields import ConfigError, override, parse_assignments
 from pipeline.history import stores
 from pipeline.history.published import Places, Published, find, places
-from pipeline.prediction import plan as plans
 from pipeline.resolve import absolute
 from serving import quiet
 
@@ -62,8 +62,8 @@ def _predict(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     if options.output:
         output = absolute(options.output, os.getcwd())
     else:
-        name = f"{os.path.basename(folder)}-v{chosen.version}.jsonl"
-        output = f"{where.output_root}/predictions/{name}"
+        predictions = f"{where.output_root}/{plans.FOLDER}"
+        output = plans.output_file(predictions, folder, chosen.version)
     if os.path.isdir(output):
         raise ConfigError(f"--output={output}: is a folder; give a file's name")
     model = plans.Model(chosen.path, chosen.version)
@@ -82,10 +82,14 @@ def _carry_out(plan: plans.Plan, config: RunConfig) -> None:
     began = time.monotonic()
     if len(there.whole) < len(plan.items):
         with quiet.loading_tensorflow():
-            from pipeline.prediction.executor import predict
+            import apache_beam
+            from apache_beam.options.pipeline_options import PipelineOptions
+
+            from components.batch_predict.answering import predict
         _say(f"loaded TensorFlow and Beam in {time.monotonic() - began:.1f} s")
         began = time.monotonic()
-        predict(plan, jobs.beam_arguments(config))
+        options = PipelineOptions(jobs.beam_arguments(config))
+        predict(plan, lambda: apache_beam.Pipeline(options=options))
     plans.join(plan)
     seconds = time.monotonic() - began
     kind = "files of records" if plan.found.records else "images"

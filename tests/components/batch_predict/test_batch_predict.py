@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.batch_predict import plan as plans
 from contract.fields import ConfigError
 from contract.model_run import ModelRun
-from pipeline import cli
-from pipeline.prediction import plan as plans
 from tests.serving import pictures
 
 PROJECT = Path(__file__).parents[3]
@@ -96,10 +96,17 @@ def the_plan(model: str, folder: Path, output: Path) -> plans.Plan:
 
 
 def predict(plan: plans.Plan) -> None:
-    from components.beam import IN_PROCESS
-    from pipeline.prediction import executor
+    from components.batch_predict import answering
 
-    executor.predict(plan, IN_PROCESS)
+    answering.predict(plan, in_process)
+
+
+def in_process():
+    import apache_beam
+
+    from components.beam import IN_PROCESS
+
+    return apache_beam.Pipeline(argv=[*IN_PROCESS])
 
 
 def rows_of(output) -> list[dict]:
@@ -203,8 +210,9 @@ def test_records_are_answered_by_file_and_number_with_their_ids(
 PROGRAM = """
 import sys, time
 from pathlib import Path
+import apache_beam
+from components.batch_predict import answering, plan as plans
 from components.beam import IN_PROCESS
-from pipeline.prediction import executor, plan as plans
 model, folder, output = sys.argv[1:]
 plan = plans.Plan(plans.Model(model, 7), plans.find_files(folder), output)
 write = plans.write_whole
@@ -213,7 +221,7 @@ def slowly(path, lines):
     print(path, flush=True)
     time.sleep(60)
 plans.write_whole = slowly
-executor.predict(plan, IN_PROCESS)
+answering.predict(plan, lambda: apache_beam.Pipeline(argv=[*IN_PROCESS]))
 """
 
 
@@ -270,28 +278,6 @@ def test_a_folder_that_cannot_be_predicted_is_one_sentence(name, words, tmp_path
     (tmp_path / "both" / "data_tfrecord-00000-of-00001").write_bytes(b"x")
     with pytest.raises(ConfigError, match=rf"^--images=.*{words}"):
         plans.find_files(str(tmp_path / name))
-
-
-def said(capsys, *arguments: str) -> str:
-    assert cli.main(["predict", *arguments], {}) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
-
-
-def test_without_a_model_in_service_the_command_says_so(tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(b"x")
-    said(capsys, "--images", str(tmp_path), f"output_root={tmp_path / 'output'}")
-
-
-def test_other_machines_must_reach_everything(tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(b"x")
-    dataflow = ["vertex.beam=dataflow", "output_root=gs://b/out"]
-    images = ["--images", str(tmp_path)]
-    assert "vertex.project: is not given" in said(capsys, *images, *dataflow)
-    known = ["vertex.project=p", "vertex.repository=us-docker.pkg.dev/p/r"]
-    error = said(capsys, *images, *dataflow, *known)
-    assert error.startswith(f"error: --images={tmp_path}: is on this machine")
 
 
 def test_items_cover_all_images_once():
@@ -355,3 +341,72 @@ def test_pictures_of_any_kind_and_size_are_answered(model, tmp_path):
     }  # fmt: skip
     plain = answers[model]
     assert plain.pop("e.png") == "dark" and not set(plain.values()) & {*NAMES}
+
+
+def node(model: str, images: Path, output: Path, *, pushed: int = 1) -> Any:
+    """What the node's executor makes of a push; Beam runs here."""
+    from tfx.types.standard_artifacts import PushedModel
+
+    from components import artifacts
+    from components.batch_predict.executor import predict_pushed
+
+    push, prediction = PushedModel(), artifacts.BatchPrediction()
+    push.set_int_custom_property("pushed", pushed)
+    push.set_string_custom_property("pushed_version", "7")
+    push.set_string_custom_property("pushed_destination", model)
+    predict_pushed(
+        pushed_model=push,
+        images=str(images),
+        fingerprint="",
+        output=str(output),
+        prediction=prediction,
+        make_pipeline=in_process,
+    )
+    return prediction
+
+
+@pytest.mark.tf
+def test_the_node_goes_on_where_a_stopped_one_ended(
+    model, folder, tmp_path, monkeypatch
+):
+    images, values = folder
+    output = tmp_path / "predictions"
+    write = plans.write_whole
+    written: list[str] = []
+
+    def once(path, lines):
+        if len(written) == 1:
+            raise RuntimeError("stopped")
+        written.append(path)
+        write(path, lines)
+
+    monkeypatch.setattr(plans, "write_whole", once)
+    with pytest.raises(Exception, match="stopped"):
+        node(model, images, output)
+    assert not (output / "images-v7.jsonl").exists()
+    again: list[str] = []
+    monkeypatch.setattr(
+        plans, "write_whole", lambda p, t: (again.append(p), write(p, t))
+    )  # fmt: skip
+    prediction = node(model, images, output)
+    assert len(again) == 2 and not {*written} & {*again}
+    check(output / "images-v7.jsonl", values)
+    assert os.listdir(output) == ["images-v7.jsonl"]
+    assert prediction.get_string_custom_property("output") == str(
+        output / "images-v7.jsonl"
+    )
+    assert prediction.get_string_custom_property("pushed_version") == "7"
+    assert prediction.get_int_custom_property("files") == len(values)
+
+
+@pytest.mark.tf
+def test_the_node_predicts_nothing_when_nothing_was_pushed(model, folder, tmp_path):
+    prediction = node(model, folder[0], tmp_path / "predictions", pushed=0)
+    assert prediction.get_string_custom_property("output") == ""
+    assert not (tmp_path / "predictions").exists()
+
+
+@pytest.mark.tf
+def test_the_node_says_when_its_images_are_gone(model, tmp_path):
+    with pytest.raises(ConfigError, match=r"^batch_predict.images=.*is no folder"):
+        node(model, tmp_path / "gone", tmp_path / "predictions")

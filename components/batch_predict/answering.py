@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-from apache_beam.options.pipeline_options import PipelineOptions
 from PIL import Image
 
+from components.batch_predict import plan as plans
+from components.batch_predict.plan import Item, Plan
 from contract import features
 from contract.model_run import ModelRun
 from contract.records import MODEL_RUN_FILE
-from pipeline.prediction import plan as plans
-from pipeline.prediction.plan import Item, Plan
 from serving.client import images
 from serving.client.errors import InvalidInput
 from trainer.examples import parse, records
@@ -30,27 +30,31 @@ _READERS = 8  # image files read at once: of a bucket, each is a request
 _CALLS = 2  # of the model at once: one leaves cores idle between its operations
 
 
-def predict(plan: Plan, beam_arguments: Sequence[str]) -> None:
+def predict(plan: Plan, make_pipeline: Callable[[], beam.Pipeline]) -> None:
     """Answers everything that is missing.
 
     Args:
         plan: The workers see its folders: of a cluster, they lie in a bucket.
-        beam_arguments: Beam's own options; which runner is one of them.
+        make_pipeline: With the options of the runner that carries it out.
     """
     there = plans.done(plan)
     missing = [item for item in plan.items if item.number not in there.whole]
+    if not missing:
+        return
     # Parts of an item that was stopped in the middle are kept.
     kept = {
         item.number: frozenset(part for number, part in there.parts if number == item.number)
         for item in missing
     }  # fmt: skip
-    with beam.Pipeline(options=PipelineOptions([*beam_arguments])) as pipeline:
+    # What each worker is given once; the names come with the items.
+    shared = replace(plan, found=replace(plan.found, names=()))
+    with make_pipeline() as pipeline:
         _ = (
             pipeline
             | "Items" >> beam.Create([(item, kept[item.number]) for item in missing])
             # Else one worker would get all that was created here.
             | "Spread" >> beam.Reshuffle()
-            | "Answer" >> beam.ParDo(Answer(plan))
+            | "Answer" >> beam.ParDo(Answer(shared))
         )
 
 

@@ -20,6 +20,9 @@ from typing import Any
 from contract.fields import ConfigError
 from serving.client.pictures import ENDINGS
 
+# The configuration's field for the folder; the command has an option instead.
+FIELD, OPTION = "batch_predict.images", "--images"
+FOLDER = "predictions"  # in output_root
 # TFX's ("data_tfrecord-00000-of-00001.gz") and TensorFlow's own names.
 RECORDS = re.compile(r"tfrecord", re.IGNORECASE)
 # A part is what a kill can cost, and a file; these models take a second for it.
@@ -95,25 +98,40 @@ class Done:
     whole: frozenset[int]  # items whose last part is there, and all before it
 
 
-def find_files(folder: str) -> Found:
+def output_file(folder: str, images: str, version: int) -> str:
+    """Where the answers of a version go, unless somebody says otherwise.
+
+    Args:
+        folder: Of all predictions.
+        images: Folder that is predicted.
+        version: Of the model.
+    """
+    return f"{folder}/{os.path.basename(images)}-v{version}.jsonl"
+
+
+def find_files(folder: str, field: str = OPTION) -> Found:
     """The images below a folder, at any depth, or its TFRecords.
+
+    Args:
+        folder: Absolute, or an address in a bucket.
+        field: What a person has given it in, for messages.
 
     Raises:
         ConfigError: There is no such folder, or neither of them in it, or both.
     """
     remote = "://" in folder
-    stats = _stats_in_bucket(folder) if remote else _stats(folder)
+    stats = _stats_in_bucket(folder) if remote else _stats(folder, field)
     images = sorted(n for n in stats if n.lower().endswith(ENDINGS))
     records = sorted(n for n in stats if RECORDS.search(os.path.basename(n)))
     if images and records:
         raise ConfigError(
-            f"--images={folder}: holds both images ({images[0]}) and TFRecords "
+            f"{field}={folder}: holds both images ({images[0]}) and TFRecords "
             f"({records[0]}); give a folder of one kind"
         )
     names = images or records
     if not names:
         raise ConfigError(
-            f"--images={folder}: holds no file that ends with "
+            f"{field}={folder}: holds no file that ends with "
             f"{', '.join(ENDINGS)}, and no TFRecords (*tfrecord*)"
         )
     digest = hashlib.sha256(folder.encode(errors="surrogateescape"))
@@ -122,11 +140,11 @@ def find_files(folder: str) -> Found:
     return Found(folder, tuple(names), bool(records), digest.hexdigest())
 
 
-def _stats(folder: str) -> dict[str, str]:
+def _stats(folder: str, field: str) -> dict[str, str]:
     """Of each file below a local folder, by its path there, size and time."""
     if not os.path.isdir(folder):
         raise ConfigError(
-            f"--images={folder}: is no folder; give one with pictures, or with TFRecords"
+            f"{field}={folder}: is no folder; give one with pictures, or with TFRecords"
         )
     found = {}
     for place, _, names in os.walk(folder):

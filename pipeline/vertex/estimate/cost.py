@@ -66,6 +66,7 @@ class Estimate:
     hours: float  # from the first step's start to the last one's end
     monthly_usd: float  # of what goes on after the run: an endpoint's node
     prices_date: datetime.date
+    unchecked: tuple[str, ...]  # rows of the table that no public figure stands beside
 
     @property
     def total_usd(self) -> float:
@@ -125,6 +126,7 @@ def estimate(config: RunConfig, path: Path = PRICES) -> Estimate:
         hours=hours,
         monthly_usd=monthly,
         prices_date=prices.date,
+        unchecked=tuple(prices.unchecked()),
     )
 
 
@@ -203,11 +205,7 @@ def _split_images(config: RunConfig, split: str) -> int:
 
 def _kinds(config: RunConfig) -> list[Kind]:
     """Of the run's nodes, those of a level behind one another."""
-    return [
-        kind
-        for kind in KINDS.values()
-        if kind.push is None or config.serving.push in kind.push
-    ]
+    return [kind for kind in KINDS.values() if kind.is_in(config)]
 
 
 def _answering_hours(config: RunConfig, name: str, prices: Prices) -> float:

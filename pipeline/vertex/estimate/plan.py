@@ -49,6 +49,11 @@ def show(console: Console, config: RunConfig, estimate: cost.Estimate) -> None:
     lines["push"] = _push(config)
     lines["takes"] = f"about {_hours(estimate.hours)}, waiting for machines not counted"
     lines["costs"] = _costs(config, estimate)
+    if config.batch_predict.images is not None:
+        lines["predicts"] = (
+            f"{config.batch_predict.images}; how many images that are is not known, and "
+            "assumed"
+        )
     _lines(console, lines)
 
 
@@ -133,6 +138,9 @@ def _costs(config: RunConfig, estimate: cost.Estimate) -> str:
     )
     if config.vertex.budget_usd is not None:
         text += f"; vertex.budget_usd is {config.vertex.budget_usd:g}"
+    if estimate.unchecked:
+        rows = ", ".join(estimate.unchecked)
+        text += f"\nfrom memory, held against no public figure: {rows}"
     if estimate.monthly_usd:
         text += (
             f"\nand {_usd(estimate.monthly_usd)} USD a month for each version that the "

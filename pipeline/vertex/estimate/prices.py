@@ -11,7 +11,7 @@ import functools
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,14 @@ from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import ENDPOINT_MACHINES, MACHINES
 
 PRICES = Path(__file__).with_name("prices.toml")
+# The sections of prices; [steps] and [speed] are no money.
+_MONEY = ("accelerators", "dataflow", "endpoint", "fees", "machines", "regions")
+# Sizes, and Cloud TPU's machines: the host is part of the accelerator's price.
+_WITHOUT_PRICE = (
+    *("fees.step_disk_gb", "dataflow.worker_disk_gb"),
+    *("machines.cloud", "machines.ct5lp"),
+    *("machines.cloud on spot", "machines.ct5lp on spot"),
+)
 # What [steps] holds besides the kinds of node.
 _STARTS = ("start_seconds", "job_start_seconds", "dataflow_start_seconds")
 
@@ -42,6 +50,8 @@ class Prices:
     date: datetime.date
     region: str
     region_factor: float
+    # The rows that were asked for so far: "machines.e2 on spot".
+    used: set[str] = field(default_factory=set, compare=False)
 
     @staticmethod
     def load(path: Path, region: str) -> Prices:
@@ -66,7 +76,8 @@ class Prices:
                     f"{', '.join(KINDS)}{did_you_mean(step, known)}"
                 )
         name = region if region in prices._section("regions") else "other"
-        return Prices(table, path, date, region, prices.number("regions", name))
+        factor = prices.number("regions", name)
+        return Prices(table, path, date, region, factor, prices.used)
 
     def _section(self, name: str) -> Mapping[str, Any]:
         value = self.table.get(name)
@@ -75,6 +86,9 @@ class Prices:
     def number(self, *keys: str) -> float:
         """A number of 0 or more, by the keys that lead to it."""
         value: Any = self.table
+        if keys[0] in _MONEY:
+            on_spot = " on spot" if keys[-1].startswith("spot") else ""
+            self.used.add(f"{keys[0]}.{keys[1]}{on_spot}")
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         if (
@@ -95,6 +109,11 @@ class Prices:
             raise ConfigError(f"{self.path}: {'.'.join(keys)}=0: must be above 0")
         return value
 
+    def unchecked(self) -> list[str]:
+        """The rows used so far that were held against no public figure."""
+        checked = self._section("checked")
+        return sorted(self.used - {*checked, *_WITHOUT_PRICE})
+
     @property
     def _factor(self) -> float:
         return self.region_factor * (1 + self.number("fees", "management"))
@@ -106,7 +125,8 @@ class Prices:
         prefix = "spot_" if spot else ""
         vcpu = self.number("machines", family, f"{prefix}vcpu")
         gb = self.number("machines", family, f"{prefix}gb")
-        return self._factor * (machine.vcpus * vcpu + machine.memory_gb * gb)
+        each = machine.vcpus * vcpu + machine.memory_gb * gb
+        return self._factor_of("machine_regions", family) * each
 
     def accelerators(self, where: Hardware, *, spot: bool) -> float:
         """USD per hour of all accelerators of a machine."""
@@ -114,15 +134,16 @@ class Prices:
             return 0.0
         key = "spot" if spot else "hour"
         each = self.number("accelerators", where.accelerator_type, key)
-        return self._accelerator_factor(where) * where.accelerator_count * each
+        factor = self._factor_of("accelerator_regions", where.accelerator_type)
+        return factor * where.accelerator_count * each
 
-    def _accelerator_factor(self, where: Hardware) -> float:
-        """Most accelerators cost more where machines do; some go their own way."""
-        own = self._section("accelerator_regions").get(str(where.accelerator_type))
+    def _factor_of(self, section: str, row: str) -> float:
+        """Most things cost more where others do; some go their own way."""
+        own = self._section(section).get(row)
         if not isinstance(own, Mapping) or self.region not in own:
             return self._factor
-        keys = ("accelerator_regions", str(where.accelerator_type), self.region)
-        return self.number(*keys) * (1 + self.number("fees", "management"))
+        own_factor = self.number(section, row, self.region)
+        return own_factor * (1 + self.number("fees", "management"))
 
     def endpoint_node(self, machine_type: str) -> float:
         """USD per hour of a node that serves, whether it is asked or not."""

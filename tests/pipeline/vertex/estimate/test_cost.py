@@ -175,6 +175,17 @@ def _multiple(typed: str, region: str) -> float:
     return there / here
 
 
+def _of(row: str, machine: str) -> float:
+    return _without_fee(f"vertex.hardware={row} vertex.machine_type={machine}")
+
+
+def _machines_multiple(machine: str, region: str) -> float:
+    here, there = (
+        Prices.load(PRICES, name).machine(machine) for name in ("us-central1", region)
+    )
+    return there / here
+
+
 SPOT = "vertex.scheduling=spot vertex.hardware="
 # First cell of the documentation's table -> what the estimate makes of it.
 COMPARED = {
@@ -185,6 +196,25 @@ COMPARED = {
         (_without_fee("vertex.hardware=gpu8-h100") - 208 * 0.029 - 1872 * 0.0022) / 8
     ),
     "a2-highgpu-1g with its A100": lambda: _without_fee("vertex.hardware=gpu-a100"),
+    "e2-standard-4": lambda: _of("cpu", "e2-standard-4"),
+    "n2-standard-4": lambda: _of("cpu", "n2-standard-4"),
+    "n4-standard-4": lambda: _of("cpu", "n4-standard-4"),
+    "g2-standard-16 with its L4": lambda: _of("gpu", "g2-standard-16"),
+    "g2-standard-12 with its L4, on spot": lambda: _without_fee(
+        f"{SPOT}gpu vertex.machine_type=g2-standard-12"
+    ),
+    "a2-highgpu-1g with its A100, on spot": lambda: _without_fee(f"{SPOT}gpu-a100"),
+    "a2-ultragpu-1g with its A100 (80 GB)": lambda: _without_fee(
+        "vertex.hardware=gpu-a100-80"
+    ),
+    "E2 in us-east4": lambda: _machines_multiple("e2-standard-4", "us-east4"),
+    "E2 in europe-west4": lambda: _machines_multiple("e2-standard-4", "europe-west4"),
+    "E2 in asia-northeast1": lambda: _machines_multiple(
+        "e2-standard-4", "asia-northeast1"
+    ),
+    "g2-standard-12 with its L4, in us-east5": lambda: _machines_multiple(
+        "g2-standard-12", "us-east5"
+    ),
     "H100 on spot, each": lambda: (
         (_without_fee(f"{SPOT}gpu8-h100") - _without_fee(f"{SPOT}gpu-h100")) / 7
         - 0.2721
@@ -212,6 +242,32 @@ def test_the_documentation_compares_the_estimate_with_googles_figures():
         assert float(here) == pytest.approx(COMPARED[what](), abs=1e-4), what
         assert float(here) == pytest.approx(float(googles), rel=1e-3), what
         assert datetime.date.fromisoformat(day) <= cost.estimate(_config()).prices_date
+
+
+def test_a_price_from_memory_is_named_and_a_checked_one_has_its_day(table):
+    usual = cost.estimate(_config())
+    assert set(usual.unchecked) == {"fees.disk_gb_hour", "fees.pipeline_run"}
+    for typed, row in (
+        ("vertex.hardware=gpu-t4", "accelerators.NVIDIA_TESLA_T4"),
+        ("vertex.hardware=tpu-v3-8", "accelerators.TPU_V3"),
+        (f"{SPOT}cpu", "machines.n2 on spot"),
+        ("vertex.region=europe-west2", "regions.other"),
+        ("vertex.beam=dataflow", "dataflow.vcpu"),
+    ):
+        assert set(cost.estimate(_config(typed)).unchecked) - {*usual.unchecked} >= {
+            row
+        }
+    for typed in ("vertex.hardware=gpu", f"{SPOT}gpu-h100", f"{SPOT}tpu-v3-8"):
+        assert cost.estimate(_config(typed)).unchecked == usual.unchecked
+    assert (
+        "machines.e2"
+        in cost.estimate(_config(), table(r'^"machines.e2" = .*$', "")).unchecked
+    )
+    checked = tomllib.loads(PRICES.read_text("utf-8"))["checked"]
+    known = tomllib.loads(PRICES.read_text("utf-8"))
+    for row, day in checked.items():
+        section, name = row.removesuffix(" on spot").split(".")
+        assert name in known[section] and day <= usual.prices_date, row
 
 
 @pytest.mark.parametrize("row", hardware.HARDWARE)
@@ -257,9 +313,11 @@ def test_the_lines_add_up_and_every_step_has_one():
     assert found.total_usd == pytest.approx(sum(line.usd for line in found.lines))
     names = [line.what for line in found.lines]
     for step in STEPS:
-        assert (step in names) == (step != "VertexPush")
+        assert (step in names) == (step not in ("VertexPush", "BatchPredict"))
     registry = cost.estimate(_config("serving.push=registry"))
     assert "VertexPush" in [line.what for line in registry.lines]
+    predicting = cost.estimate(_config("batch_predict.images=gs://my-bucket/photos"))
+    assert "BatchPredict" in [line.what for line in predicting.lines]
 
 
 def test_a_step_gets_the_smallest_machine_that_holds_it():
@@ -297,7 +355,7 @@ def test_another_region_has_its_factor():
     here = _jobs(cost.estimate(_config()))
     there = _jobs(cost.estimate(_config("vertex.region=europe-west4")))
     elsewhere = _jobs(cost.estimate(_config("vertex.region=me-central1")))
-    assert there[0].usd == pytest.approx(1.10 * here[0].usd)
+    assert there[0].usd == pytest.approx(1.101 * here[0].usd)
     assert elsewhere[0].usd > 1.2 * here[0].usd  # not in the table: taken to be dear
 
 
@@ -324,14 +382,14 @@ def test_the_endpoint_is_priced_as_it_is_configured():
 
 
 def test_accelerators_may_have_a_multiple_of_their_own():
-    """H100 in the Netherlands: 1.30 of us-central1's price; what is around it 1.10."""
+    """H100 in the Netherlands: 1.30 of us-central1's price; what is around it 1.101."""
     here, there = (
         _jobs(cost.estimate(_config(f"vertex.hardware=gpu8-h100 vertex.region={r}")))[0]
         for r in ("us-central1", "europe-west4")
     )
     cards = 8 * 9.796551 * 1.15
     rest = here.usd / here.hours - cards
-    assert there.usd / there.hours == pytest.approx(1.30 * cards + 1.10 * rest)
+    assert there.usd / there.hours == pytest.approx(1.30 * cards + 1.101 * rest)
 
 
 def test_a_training_that_no_job_would_end_is_refused():

@@ -35,7 +35,8 @@ def test_it_says_what_would_run_where_for_how_long_and_at_what_price():
     text, config = _shown(
         "preset=resnet164 vertex.hardware=gpu8 vertex.scheduling=spot vertex.disk_gb=200 "
         "vertex.beam=dataflow vertex.beam_max_workers=7 vertex.budget_usd=99 "
-        "vertex.region=europe-west4 serving.push=endpoint serving.canary_percent=15"
+        "vertex.region=europe-west4 serving.push=endpoint serving.canary_percent=15 "
+        "batch_predict.images=gs://my-bucket/photos"
     )
     found = cost.estimate(config)
     assert "europe-west4" in _line(text, "project")
@@ -63,6 +64,9 @@ def test_it_says_what_would_run_where_for_how_long_and_at_what_price():
     assert str(PRICES.relative_to(PROJECT)) in _line(text, "costs")
     assert "vertex.budget_usd is 99" in _line(text, "costs")
     assert "USD a month" in text
+    assert "gs://my-bucket/photos" in _line(text, "predicts")
+    memory = _line(text, "from memory")
+    assert all(row in memory for row in found.unchecked) and "dataflow.vcpu" in memory
 
 
 @pytest.mark.parametrize("width", [None, 100])
@@ -77,7 +81,8 @@ def test_tables_fit_and_nothing_is_cut(row, width):
         text, _ = _shown(
             f"preset={preset} vertex.hardware={row} vertex.region={region} "
             f"vertex.scheduling={way} vertex.beam=dataflow "
-            "vertex.beam_max_workers=1000 serving.push=registry",
+            "vertex.beam_max_workers=1000 serving.push=registry "
+            "batch_predict.images=gs://my-bucket/photos",
             width,
         )
         assert "…" not in text

@@ -1,6 +1,5 @@
 """Images and records through Beam: every one once, whatever happens meanwhile."""
 
-import io
 import json
 import os
 import shutil
@@ -16,18 +15,10 @@ import pytest
 from components.batch_predict import plan as plans
 from contract.fields import ConfigError
 from contract.model_run import ModelRun
+from tests.components.batch_predict.brightness import NAMES, picture, save
 from tests.serving import pictures
 
 PROJECT = Path(__file__).parents[3]
-NAMES = ("dark", "grey", "light")
-
-
-def picture(value: int) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (4, 4), (value, value, value)).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -47,46 +38,8 @@ def folder(tmp_path):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A SavedModel that tells dark, grey and light apart."""
-    import tensorflow as tf
-
     path = str(tmp_path_factory.mktemp("model") / "7")
-    names = [tf.TensorSpec([None], tf.string, name=n) for n in ("encoded", "examples")]
-
-    class Brightness(tf.Module):
-        def answer(self, pixels):
-            mean = tf.reduce_mean(tf.cast(pixels, tf.float32), axis=[1, 2, 3])
-            label = tf.cast(mean / 86, tf.int64)
-            probabilities = 0.1 + 0.7 * tf.one_hot(label, 3)
-            found = tf.gather(tf.constant(NAMES), label)
-            return {"probabilities": probabilities, "label": label, "class_name": found}
-
-        @tf.function(input_signature=names[:1])
-        def encoded(self, encoded):
-            return self.answer(
-                tf.map_fn(
-                    lambda file: tf.ensure_shape(
-                        tf.io.decode_image(file, channels=3, expand_animations=False),
-                        [4, 4, 3],
-                    ),
-                    encoded,
-                    fn_output_signature=tf.uint8,
-                )
-            )
-
-        @tf.function(input_signature=names[1:])
-        def examples(self, examples):
-            raw = tf.io.parse_example(
-                examples, {"image": tf.io.FixedLenFeature([], tf.string)}
-            )
-            pixels = tf.io.decode_raw(raw["image"], tf.uint8)
-            return self.answer(tf.reshape(pixels, [-1, 4, 4, 3]))
-
-    module = Brightness()
-    signatures = {
-        "encoded_images": module.encoded,
-        "serialized_examples": module.examples,
-    }
-    tf.saved_model.save(module, path, signatures=signatures)
+    save(path)
     return path
 
 

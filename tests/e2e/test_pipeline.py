@@ -19,6 +19,7 @@ import time
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,11 +83,17 @@ def command_line(output: Path, parameters) -> tuple[list[str], dict[str, str]]:
     return words, {"COLUMNS": "100", "TMPDIR": str(temporary(output))}
 
 
-def run_warm(output: Path, **parameters: str) -> SimpleNamespace:
-    """As `run`, to its end, by a process that has loaded TensorFlow before."""
+def start_warm(output: Path, **parameters: str) -> tuple[Any, Path]:
+    """As `run`, in a process that has loaded TensorFlow before, and what it says."""
     words, settings = command_line(output, parameters)
     said = temporary(output).with_suffix(".txt")
-    status = warm.pipeline(PROJECT, ["run", *words], said, settings)
+    return warm.start(PROJECT, ["run", *words], said, settings), said
+
+
+def run_warm(output: Path, **parameters: str) -> SimpleNamespace:
+    """The same, to its end."""
+    process, said = start_warm(output, **parameters)
+    status = warm.status(process, 900)
     return SimpleNamespace(returncode=status, output=said.read_text())
 
 
@@ -505,10 +512,10 @@ def test_a_deleted_version_is_published_again(first, output):
     assert version > old[-1]
 
 
-def wait_for(condition, process: subprocess.Popen[str], seconds: float = 200) -> None:
+def wait_for(condition, is_running, said, seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert is_running(), said()
         assert time.monotonic() < deadline, "the moment did not come"
         time.sleep(0.02)
 
@@ -534,12 +541,12 @@ def test_killed_at_any_stage_the_same_command_ends_well(tmp_path, first, output)
         "push": lambda: any(output.glob("artifacts/AtomicPusher/pushed_model/*")),
     }
     for moment, arrived in moments.items():
-        process = run(output, wait=False, train__checkpoint_seconds="0.5")
-        wait_for(arrived, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, moment
-    process = run(output, train__checkpoint_seconds="0.5")
+        process, said = start_warm(output, train__checkpoint_seconds="0.5")
+        wait_for(arrived, process.is_alive, said.read_text)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, moment
+    process = run_warm(output, train__checkpoint_seconds="0.5")
     assert process.returncode == 0, process.output
     assert_nothing_half_written(output)
     assert report_of(output)["pushed"]["version"] == versions(output)[-1]
@@ -600,7 +607,11 @@ def test_nothing_is_left_in_the_temporary_folder(first, output):
 
     before = trainings()
     stopped = run(output, wait=False, train__seed="3")
-    wait_for(lambda: trainings() - before, stopped)
+    wait_for(
+        lambda: trainings() - before,
+        lambda: stopped.poll() is None,
+        lambda: stopped.communicate()[0],
+    )
     time.sleep(0.5)
     for _ in range(2):  # as GNU timeout does
         stopped.send_signal(signal.SIGINT)
@@ -652,7 +663,11 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 def test_two_runs_do_not_share_a_folder(tmp_path):
     output = tmp_path / "output"
     one = run(output, wait=False)
-    wait_for(lambda: any(output.glob("artifacts/*")), one)
+    wait_for(
+        lambda: any(output.glob("artifacts/*")),
+        lambda: one.poll() is None,
+        lambda: one.communicate()[0],
+    )
     one.send_signal(
         signal.SIGSTOP
     )  # held still: it must not end before the other is told

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.tf
 
 PROJECT = Path(__file__).parents[2]
 TRAIN, EVAL = 320, 200  # images
+DATA = known("digits", image_size=16)
 # No value is the default's, so that each case goes by all of them.
 COMMON = {
     "epochs": 8.0,
@@ -78,13 +79,13 @@ def test_every_field_of_the_recipe_has_a_case():
 
 
 def digits(part: slice) -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits, uint8 [n, 32, 32, 3], and their labels."""
+    """scikit-learn's digits, uint8 [n, 16, 16, 3], and their labels."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.target))[part]
     pixels = (found.images[order] * 15.9375).astype(np.uint8)
-    pixels = pixels.repeat(4, axis=1).repeat(4, axis=2)
+    pixels = pixels.repeat(2, axis=1).repeat(2, axis=2)
     return np.stack([pixels] * 3, axis=-1), found.target[order]
 
 
@@ -107,9 +108,9 @@ def flow(tmp_path_factory) -> Path:
                 values[features.EXAMPLE_ID].bytes_list.value.append(b"%05d" % i)
                 values[features.LABEL].int64_list.value.append(label)
                 writer.write(example.SerializeToString())
-    (folder / "dataset.json").write_text(known("digits").to_json())
+    (folder / "dataset.json").write_text(DATA.to_json())
     images, _ = digits(splits["train"])
-    transform_graph.write(folder, [image.tobytes() for image in images])
+    transform_graph.write(folder, [image.tobytes() for image in images], dataset=DATA)
     return folder
 
 
@@ -150,7 +151,7 @@ def test_the_exported_model_makes_the_errors_of_the_last_point(name, flow, tmp_p
         train(flow, tmp_path, CASES[name])
     record = json.loads((tmp_path / "run/history.json").read_text())
     assert record["class_names"] == [str(i) for i in range(10)]
-    assert (record["dataset"], record["image_shape"]) == ("digits", [32, 32, 3])
+    assert (record["dataset"], record["image_shape"]) == ("digits", [16, 16, 3])
     points = [point for point in record["history"] if "eval_accuracy" in point]
     assert points[-1]["step"] == record["steps"]
     images, labels = digits(slice(TRAIN, TRAIN + EVAL))

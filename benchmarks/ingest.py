@@ -92,21 +92,26 @@ def write_random(folder: Path) -> str:
 
 
 def measure(data: DataConfig) -> dict[str, Any]:
-    """Ingests once, without TFX's orchestration; times in seconds."""
+    """Ingests once; times in seconds."""
     with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
-        artifact = standard_artifacts.Examples()
-        artifact.uri = folder
-        context = executor.Executor.Context(beam_pipeline_args=BEAM)
-        work = executor.Executor(context)
-        parameters = {
-            "data": to_json(data),
-            "fingerprint": sources.local_fingerprint(data),
-        }
-        cpu, start = time.process_time(), time.perf_counter()
-        work.Do({}, {"examples": [artifact]}, parameters)
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        files = [file for file in Path(folder).rglob("*") if file.is_file()]
-        size = sum(file.stat().st_size for file in files)
+        return measure_into(folder, data)
+
+
+def measure_into(folder: str, data: DataConfig) -> dict[str, Any]:
+    """Ingests into an empty folder, without TFX's orchestration; times in seconds."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = folder
+    context = executor.Executor.Context(beam_pipeline_args=BEAM)
+    work = executor.Executor(context)
+    parameters = {
+        "data": to_json(data),
+        "fingerprint": sources.local_fingerprint(data),
+    }
+    cpu, start = time.process_time(), time.perf_counter()
+    work.Do({}, {"examples": [artifact]}, parameters)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    files = [file for file in Path(folder).rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
     images = sum(json.loads(artifact.get_string_custom_property("counts")).values())
     return {
         "compression": data.compression,

@@ -91,12 +91,17 @@ class Dataset(Record):
     name: str
     title: str  # for people
     image_shape: Shape  # height, width, channels of each image
+    # Of images of any size, which examples hold as PNG or JPEG files: side of the square
+    # that is cut out of them for a network. None: examples hold pixels.
+    crop: Pixels | None = None
     # Feature of an example -> names of its classes, in label order.
     labels: Mapping[str, tuple[str, ...]]
     label_key: str = features.LABEL  # which of them is learnt
     # Split -> examples; of a set that is known, and not ingested yet, as expected.
     counts: Mapping[str, Count] = field(default_factory=dict)
     extra: Extra | None = None  # of `counts`
+    # Of a person's own images: SHA-256 of what is in which split, with which label.
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         for feature, names in self.labels.items():
@@ -109,6 +114,10 @@ class Dataset(Record):
             raise ValueError(f"label_key={self.label_key}: must be one of the labels")
         if (self.image_shape[0] is None) != (self.image_shape[1] is None):
             raise ValueError("image_shape must tell height and width, or neither")
+        if self.crop is not None and self.image_shape[0] is not None:
+            raise ValueError(
+                "crop is for images of any size, and image_shape tells one"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,12 +126,16 @@ class Dataset(Record):
 
     @property
     def pixels(self) -> tuple[int, int, int]:
-        """Height, width and channels of every image: raw uint8 in an example.
+        """Height, width and channels of what a network is shown of every image.
+
+        In an example it is raw uint8, but for images of which it is a `crop`.
 
         Raises:
-            ValueError: The images have no common size.
+            ValueError: The images have no common size, and none is cut out of them.
         """
         height, width, channels = self.image_shape
+        if self.crop is not None:
+            return self.crop, self.crop, channels
         if height is None or width is None:
             raise ValueError(
                 f"{self.name}: its images have no common size, and only images of one size "

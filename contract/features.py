@@ -27,6 +27,9 @@ SIGNATURE_IMAGES = "serving_default"
 SIGNATURE_EXAMPLES = "serialized_examples"
 SIGNATURE_ENCODED = "encoded_images"
 SIGNATURE_CLASSIFY = "classify"
+# Of models that cut crops out of pictures themselves: another name of `encoded_images`, by
+# which clients know that it takes any size.
+SIGNATURE_ANY_SIZE = "any_size"
 PROBABILITIES = "probabilities"
 PREDICTED_LABEL = "label"
 CLASS_NAME = "class_name"

@@ -32,6 +32,8 @@ class ModelRun(Record):
     class_names: tuple[str, ...] | None = None  # in label order
     # Height, width, channels of what it takes; of an earlier version's record unknown.
     image_shape: tuple[Count, Count, Count] | None = None
+    # It was trained on files of pictures, of which it cuts such images out.
+    encoded: bool | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

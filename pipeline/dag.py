@@ -167,6 +167,7 @@ def create_answers(
         transform_graph=data.transform_graph,
         contender=contender,
         batch_size=config.evaluation.batch_size,
+        crops=config.evaluation.crops,
         **model,
     )
 

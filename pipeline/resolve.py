@@ -211,6 +211,11 @@ def _check(config: RunConfig) -> None:
             f"contenders: {len(config.all_contenders)} networks; at most {MOST_CONTENDERS} "
             "can be compared in one run, baseline and candidate among them"
         )
+    if config.evaluation.crops != "center" and not config.data.encoded:
+        raise ConfigError(
+            f"evaluation.crops={config.evaluation.crops}: cuts several images out of a "
+            "picture, and needs data.encoded=true; set it, or leave evaluation.crops out"
+        )
     _check_replicas(config.train)
     if config.data.name == "digits" and config.data.path:
         raise ConfigError(

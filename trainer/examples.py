@@ -20,7 +20,9 @@ import tensorflow as tf
 from contract import datasets, features
 from contract.datasets import Dataset
 from contract.records import DATASET_FILE
+from trainer import crops
 
+PART = 1000  # examples that are in memory at a time, where they are looked at in parts
 _KINDS = {
     features.IMAGE: tf.string,
     features.LABEL: tf.int64,
@@ -39,6 +41,15 @@ class Examples:
     def __len__(self) -> int:
         """Number of images."""
         return int(self.labels.shape[0])
+
+    @property
+    def identity(self) -> bytes:
+        """All that a training depends on."""
+        return b"".join(self.images.numpy()) + self.labels.numpy().tobytes()
+
+    def first(self, count: int) -> tf.Tensor:
+        """The first images, string [count] or fewer."""
+        return self.images[:count]
 
 
 def dataset_of(uri: str, name: str = "", granularity: str = "fine") -> Dataset:
@@ -98,34 +109,46 @@ def parse(serialized: Any, keys: Iterable[str]) -> dict[str, Any]:
     return tf.io.parse_example(serialized, wanted)
 
 
-def example_of(pixels: np.ndarray) -> tf.train.Example:
-    """An example with an image alone, uint8 [height, width, channels]."""
-    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()]))
+def example_of(image: bytes) -> tf.train.Example:
+    """An example with an image alone, as examples hold it."""
+    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
     return tf.train.Example(features=tf.train.Features(feature={features.IMAGE: value}))
 
 
 def pixels_of(images: Iterable[bytes], dataset: Dataset) -> np.ndarray:
-    """Raw images as uint8 [n, height, width, channels].
+    """Images of examples as uint8 [n, height, width, channels], as a network is shown them.
 
     Raises:
         ValueError: They have another number of bytes than the data set's.
     """
+    if dataset.crop is not None:
+        return crops.center(tf.constant(list(images), tf.string), dataset.crop).numpy()
     return np.frombuffer(b"".join(images), np.uint8).reshape(-1, *dataset.pixels)
 
 
+def part_of(dataset: Dataset) -> int:
+    """Examples that are in memory at a time; of files, which may be large, fewer."""
+    return PART if dataset.crop is None else PART // 10
+
+
 def batches(
-    files: Sequence[str], keys: Sequence[str], *, parallel: int | None = None
+    files: Sequence[str],
+    keys: Sequence[str],
+    *,
+    parallel: int | None = None,
+    most: int = PART,
 ) -> tf.data.Dataset:
-    """Named features of a split, at most 1,000 examples at a time.
+    """Named features of a split, part by part.
 
     Args:
         files: As of `records`.
         keys: As of `parse`.
         parallel: As of `records`.
+        most: Examples at a time; see `part_of`.
     """
     return (
         records(files, parallel)
-        .batch(1000)
+        .batch(most)
         .map(
             tf.autograph.experimental.do_not_convert(
                 lambda serialized: parse(serialized, keys)

@@ -29,7 +29,14 @@ from contract.records import (
     WARMUP_FILE,
 )
 from trainer.examples import example_of, parse
-from trainer.preprocessing import apply_transform, mean_and_deviation, normalise
+from trainer.preprocessing import (
+    apply_transform,
+    as_in_examples,
+    blank,
+    decode_pixels,
+    mean_and_deviation,
+    normalise,
+)
 
 _WARMUP_BATCH = 32
 MOST_EXPECTED_ANSWERS = 8  # few: 1,001 layers take most of a second for these
@@ -77,7 +84,7 @@ class Servable(tf.Module):
         )
 
     def normalise_raw(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        """Raw pixels, string [batch], as float32 images, by the Transform graph."""
+        """Images of examples, string [batch], as float32 images, by the Transform graph."""
         return apply_transform(self._transform, image_bytes, self._dataset)
 
     def _serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -98,7 +105,13 @@ class Servable(tf.Module):
         autograph=False,
     )
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """PNG or JPEG files of an image's size; of a grey model grey ones, or any."""
+        """PNG or JPEG files of an image's size; of a grey model grey ones, or any.
+
+        Of a model that was trained on files: of any size, cut as in evaluation.
+        """
+        if self._dataset.crop is not None:
+            images = decode_pixels(encoded, self._dataset)
+            return self._predict(normalise(images, self._mean, self._std))
         height, width, channels = self._dataset.pixels
 
         def decode(file: tf.Tensor) -> tf.Tensor:
@@ -166,16 +179,15 @@ def save(
             canary will refuse the model for it.
     """
     servable = Servable(model, transform, dataset)
-    tf.saved_model.save(
-        servable,
-        directory,
-        signatures={
-            features.SIGNATURE_IMAGES: servable.serve_images,
-            features.SIGNATURE_EXAMPLES: servable.serve_examples,
-            features.SIGNATURE_ENCODED: servable.serve_encoded,
-            features.SIGNATURE_CLASSIFY: servable.serve_classify,
-        },
-    )
+    signatures = {
+        features.SIGNATURE_IMAGES: servable.serve_images,
+        features.SIGNATURE_EXAMPLES: servable.serve_examples,
+        features.SIGNATURE_ENCODED: servable.serve_encoded,
+        features.SIGNATURE_CLASSIFY: servable.serve_classify,
+    }
+    if dataset.crop is not None:
+        signatures[features.SIGNATURE_ANY_SIZE] = servable.serve_encoded
+    tf.saved_model.save(servable, directory, signatures=signatures)
     # tf.saved_model.save calls every signature a Predict; TF Serving's Classify refuses it.
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(directory)
     updater.replace_method_name(
@@ -212,7 +224,7 @@ def expected_answers(
 ) -> bytes:
     """The content of `EXPECTED_ANSWERS_FILE`: what the network answers while it is trained.
 
-    It goes the way of training, not of the SavedModel: raw bytes through the Transform
+    It goes the way of training, not of the SavedModel: images of examples through the Transform
     graph, then the network as it was trained, not one of
     the signatures.
 
@@ -224,7 +236,7 @@ def expected_answers(
     """
     images = np.asarray(images[:MOST_EXPECTED_ANSWERS], np.uint8)
     layer = transform.transform_features_layer()
-    rows = tf.constant([image.tobytes() for image in images], tf.string)
+    rows = tf.constant([as_in_examples(image, dataset) for image in images], tf.string)
     logits = _logits(model, apply_transform(layer, rows, dataset))
     buffer = io.BytesIO()
     np.savez(
@@ -248,7 +260,7 @@ def warmup_requests(dataset: Dataset) -> list[prediction_log_pb2.PredictionLog]:
     Source: tensorflow/serving, g3doc/saved_model_warmup.md.
     """
     pixels = np.zeros((1, *dataset.pixels), np.uint8)
-    example = example_of(pixels[0])
+    example = example_of(blank(dataset))
     inputs = [
         (features.SIGNATURE_IMAGES, "images", pixels),
         (features.SIGNATURE_IMAGES, "images", pixels.repeat(_WARMUP_BATCH, axis=0)),

@@ -34,7 +34,8 @@ from trainer.input import TrainingData, evaluation_batches, training_batches
 _PROGRESS = logging.getLogger(PROGRESS_LOGGER)
 _SECONDS_BETWEEN_REPORTS = 0.25
 _CURVE_POINTS = 100  # of the training loss, over the whole run
-_EVALUATION_BATCH = 500
+_EVALUATION_BATCH = 500  # images; of large ones fewer, so that a batch has 25 MB
+_EVALUATION_PIXELS = _EVALUATION_BATCH * 64 * 64
 _CHECKPOINTS = 2  # kept per attempt: a damaged one falls back to the one before
 # A loss of so many times that of guessing among all classes will not come back.
 _DIVERGED = 1000.0
@@ -301,7 +302,9 @@ def _evaluation(
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     count = len(data.evaluation)
-    whole = math.ceil(count / _EVALUATION_BATCH)  # batches
+    _, height, width, _ = model.input_shape
+    most = min(_EVALUATION_BATCH, max(1, _EVALUATION_PIXELS // (height * width)))
+    whole = math.ceil(count / most)  # batches
     batches = evaluation_batches(
         data.evaluation,
         data.normalise,

@@ -2,7 +2,7 @@
 
 In: uint8 images. Out: float32 batches, normalised by the Transform graph and augmented.
 Order and augmentation are functions of (seed, epoch, example), so that the same seed gives
-the same run, and a resumed run the same batches.
+the same run, and a resumed run the same batches. Of a split on disk: streaming.py.
 """
 
 # TensorFlow's own annotations are partial: what pyright makes of them is noise.
@@ -16,8 +16,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from contract.config.train import TrainConfig
-from trainer import recipe
+from trainer import recipe, streaming
 from trainer.examples import Examples, untuned
+from trainer.streaming import Stream
 
 # No Python here depends on a tensor's value, and AutoGraph takes seconds to find that out.
 _plain = tf.autograph.experimental.do_not_convert
@@ -30,13 +31,13 @@ Normalise = Callable[
 class TrainingData:
     """What a training reads."""
 
-    train: Examples
-    evaluation: Examples  # for the learning curve; nothing is chosen by it
+    train: Examples | Stream
+    evaluation: Examples | Stream  # for the learning curve; nothing is chosen by it
     normalise: Normalise  # the Transform graph
 
 
 def training_batches(
-    examples: Examples,
+    examples: Examples | Stream,
     normalise: Normalise,
     config: TrainConfig,
     *,
@@ -49,6 +50,10 @@ def training_batches(
         A dataset of (images float32 [global_batch_size, height, width, channels], labels
         int64 [global_batch_size]); the last, incomplete batch of a pass is dropped or kept.
     """
+    if isinstance(examples, Stream):
+        return streaming.training_batches(
+            examples, config, first_step=first_step, steps=steps
+        )
     count = len(examples)
     per_epoch = recipe.steps_per_epoch(config, count)
     first_epoch, skipped = divmod(first_step, per_epoch)
@@ -77,7 +82,7 @@ def training_batches(
 
 
 def evaluation_batches(
-    examples: Examples, normalise: Normalise, batch_size: int
+    examples: Examples | Stream, normalise: Normalise, batch_size: int
 ) -> tf.data.Dataset:
     """One pass in order, in batches of one shape: the last one is filled up.
 
@@ -85,6 +90,8 @@ def evaluation_batches(
         A dataset of (images float32 [batch_size, height, width, channels], labels int64
         [batch_size], float32 [batch_size]: 1 for what counts, 0 for what fills up).
     """
+    if isinstance(examples, Stream):
+        return streaming.evaluation_batches(examples, normalise, batch_size)
     count = len(examples)
     whole = -(-count // batch_size) * batch_size
     rows = tf.data.Dataset.range(whole).batch(batch_size, drop_remainder=True)

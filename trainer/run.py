@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from contract import provenance
+from contract import features, provenance
 from contract.config.model import ModelConfig
 from contract.config.train import TrainConfig
 from contract.datasets import Dataset
@@ -36,6 +36,7 @@ from trainer import (
 )
 from trainer.examples import Examples, artifact_of, dataset_of, load_examples
 from trainer.input import TrainingData
+from trainer.streaming import Stream
 
 
 # TFX Trainer will call this function.
@@ -56,8 +57,8 @@ def run_fn(fn_args: Any) -> None:
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     layer = transform.transform_features_layer()
     dataset = dataset_of(artifact_of(fn_args.train_files))
-    train = load_examples(_files(fn_args.train_files), dataset.label_key)
-    evaluation = load_examples(_files(fn_args.eval_files), dataset.label_key)
+    train = _split(fn_args.train_files, dataset, features.TRAIN, layer)
+    evaluation = _split(fn_args.eval_files, dataset, features.EVAL, layer)
 
     weights: dict[str, Any] = {}
     if model_config.initial_weights is not None:
@@ -139,6 +140,7 @@ def run_fn(fn_args: Any) -> None:
         dataset=dataset.name,
         class_names=dataset.class_names,
         image_shape=dataset.pixels,
+        encoded=dataset.crop is not None,
         preprocessing=json.loads(settings["preprocessing"]),
         commit=provenance.commit(),
         versions=provenance.versions(),
@@ -157,7 +159,7 @@ def run_fn(fn_args: Any) -> None:
             directory=fn_args.serving_model_dir,
             run=record,
             images=preprocessing.decode_pixels(
-                evaluation.images[: export.MOST_EXPECTED_ANSWERS], dataset
+                evaluation.first(export.MOST_EXPECTED_ANSWERS), dataset
             ).numpy(),
         )
     else:
@@ -173,11 +175,30 @@ def _files(patterns: list[str]) -> list[str]:
     return sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
 
 
+def _split(
+    patterns: list[str], dataset: Dataset, name: str, layer: Any
+) -> Examples | Stream:
+    """A split in memory; of encoded images where it is."""
+    files = _files(patterns)
+    if dataset.crop is None:
+        return load_examples(files, dataset.label_key)
+    mean, std = preprocessing.mean_and_deviation(layer, dataset)
+    return Stream(
+        files=tuple(files),
+        count=dataset.counts[name],
+        label_key=dataset.label_key,
+        crop=dataset.crop,
+        mean=mean,
+        std=std,
+        covariance=preprocessing.colour_covariance(layer, dataset),
+    )
+
+
 def _training_key(
     settings: dict[str, Any],
     dataset: Dataset,
-    train: Examples,
-    evaluation: Examples,
+    train: Examples | Stream,
+    evaluation: Examples | Stream,
     *arrays: Any,
 ) -> str:
     """A folder name that differs whenever the training would differ."""
@@ -186,8 +207,7 @@ def _training_key(
         digest.update(json.dumps(settings.get(name), sort_keys=True).encode())
     digest.update(dataset.to_json(sort_keys=True).encode())
     for split in (train, evaluation):
-        digest.update(b"".join(split.images.numpy()))
-        digest.update(split.labels.numpy().tobytes())
+        digest.update(split.identity)  # of a stream: dataset.json has the content's
     for array in arrays:
         digest.update(array.tobytes())
     return f"{settings['role']}-{digest.hexdigest()[:16]}"

@@ -24,7 +24,7 @@ from contract.datasets import Dataset
 from contract.model_run import ModelRun
 from contract.predictions import Predictions
 from contract.records import ANSWERS_FILE, HISTORY_FILE
-from trainer.examples import dataset_in
+from trainer.examples import dataset_in, part_of
 
 
 def answer(
@@ -35,6 +35,7 @@ def answer(
     pushed: PushedModel | None,
     contender: str,
     batch_size: int,
+    crops: str = "center",
     answers: Output[artifacts.Answers],
 ) -> None:
     """Asks one model about all images of eval and of test.
@@ -50,6 +51,8 @@ def answer(
             none is. The answers are then empty.
         contender: Whose model it is: a contender's name, or "in_service".
         batch_size: Images per forward pass.
+        crops: Of encoded images, those whose probabilities are averaged: "center", "ten" or
+            "multi_scale", see contract/crops.py.
         answers: Gets answers.json and the predictions of each split, see
             contract/answers.py, and what the model says of its training, history.json.
 
@@ -79,7 +82,7 @@ def answer(
         artifact_id=found.id,
     )
     asked, predictions = _ask(
-        asked, found, examples, transform_graph, dataset, batch_size
+        asked, found, examples, transform_graph, dataset, (batch_size, crops)
     )
     for split, problem in asked.problems.items():
         logging.warning("%s on %s: %s", contender, split, problem)
@@ -143,24 +146,27 @@ def _ask(
     examples: Examples,
     transform_graph: TransformGraph,
     dataset: Dataset,
-    batch_size: int,
+    how: tuple[int, str],
 ) -> tuple[records.Answers, dict[str, Predictions]]:
     """Completes the record; also gives the predictions of each split."""
+    batch_size, crops = how
     transform = tft.TFTransformOutput(transform_graph.uri)
-    serialized, images = {}, {}
+    files, images = {}, {}
     for split in records.SPLITS:
         uri = artifact_utils.get_split_uri([examples], split)
-        files = sorted(tf.io.gfile.glob(io_utils.all_files_pattern(uri)))
-        serialized[split], images[split] = inference.load_split(
-            files, dataset.label_key, transform
+        files[split] = sorted(tf.io.gfile.glob(io_utils.all_files_pattern(uri)))
+        images[split] = inference.describe(
+            files[split], dataset.label_key, transform, part=part_of(dataset)
         )
     if found.told.problem is None:
-        given = inference.ask(found.folder, serialized, dataset, batch_size=batch_size)
+        given = inference.ask(
+            found.folder, files, dataset, batch_size=batch_size, crops=crops
+        )
     else:  # its training has left no model
         problem = f"there is no model: {found.told.problem}"
         given = inference.Given(
             probabilities={},
-            problems=dict.fromkeys(serialized, problem),
+            problems=dict.fromkeys(files, problem),
             load_seconds=0.0,
         )
     predictions = {

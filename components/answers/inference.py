@@ -1,8 +1,8 @@
 """Forward passes of one exported model over the ingested images of some splits.
 
-In: a SavedModel with the signature `serialized_examples`, TFRecords of tf.Examples. Out:
-its probabilities for every image. What a model does wrong becomes a sentence, not an
-exception: one broken model must not hide what the others can do.
+In: a SavedModel with the signature `serialized_examples`, TFRecords of tf.Examples, of
+which a batch is in memory. Out: its probabilities for every image. What a model does wrong
+becomes a sentence, not an exception: one broken model must not hide what the others can do.
 """
 
 # TensorFlow's own annotations are partial: what pyright makes of them is noise.
@@ -22,9 +22,11 @@ from absl import logging
 
 from components.answers.soundness import class_name_problem, probabilities_problem
 from contract import features
+from contract.crops import SEVERAL_SIDES
 from contract.datasets import Dataset
 from contract.predictions import Predictions
-from trainer.examples import parse, records
+from trainer.crops import several
+from trainer.examples import batches, parse, records
 
 Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -39,29 +41,23 @@ class Given:
     load_seconds: float
 
 
-def load_split(
-    files: Sequence[str], label_key: str, transform: tft.TFTransformOutput
-) -> tuple[list[bytes], Predictions]:
-    """Reads a split.
+def describe(
+    files: Sequence[str], label_key: str, transform: tft.TFTransformOutput, *, part: int
+) -> Predictions:
+    """Reads a split, part by part.
 
     Args:
         files: TFRecord files, see `trainer.examples.records`.
         label_key: Feature with the class.
         transform: Its graph says which band an image is in.
+        part: Images at a time.
 
     Returns:
-        The serialized tf.Examples as ingested, and what is known of them; nothing is
-        answered yet.
+        What is known of the images; nothing is answered yet.
 
     Raises:
         ValueError: The split holds no images.
     """
-    serialized = [record.numpy() for record in records(files)]
-    if not serialized:
-        raise ValueError(
-            f"no images in {', '.join(files) or 'the split'}: nothing to measure"
-        )
-    parsed = parse(serialized, (features.IMAGE, features.EXAMPLE_ID, label_key))
     layer = transform.transform_features_layer()
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -69,41 +65,52 @@ def load_split(
         outputs = layer({features.IMAGE: images[:, None]})
         return {name: outputs[name] for name in features.BANDS}
 
-    chunks = [
-        bands(parsed[features.IMAGE][start : start + 1000])
-        for start in range(0, len(serialized), 1000)
-    ]
-    return serialized, Predictions(
-        ids=parsed[features.EXAMPLE_ID].numpy(),
-        labels=parsed[label_key].numpy(),
-        bands={
-            name: np.concatenate([chunk[name].numpy() for chunk in chunks])
-            for name in features.BANDS
-        },
+    kept = (features.EXAMPLE_ID, label_key, *features.BANDS)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in kept}
+    for parsed in batches(files, (features.IMAGE, *kept[:2]), most=part):
+        found = parsed | bands(parsed[features.IMAGE])
+        for name, values in columns.items():
+            values.append(found[name].numpy())
+    if not columns[label_key]:
+        raise ValueError(
+            f"no images in {', '.join(files) or 'the split'}: nothing to measure"
+        )
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    return Predictions(
+        ids=joined[features.EXAMPLE_ID],
+        labels=joined[label_key],
+        bands={name: joined[name] for name in features.BANDS},
         probabilities={},
     )
 
 
 def ask(
     folder: str,
-    splits: Mapping[str, Sequence[bytes]],
+    splits: Mapping[str, Sequence[str]],
     dataset: Dataset,
     *,
     batch_size: int,
+    crops: str = "center",
 ) -> Given:
     """Runs a model over all examples.
 
     Args:
         folder: Of the SavedModel.
-        splits: tf.Examples as ingested, by split; none is empty.
+        splits: TFRecord files, by split; none is without images.
         dataset: What they are: shape of the images, names of the classes.
-        batch_size: Images per call.
+        batch_size: Images, or crops of them, per call.
+        crops: Key of contract.crops.SEVERAL_SIDES, or "center".
     """
+    sides = SEVERAL_SIDES.get(crops) if dataset.crop is not None else None
+    if sides:
+        batch_size = max(1, batch_size // (10 * len(sides)))
     began = time.perf_counter()
     try:
         call = _signature(folder, dataset.pixels)
+        if sides:
+            call = _averaged(folder, dataset.pixels[0], sides)
         # The first call of a signature builds its plan, which no later call pays.
-        call(tf.constant(next(iter(splits.values()))[:1]))
+        call(next(iter(records(next(iter(splits.values()))).batch(1))))
     except Exception as error:  # noqa: BLE001 - whatever it raises, it cannot be run
         return Given(
             probabilities={},
@@ -115,13 +122,13 @@ def ask(
     problems: dict[str, str] = {}
     images = 0
     began = time.perf_counter()
-    for split, serialized in splits.items():
+    for split, files in splits.items():
         try:
-            found, problem = _run(call, serialized, dataset.class_names, batch_size)
+            found, problem = _run(call, files, dataset.class_names, batch_size)
         except Exception as error:  # noqa: BLE001
             problems[split] = _failed(folder, error)
             continue
-        images += len(serialized)
+        images += len(found)
         if problem is None:
             probabilities[split] = found
         else:
@@ -163,6 +170,27 @@ def _signature(folder: str, pixels: tuple[int, int, int]) -> Signature:
     return run
 
 
+def _averaged(folder: str, crop: int, sides: Sequence[int]) -> Signature:
+    """A model's probabilities for several crops of each picture, averaged."""
+    model = tf.saved_model.load(folder)
+    call = model.signatures[features.SIGNATURE_IMAGES]
+    (name,) = call.structured_input_signature[1]
+    squares = 10 * len(sides)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def images_of(examples: tf.Tensor) -> tf.Tensor:
+        files = parse(examples, [features.IMAGE])[features.IMAGE]
+        return tf.reshape(several(files, crop, sides), [-1, crop, crop, 3])
+
+    def run(examples: tf.Tensor, model: Any = model) -> dict[str, tf.Tensor]:
+        del model  # bound here because the signature alone does not keep it alive
+        found = call(**{name: images_of(examples)})[features.PROBABILITIES]
+        shape = [-1, squares, found.shape[-1]]
+        return {features.PROBABILITIES: tf.reduce_mean(tf.reshape(found, shape), 1)}
+
+    return run
+
+
 def _images_taken(model: Any) -> tf.TensorShape | None:
     """Height, width and channels, where the model's own signature tells them."""
     if features.SIGNATURE_IMAGES not in model.signatures:
@@ -174,19 +202,20 @@ def _images_taken(model: Any) -> tf.TensorShape | None:
 
 def _run(
     call: Signature,
-    serialized: Sequence[bytes],
+    files: Sequence[str],
     class_names: Sequence[str],
     batch_size: int,
 ) -> tuple[np.ndarray, str | None]:
     """The probabilities, and why they are none."""
-    probabilities, names = [], []
-    for start in range(0, len(serialized), batch_size):
-        outputs = call(tf.constant(serialized[start : start + batch_size]))
+    probabilities, names, count = [], [], 0
+    for serialized in records(files).batch(batch_size):
+        outputs = call(serialized)
+        count += len(serialized)
         probabilities.append(outputs[features.PROBABILITIES].numpy())
         if features.CLASS_NAME in outputs:
             names.append(outputs[features.CLASS_NAME].numpy())
     found = np.concatenate(probabilities)
-    problem = probabilities_problem(found, len(serialized), len(class_names))
+    problem = probabilities_problem(found, count, len(class_names))
     if problem is None and names:
         problem = class_name_problem(
             np.concatenate(names).tolist(), found.argmax(axis=1), class_names

@@ -153,7 +153,10 @@ def shape_of(folder: str) -> images.Shape | None:
     if not tf.io.gfile.exists(path):
         return None
     with tf.io.gfile.GFile(path, "rb") as file:
-        return ModelRun.read(file, path).image_shape
+        run = ModelRun.read(file, path)
+    if run.image_shape is None or not run.encoded:
+        return run.image_shape
+    return images.Crop(*run.image_shape)
 
 
 def encoded(content: bytes, shape: images.Shape) -> bytes:

@@ -28,10 +28,13 @@ UNIQUE_TAG = "unique"
 
 def schema_text(dataset: Dataset) -> str:
     """The schema of a data set's ingested examples."""
-    size = dataset.image_bytes
+    if dataset.crop is None:
+        size = dataset.image_bytes
+        domain = f"image_domain {{ max_image_byte_size: {size} }}"
+    else:  # files
+        size, domain = 1, "image_domain { }"
     parts = [
-        f'feature {{ name: "{features.IMAGE}" type: BYTES {_EXACTLY_ONE} '
-        f"image_domain {{ max_image_byte_size: {size} }} "
+        f'feature {{ name: "{features.IMAGE}" type: BYTES {_EXACTLY_ONE} {domain} '
         f'annotation {{ tag: "{MINIMUM_BYTES_TAG}{size}" }} }}',
         f'feature {{ name: "{features.EXAMPLE_ID}" type: BYTES {_EXACTLY_ONE} '
         f'annotation {{ tag: "{UNIQUE_TAG}" }} }}',

@@ -8,6 +8,7 @@ baseline.py, for monitoring, tells by them the images that a server is asked abo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ NUMBERS: dict[str, float] = {
 }
 BINS = 32
 
-_CHUNK = 1024  # images whose pixels exist as float32 at a time: 12 MiB of 32 x 32 x 3
+_CHUNK = 3 << 20  # pixels that exist as float32 at a time: 12 MiB
 
 
 def numbers_of(channels: int) -> tuple[str, ...]:
@@ -52,9 +53,10 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
         channels' means / 255; `sharpness`, the mean difference of neighbours / 255,
         which a blur lowers first.
     """
+    chunk = max(_CHUNK // math.prod(images.shape[1:]), 1)
     parts = [
-        _measure(images[first : first + _CHUNK])
-        for first in range(0, max(len(images), 1), _CHUNK)
+        _measure(images[first : first + chunk])
+        for first in range(0, max(len(images), 1), chunk)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -3,10 +3,10 @@
     pieces -> read, validate, hash -> group by (split, shard) -> sort, write -> counts
     data.extra -> what stands in no split   ^
 
-Elements are chunks of images, not images. Grouping is a barrier: nothing is written
-before every record has been read and found valid. Shards are written beside the splits
-and moved into place when all are complete (on a disk; see `_write`). Equal configurations
-give equal bytes.
+(Pictures that stay files: own_encoded.py, a shard at a time.) Elements are chunks of
+images, not images. Grouping is a barrier: nothing is written before every record has been
+read and found valid. Shards are written beside the splits and moved into place when all
+are complete (on a disk; see `_write`). Equal configurations give equal bytes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from components.example_gen import (
     extra,
     extra_beam,
     identity,
+    own_encoded,
     own_records,
     pieces,
     progress,
+    shard_files,
     sources,
 )
 from components.example_gen.errors import DataError
@@ -48,8 +50,6 @@ from contract.datasets import DATASETS, Dataset, Extra
 from contract.progress import PROGRESS_LOGGER
 from contract.records import DATASET_FILE
 
-# Natural images hardly compress: level 1 gives the same size as 9 in 0.8 of the time.
-GZIP_LEVEL = 1
 _PARTIAL = ".partial"  # beside Split-*, so that no reader sees it
 _COUNTS, _UNREADABLE, _LEFT_OUT = "counts.json", "unreadable.json", "left_out.json"
 _progress = logging.getLogger(PROGRESS_LOGGER)
@@ -166,7 +166,8 @@ class WriteShard(beam.DoFn):
     """The chunks of one split and shard to one sorted TFRecord file."""
 
     def __init__(self, folder: str, shards: int, compression: str):
-        self._folder, self._shards, self._compression = folder, shards, compression
+        self._folder, self._shards = folder, shards
+        self._compression: Any = compression
 
     def process(
         self, element: tuple[Place, Iterable[Chunk]]
@@ -174,25 +175,9 @@ class WriteShard(beam.DoFn):
         """Writes the file, which appears whole, and yields (split, count)."""
         (split, shard), chunks = element
         examples = serialise(chunks)
-        folder = os.path.join(self._folder, f"Split-{split}")
-        tf.io.gfile.makedirs(folder)
-        name = f"data_tfrecord-{shard:05d}-of-{self._shards:05d}"
-        options = None
-        if self._compression == "gzip":
-            name += ".gz"
-            options = tf.io.TFRecordOptions("GZIP", compression_level=GZIP_LEVEL)
-        path = os.path.join(folder, name)
-        # A worker may be stopped here and the shard be written again by another one. In
-        # an object store nothing appears before it is complete.
-        temporary = path if is_remote(path) else f"{path}.{os.urandom(4).hex()}"
-        count = 0
-        with tf.io.TFRecordWriter(temporary, options) as writer:
-            for example in examples:
-                writer.write(example)
-                count += 1
-        if temporary != path:
-            tf.io.gfile.rename(temporary, path, overwrite=True)
-        logging.info("Wrote %d examples to %s", count, name)
+        count = shard_files.write(
+            self._folder, (split, shard), self._shards, self._compression, examples
+        )
         yield split, count
 
 
@@ -279,46 +264,32 @@ def _run(
 ) -> None:
     """Writes the splits below the first of the folders; to the second what they hold."""
     folder, partial = folders
-    keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
     try:
         with make_pipeline() as pipeline:
-            read = (
+            source = (
                 pipeline
                 | "Pieces" >> beam.Create(list(plan.pieces))
                 # Else the runner would read all pieces on one worker.
                 | "Spread" >> beam.Reshuffle()
-                | "Read"
-                >> beam.ParDo(ReadPiece(plan, data)).with_outputs(
-                    "unreadable", main="chunks"
+            )
+            if plan.dataset.crop is None:
+                written, unreadable = _grouped(
+                    source, plan, data, labelled, (folder, partial)
                 )
-            )
-            chunks = (read.chunks,)
-            if labelled is not None and data.extra is not None:
-                known = DATASETS.get(data.name)
-                superclasses = known.superclasses if known else ()
-                reader = extra_beam.ReadExtra(labelled, superclasses, data.shards)
-                size = plan.dataset.image_bytes
-                added, left_out = extra_beam.add(reader, data.extra, size, read.chunks)
-                chunks += (added,)
-                _ = left_out | "LeftOut" >> beam.Map(_write_json, partial, _LEFT_OUT)
-            # Each file exists, also when no image falls into it.
-            empty = (
-                pipeline
-                | "Shards" >> beam.Create(keys)
-                | "Empty" >> beam.Map(lambda key: (key, NOTHING))
-            )
+            else:
+                write = own_encoded.WriteEncoded(folder, plan.count)
+                found = source | "Write" >> beam.ParDo(write).with_outputs(
+                    "unreadable", main="written"
+                )
+                written, unreadable = found.written, found.unreadable
             _ = (
-                (*chunks, empty)
-                | "Merge" >> beam.Flatten()
-                | "ByShard" >> beam.GroupByKey()
-                | "Write"
-                >> beam.ParDo(WriteShard(folder, data.shards, data.compression))
+                written
                 | "Count" >> beam.CombinePerKey(sum)
                 | "Counts" >> beam.combiners.ToDict()
                 | "Record" >> beam.Map(_write_json, partial, _COUNTS)
             )
             _ = (
-                read.unreadable
+                unreadable
                 | "Unreadable" >> beam.combiners.ToList()
                 | "Name" >> beam.Map(_write_json, partial, _UNREADABLE)
             )
@@ -327,6 +298,47 @@ def _run(
         if found := re.search(r"DataError: (.+?)(?: \[while running|\n|$)", str(error)):
             raise DataError(found[1]) from None
         raise
+
+
+def _grouped(
+    source: Any,
+    plan: pieces.Plan,
+    data: DataConfig,
+    labelled: Dataset | None,
+    folders: tuple[str, str],
+) -> tuple[Any, Any]:
+    """Images as pixels, which come in any order: read, grouped by shard, sorted, written.
+
+    Returns:
+        The examples of each shard as (split, count), and what is unreadable.
+    """
+    folder, partial = folders
+    keys = [(s, shard) for s in features.SPLITS for shard in range(data.shards)]
+    read = source | "Read" >> beam.ParDo(ReadPiece(plan, data)).with_outputs(
+        "unreadable", main="chunks"
+    )
+    chunks = (read.chunks,)
+    if labelled is not None and data.extra is not None:
+        known = DATASETS.get(data.name)
+        superclasses = known.superclasses if known else ()
+        reader = extra_beam.ReadExtra(labelled, superclasses, data.shards)
+        size = plan.dataset.image_bytes
+        added, left_out = extra_beam.add(reader, data.extra, size, read.chunks)
+        chunks += (added,)
+        _ = left_out | "LeftOut" >> beam.Map(_write_json, partial, _LEFT_OUT)
+    # Each file exists, also when no image falls into it.
+    empty = (
+        source.pipeline
+        | "Shards" >> beam.Create(keys)
+        | "Empty" >> beam.Map(lambda key: (key, NOTHING))
+    )
+    written = (
+        (*chunks, empty)
+        | "Merge" >> beam.Flatten()
+        | "ByShard" >> beam.GroupByKey()
+        | "Write" >> beam.ParDo(WriteShard(folder, data.shards, data.compression))
+    )
+    return written, read.unreadable
 
 
 def _write_json(value: Any, folder: str, name: str) -> None:

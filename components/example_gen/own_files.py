@@ -143,11 +143,22 @@ def described(found: Found, data: DataConfig) -> Dataset:
         )
     count = len(found.images)
     needed = count * size * size * channels
-    if needed > MOST_BYTES:
+    if data.encoded and data.extra is not None:
+        raise DataError(
+            f"data.extra={data.extra}: holds images as pixels, and data.encoded=true keeps "
+            "files; leave one of them out"
+        )
+    if data.encoded and channels != 3:
+        raise DataError(
+            f"data.channels={channels}: encoded images are read in colour; leave it out, or "
+            "set data.encoded=false"
+        )
+    if needed > MOST_BYTES and not data.encoded:
         raise DataError(
             f"data.image_size={size}: {count:,} images of {size} x {size} x {channels} are "
             f"{needed / 1e9:.1f} GB, which are ingested and trained on in memory, at most "
-            f"{MOST_BYTES / 1e9:.1f} GB; choose a smaller data.image_size"
+            f"{MOST_BYTES / 1e9:.1f} GB; set data.encoded=true, or choose a smaller "
+            "data.image_size"
         )
     counts = {
         split: sum(image.split == split for image in found.images)
@@ -161,7 +172,8 @@ def described(found: Found, data: DataConfig) -> Dataset:
     return Dataset(
         name=NAME,
         title=os.path.splitext(os.path.basename(found.path))[0] or found.path,
-        image_shape=(size, size, channels),
+        image_shape=(None, None, channels) if data.encoded else (size, size, channels),
+        crop=size if data.encoded else None,
         labels={LABEL: found.class_names},
         counts=counts,
     )

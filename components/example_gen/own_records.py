@@ -23,6 +23,7 @@ from serving.client import pictures
 from serving.client.errors import InvalidInput
 
 _MOST_BYTES = pictures.MOST_FILE_BYTES + 1  # one more than a picture may have
+_SHARD_BYTES = 32 << 20  # of encoded images
 _REPORTED = 500  # files between two reports of progress
 
 
@@ -32,6 +33,7 @@ class Item(NamedTuple):
     image: Image
     label: int
     digest: bytes  # SHA-256 of the file
+    size: int  # bytes of the file
 
 
 class Own(NamedTuple):
@@ -74,7 +76,7 @@ def placed(found: Found, data: DataConfig) -> Placed:
                 "change its permissions, or remove it"
             ) from None
         digest = hashlib.sha256(content).digest()
-        items.append(Item(image, labels[image.label], digest))
+        items.append(Item(image, labels[image.label], digest, len(content)))
         whole.update(f"{image.name}\0{image.label}\0{image.split}\0".encode() + digest)
         size += len(content)
         if number % _REPORTED == 0:
@@ -101,6 +103,40 @@ def placed(found: Found, data: DataConfig) -> Placed:
         whole.hexdigest(),
         size,
     )
+
+
+def digest_of(placed: Placed) -> str:
+    """SHA-256, hexadecimal, of what is in which split, with which label."""
+    whole = hashlib.sha256()
+    for split, items in placed.splits.items():
+        for item in items:
+            whole.update(f"{split}\0{item.label}\0".encode() + item.digest)
+    return whole.hexdigest()
+
+
+def sharded(
+    placed: Placed, least: int
+) -> list[tuple[str, tuple[int, int], tuple[Item, ...]]]:
+    """Each file of TFRecords: split, number and how many there are, items by content.
+
+    Args:
+        placed: All images.
+        least: Files of a split; so many more that one has `_SHARD_BYTES` on average, since
+            training holds some of them in memory to shuffle their images.
+    """
+    found = []
+    for split, items in placed.splits.items():
+        shards = max(least, -(-sum(item.size for item in items) // _SHARD_BYTES))
+        parts: list[list[Item]] = [[] for _ in range(shards)]
+        numbers = identity.shard_of(
+            identity.stacked(item.digest for item in items), shards
+        )
+        for item, number in zip(items, numbers.tolist(), strict=True):
+            parts[number].append(item)
+        found += [
+            (split, (number, shards), tuple(part)) for number, part in enumerate(parts)
+        ]
+    return found
 
 
 def read(root: str, items: Sequence[Item], shape: reduction.Shape) -> Own:
@@ -196,13 +232,13 @@ def _splits(items: Sequence[Item], is_split: bool, data: DataConfig) -> Iterator
             yield item.image.split or TRAIN
 
 
-def _pixels(root: str, item: Item, shape: reduction.Shape) -> np.ndarray:
-    """One picture: uint8 [height * width * channels].
+def content_of(root: str, item: Item) -> bytes:
+    """The content of a file, as it was when its split was decided.
 
     Raises:
-        InvalidInput: It is none; the message begins with its name.
+        InvalidInput: It cannot be read, or is too large; the message begins with its name.
+        DataError: It is no more what it was.
     """
-    height, width, channels = shape
     name = item.image.name
     try:
         content = own_files.content(root, item.image, _MOST_BYTES)
@@ -215,7 +251,17 @@ def _pixels(root: str, item: Item, shape: reduction.Shape) -> np.ndarray:
         )
     if len(content) == _MOST_BYTES:
         raise InvalidInput(f"{name}: larger than {pictures.MOST_FILE_BYTES >> 20} MiB")
-    picture = pictures.upright(content, name=name)
+    return content
+
+
+def _pixels(root: str, item: Item, shape: reduction.Shape) -> np.ndarray:
+    """One picture: uint8 [height * width * channels].
+
+    Raises:
+        InvalidInput: It is none; the message begins with its name.
+    """
+    height, width, channels = shape
+    picture = pictures.upright(content_of(root, item), name=item.image.name)
     if picture.size != (width, height):
         picture = pictures.fit(picture, (width, height))
     pixels = np.asarray(picture)

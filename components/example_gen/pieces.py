@@ -6,6 +6,7 @@ turns a piece into chunks. Both raise DataError with one line.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -52,6 +53,8 @@ class Piece:
     tfds_folder: str | None = None  # or a folder that tensorflow-datasets prepared
     root: str | None = None  # or where own images lie...
     own: tuple[Item, ...] = ()  # ...of which these
+    # Of encoded ones: they are all of the file with this number, of so many.
+    shard: tuple[int, int] | None = None
     # none of these: one of _BUNDLED
 
 
@@ -149,6 +152,14 @@ def _published(piece: Piece) -> Iterator[tuple[str, Records]]:
 
 def _plan_own(data: DataConfig, found: Found) -> Plan:
     placed = own_records.placed(found, data)
+    if data.encoded:
+        parts = own_records.sharded(placed, data.shards)
+    else:
+        parts = [
+            (split, None, items[start : start + _OWN_FILES])
+            for split, items in placed.splits.items()
+            for start in range(0, len(items), _OWN_FILES)
+        ]
     pieces = [
         Piece(
             dataset=data.name,
@@ -156,14 +167,15 @@ def _plan_own(data: DataConfig, found: Found) -> Plan:
             count=len(part),
             root=found.root,
             own=part,
+            shard=shard,
         )
-        for split, items in placed.splits.items()
-        for start in range(0, len(items), _OWN_FILES)
-        for part in [items[start : start + _OWN_FILES]]
+        for split, shard, part in parts
     ]
     return Plan(
         pieces=tuple(pieces),
-        dataset=own_files.described(found, data),
+        dataset=dataclasses.replace(
+            own_files.described(found, data), digest=own_records.digest_of(placed)
+        ),
         source=f"{found.kind} {found.path}",
         verified=False,
         verification=(

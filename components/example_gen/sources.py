@@ -88,6 +88,11 @@ def expected(data: DataConfig) -> Dataset:
     """
     if data.name == own_files.NAME:
         return own_files.described(own_files.find(data.path), data)
+    if data.encoded:
+        raise ValueError(
+            f"data.encoded=true: is for images of one's own (data.name={own_files.NAME}), and "
+            f"those of {data.name} are pixels; leave it out"
+        )
     return known(
         data.name, data.label, image_size=data.image_size, channels=data.channels
     )

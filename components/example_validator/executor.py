@@ -38,7 +38,7 @@ from components.example_validator import accepted_records, consistency
 from contract import features
 from contract.datasets import DATASETS, Dataset
 from contract.progress import PROGRESS_LOGGER
-from trainer.examples import batches, dataset_in, pixels_of
+from trainer.examples import batches, dataset_in, part_of, pixels_of
 
 # Custom properties of `accepted_statistics`: of which data set and examples they are, and
 # which thresholds these met.
@@ -255,7 +255,7 @@ def measure_split(
     columns: dict[str, list[np.ndarray]] = {}
     labels: dict[str, list[np.ndarray]] = {name: [] for name in classes}
     digests: list[bytes] = []
-    for batch in _batches(folder, list(classes)):
+    for batch in _batches(folder, list(classes), part_of(dataset)):
         images = batch.pop(features.IMAGE)
         digests += [hashlib.sha256(image).digest() for image in images]
         part = image_statistics.measure(pixels_of(images, dataset))
@@ -275,10 +275,10 @@ def measure_split(
     )
 
 
-def _batches(folder: str, label_keys: list[str]) -> Iterator[dict[str, Any]]:
-    """Raw images (bytes) and labels (int64), each [at most 1000]."""
+def _batches(folder: str, label_keys: list[str], most: int) -> Iterator[dict[str, Any]]:
+    """Images as in examples (bytes) and labels (int64), each [at most `most`]."""
     files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
-    found = batches(files, [features.IMAGE, *label_keys], parallel=2)
+    found = batches(files, [features.IMAGE, *label_keys], parallel=2, most=most)
     for batch in found.prefetch(1):
         yield {name: column.numpy() for name, column in batch.items()}
 

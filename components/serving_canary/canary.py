@@ -182,7 +182,8 @@ def observe(
                 "(canary.max_load_seconds)"
             )
         load_seconds = time.monotonic() - running.started
-        with traffic.Caller(running.address, config) as caller:
+        address, files = running.address, expected.files
+        with traffic.Caller(address, config, files=files) as caller:
             for signature in judgement.SIGNATURES:
                 answers[signature] = caller.ask(signature, expected.images)
                 running.check_alive(f"answering {signature}")

@@ -45,6 +45,7 @@ class Expected:
     images: np.ndarray  # uint8 [n, height, width, channels]
     probabilities: np.ndarray  # float32 [n, classes]
     class_names: tuple[str, ...]  # in label order
+    files: bool = False  # whether the model was trained on files, and cuts these out
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,6 +101,7 @@ def read_expected(model: Path, dataset: Dataset) -> Expected:
             images=np.atleast_1d(found["images"]),
             probabilities=found["probabilities"],
             class_names=tuple(names.tolist()),
+            files=dataset.crop is not None,
         )
     except (OSError, stored.Unreadable, KeyError) as error:
         raise NotComparable(

@@ -23,6 +23,7 @@ from components.serving_canary import judgement, server
 from components.serving_canary.judgement import Answer
 from contract import features
 from contract.config.canary import CanaryConfig
+from contract.crops import framed
 from serving.client.classifier import Classifier
 from serving.client.errors import ServingError
 from serving.client.options import Retry, Timeouts
@@ -53,8 +54,15 @@ def is_available(address: str) -> bool:
 class Caller:
     """A connection to the server, for one thread."""
 
-    def __init__(self, address: str, config: CanaryConfig):
-        self._address = address
+    def __init__(self, address: str, config: CanaryConfig, *, files: bool = False):
+        """Connects.
+
+        Args:
+            address: Of the server.
+            config: Limits of a request's time.
+            files: Whether the model was trained on files, out of which it cuts images.
+        """
+        self._address, self._files = address, files
         self._seconds = max(_LEAST_SECONDS, _PATIENCE * config.max_p99_ms / 1000)
         self._seconds_per_image = config.max_p99_ms / 1000
         self._client = _classifier(address, Timeouts(request=self._seconds))
@@ -77,7 +85,7 @@ class Caller:
                 return self._classify(images, seconds)
             name, encode = _INPUTS[signature]
             outputs = self._client.predict(
-                {name: encode(images)},
+                {name: encode(images, self._files)},
                 signature_name=signature,
                 deadline_seconds=seconds,
             )
@@ -96,7 +104,7 @@ class Caller:
         request = classification_pb2.ClassificationRequest()
         request.model_spec.name = server.MODEL_NAME
         request.model_spec.signature_name = features.SIGNATURE_CLASSIFY
-        request.input.example_list.examples.extend(_examples(images))
+        request.input.example_list.examples.extend(_examples(images, self._files))
         with grpc.insecure_channel(self._address) as channel:
             call = channel.unary_unary(
                 _CLASSIFY,
@@ -237,21 +245,31 @@ def _predicted(outputs: Mapping[str, np.ndarray], count: int) -> Answer:
     )
 
 
-def _examples(images: np.ndarray) -> list[Any]:
+def _examples(images: np.ndarray, files: bool) -> list[Any]:
     """tf.Examples as ingested."""
     from tensorflow.core.example import example_pb2
 
+    contents = _files(images) if files else [image.tobytes() for image in images]
     found = []
-    for image in images:
+    for content in contents:
         example = example_pb2.Example()
         feature = example.features.feature[features.IMAGE]
-        feature.bytes_list.value.append(image.tobytes())
+        feature.bytes_list.value.append(content)
         found.append(example)
     return found
 
 
-def _serialized(images: np.ndarray) -> list[bytes]:
-    return [example.SerializeToString() for example in _examples(images)]
+def _serialized(images: np.ndarray, files: bool) -> list[bytes]:
+    return [example.SerializeToString() for example in _examples(images, files)]
+
+
+def _encoded(images: np.ndarray, files: bool) -> list[bytes]:
+    return _files(images) if files else _png_files(images)
+
+
+def _files(images: np.ndarray) -> list[bytes]:
+    """Pictures out of which a model cuts these images."""
+    return _png_files(framed(images))
 
 
 def _png_files(images: np.ndarray) -> list[bytes]:
@@ -265,8 +283,8 @@ def _png_files(images: np.ndarray) -> list[bytes]:
 
 
 # Signature -> its input's name, and images as it takes them.
-_INPUTS: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
-    features.SIGNATURE_IMAGES: ("images", lambda images: images),
+_INPUTS: dict[str, tuple[str, Callable[[np.ndarray, bool], Any]]] = {
+    features.SIGNATURE_IMAGES: ("images", lambda images, _: images),
     features.SIGNATURE_EXAMPLES: ("examples", _serialized),
-    features.SIGNATURE_ENCODED: ("encoded", _png_files),
+    features.SIGNATURE_ENCODED: ("encoded", _encoded),
 }

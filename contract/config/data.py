@@ -55,6 +55,11 @@ class DataConfig:
         low=1,
         high=3,
     )
+    encoded: bool = setting(
+        False,
+        "folder: keep the pictures' files, and cut the images out of them while training, "
+        "at random places and sizes; else each is brought to data.image_size once",
+    )
     eval_fraction: float = setting(
         0.1, "share of train that becomes the eval split", low=0.01, high=0.5
     )
@@ -71,4 +76,6 @@ class DataConfig:
         high=0.5,
     )
     shards: int = setting(4, "TFRecord files per split", low=1, high=1000)
-    compression: Literal["gzip", "none"] = setting("gzip", "of the TFRecords")
+    compression: Literal["gzip", "none"] = setting(
+        "gzip", "of the TFRecords; encoded ones never"
+    )

@@ -40,4 +40,9 @@ class EvaluationConfig:
     max_ece: float | None = setting(
         0.3, "highest expected calibration error of a pushed model", low=0.0, high=1.0
     )
+    crops: Literal["center", "ten", "multi_scale"] = setting(
+        "center",
+        "data.encoded: the middle of a picture; its corners and middle, mirrored, too; or "
+        "these ten at five sizes. Probabilities are averaged",
+    )
     batch_size: int = setting(128, "images per forward pass", low=1, high=65_536)

@@ -79,6 +79,13 @@ class TrainConfig:
         4, "pixels of padding before the random crop; 0: no crop", low=0, high=16
     )
     flip: bool = setting(True, "mirror images at random")
+    colour_noise: float = setting(
+        0.1,
+        "data.encoded: deviation of the noise along the colours' principal axes, which "
+        "images are tinted with; 0: none",
+        low=0.0,
+        high=1.0,
+    )
     seed: int = setting(
         1, "of initialisation, order and augmentation", low=0, high=2**31 - 1
     )

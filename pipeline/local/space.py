@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import replace
 
-from components.example_gen.sources import expected
+from components.example_gen.sources import expected, find
 from contract.config.run import RunConfig
 from contract.fields import ConfigError
 from trainer.program import count_parameters
@@ -30,7 +30,10 @@ def needed(config: RunConfig) -> int:
     kept = data
     if data.name == "digits":
         kept = expected(replace(config.data, image_size=8))
-    examples = sum(data.counts.values()) * kept.image_bytes
+    if data.crop is None:
+        examples = sum(data.counts.values()) * kept.image_bytes
+    else:  # files, as they are
+        examples = sum(map(os.path.getsize, find(config.data).files))
     classes, channels = len(data.class_names), data.pixels[-1]
     models = [
         count_parameters(parse_network(each.network), classes, channels)

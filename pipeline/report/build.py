@@ -220,8 +220,10 @@ def _title(data: Dataset) -> str:
     """The data set, and what is not as it was published: shape, classes."""
     title = data.title
     if not _as_published(data):
-        height, width, channels = data.image_shape
-        title += f" at {height} x {width} pixels{', grey' if channels == 1 else ''}"
+        height, width, channels = data.pixels
+        how = " at" if data.crop is None else ", cut to"
+        grey = ", grey" if channels == 1 else ""
+        title += f"{how} {height} x {width} pixels{grey}"
     if data.label_key == features.COARSE_LABEL:
         title += f", {len(data.class_names)} coarse classes"
     return title

@@ -16,7 +16,7 @@ from contract import features
 from contract.datasets import Dataset
 from contract.predictions import Predictions
 from contract.typed_json import REMEDY, RecordError, inside, shown
-from trainer.examples import batches, pixels_of
+from trainer.examples import PART, batches, part_of, pixels_of
 
 _SAMPLES_PER_CLASS = 8
 _MOST_SAMPLE_CLASSES = 20
@@ -107,8 +107,10 @@ def disagreements(
 
 def _with_ids(uri: str, ids: set[bytes], data: Dataset) -> dict[bytes, str]:
     """PNG data URIs of the eval images with these ids."""
-    found = {}
-    for batch in _batches(uri, features.EVAL, [features.IMAGE, features.EXAMPLE_ID]):
+    found, part = {}, part_of(data)
+    for batch in _batches(
+        uri, features.EVAL, [features.IMAGE, features.EXAMPLE_ID], part
+    ):
         names = batch[features.EXAMPLE_ID]
         for pixels, name in zip(batch[features.IMAGE], names, strict=True):
             if name in ids:
@@ -117,11 +119,11 @@ def _with_ids(uri: str, ids: set[bytes], data: Dataset) -> dict[bytes, str]:
 
 
 def _batches(
-    uri: str, split: str, keys: Sequence[str]
+    uri: str, split: str, keys: Sequence[str], most: int = PART
 ) -> Iterator[dict[str, np.ndarray]]:
     """These features of a split's examples, in order."""
     files = tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*"))
-    for batch in batches(files, keys):
+    for batch in batches(files, keys, most=most):
         yield {key: batch[key].numpy() for key in keys}
 
 
@@ -140,7 +142,7 @@ def _samples(uri: str, split: str, data: Dataset, most: int) -> list[list[str]]:
     """The first images of the first classes, as PNG data URIs, a row a class."""
     count = min(len(data.class_names), _MOST_SAMPLE_CLASSES)
     rows: list[list[str]] = [[] for _ in range(count)]
-    for batch in _batches(uri, split, [features.IMAGE, data.label_key]):
+    for batch in _batches(uri, split, [features.IMAGE, data.label_key], part_of(data)):
         pairs = zip(batch[features.IMAGE], batch[data.label_key], strict=True)
         for pixels, label in pairs:
             if label < count and len(rows[label]) < most:

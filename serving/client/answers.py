@@ -122,7 +122,9 @@ def image_shape(metadata: ModelMetadata) -> images.Shape:
     tensor = signature and signature.inputs.get(images.INPUT_IMAGES)
     match tensor and tensor.shape:
         case (_, int(height), int(width), (1 | 3) as channels):
-            return height, width, channels
+            shape = (height, width, channels)
+            any_size = images.SIGNATURE_ANY_SIZE in metadata.signatures
+            return images.Crop(*shape) if any_size else shape
     raise InvalidResponse(
         f"{metadata.model}, version {metadata.version}, has no signature "
         f"{images.SIGNATURE_IMAGES} that takes images of one shape; this model was not "

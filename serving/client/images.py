@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,23 @@ from serving.client import headers, pictures
 from serving.client.errors import InvalidInput
 
 Shape = tuple[int, int, int]  # height, width, channels: 3, RGB, or 1, grey
+
+
+class Crop(NamedTuple):
+    """A `Shape`, of a model that cuts such images out of pictures of any size itself."""
+
+    height: int
+    width: int
+    channels: int
+
+
 # Red, green and blue of 2^16: the luminance of ITU-R BT.601, as Pillow's "L" counts it.
 _LUMINANCE = np.array([19_595, 38_470, 7_471], np.uint32)
 
 # Names in the exported SavedModel; contract/features.py has the same, and a test compares.
 SIGNATURE_IMAGES, INPUT_IMAGES = "serving_default", "images"
 SIGNATURE_ENCODED, INPUT_ENCODED = "encoded_images", "encoded"
+SIGNATURE_ANY_SIZE = "any_size"  # where it is, `encoded_images` takes any size
 
 
 @dataclass(frozen=True)
@@ -162,11 +173,14 @@ def load(image: Any, shape: Shape, *, resize: bool) -> np.ndarray | bytes:
 
     A file travels as it is only if every decoder gives its pixels alike; all else is
     made by the rule of `serving.client.pictures`. A grey model gets the luminance of what
-    has colours.
+    has colours. A model that cuts images out of pictures itself gets whole pictures, and
+    arrays of its crops' shape as they are.
 
     Raises:
         InvalidInput: It cannot be used; the message names file or shape, and the remedy.
     """
+    if isinstance(shape, Crop):
+        return _whole(image, shape)
     if isinstance(image, (str, os.PathLike)):
         return _from_file(pictures.read_file(image), os.fsdecode(image), shape, resize)
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -175,6 +189,22 @@ def load(image: Any, shape: Shape, *, resize: bool) -> np.ndarray | bytes:
         _check_size("", image.size, shape, resize)
         return _finished(pictures.upright(image), shape)
     return _from_array(image, shape, resize)
+
+
+def _whole(image: Any, shape: Crop) -> np.ndarray | bytes:
+    """A picture of any size as a file; pixels of a crop as they are."""
+    if isinstance(image, (str, os.PathLike)):
+        return pictures.encoded(pictures.read_file(image), name=os.fsdecode(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return pictures.encoded(bytes(image))
+    if not _is_pillow(image):
+        image = _array(image)
+        fault = _array_fault(image.shape, image.dtype, shape)
+        if fault is None:
+            return image
+        if image.dtype != np.uint8 or not _is_resizable(image.shape, shape):
+            raise InvalidInput(fault)
+    return pictures.png(pictures.upright(image))
 
 
 def _from_array(image: Any, shape: Shape, resize: bool) -> np.ndarray:

@@ -115,6 +115,30 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return operations.fit(picture, size, pillow.Resampling.BILINEAR)
 
 
+def encoded(content: bytes, *, name: str = "") -> bytes:
+    """Makes a file that every decoder reads alike, of any picture's file.
+
+    PNG and JPEG files of upright grey or RGB pictures stay as they are, and are not
+    decoded: whether they are damaged inside is not known. All else becomes a PNG file of
+    what `upright` makes of it.
+
+    Raises:
+        InvalidInput: As of `upright`.
+    """
+    header = headers.read(content)
+    if header is not None and header.plain:
+        _opened(content, f"{name}: " if name else "")  # for its limits
+        return content
+    return png(upright(content, name=name))
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file, made fast rather than small."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The content of a picture's file.
 

@@ -57,6 +57,7 @@ def test_coarse_classes_are_those_of_their_own_feature():
         ({"image_shape": [0, 32, 3]}, "image_shape"),
         ({"image_shape": [None, 32, 3]}, "height and width, or neither"),
         ({"image_shape": [32, 32]}, "must be a list of 3"),
+        ({"crop": 16}, "image_shape tells one"),
         ({"counts": {"train": -1}}, "counts"),
         ({"labels": []}, "must be an object"),
     ],
@@ -76,3 +77,9 @@ def test_superclasses_name_the_classes_of_the_coarse_feature():
     entry = datasets.DATASETS["cifar100"]
     assert entry.superclasses[entry.class_names.index("maple_tree")] == 17
     assert entry.coarse_class_names[17] == "trees"
+
+
+def test_of_images_of_any_size_a_network_is_shown_a_square():
+    value = dataclasses.replace(known("digits"), image_shape=(None, None, 3), crop=24)
+    assert value.pixels == (24, 24, 3)
+    assert Dataset.from_json(value.to_json(), "dataset.json") == value

@@ -54,7 +54,7 @@ def test_earlier_files_are_read_and_nothing_of_them_moves(name):
     with (EARLIER / name).open("rb") as file:
         found = ModelRun.read(file, name)
     # What they could not know is unknown.
-    later = ("dataset", "image_shape", "problem")
+    later = ("dataset", "image_shape", "encoded", "problem")
     added = dict.fromkeys((*later, "initial_weights", "initial_weights_digest"))
     written = json.loads((EARLIER / name).read_text())
     assert not added.keys() & written.keys()

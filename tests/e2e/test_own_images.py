@@ -1,4 +1,7 @@
-"""A person's own photographs, from a folder to a client's answer."""
+"""A person's own photographs, from a folder to a client's answer.
+
+As files: after ingestion, pixels go the way of CIFAR's, which test_pipeline.py goes.
+"""
 
 import json
 from pathlib import Path
@@ -57,6 +60,7 @@ def test_own_photographs_are_learnt_published_and_classified(folder, tmp_path):
         data__name="folder",
         data__path=str(folder),
         data__image_size="16",
+        data__encoded="true",
         train__global_batch_size="16",
         train__steps="60",
         train__learning_rate="0.05",
@@ -71,7 +75,7 @@ def test_own_photographs_are_learnt_published_and_classified(folder, tmp_path):
     assert "broken.jpg" in broken and "readme.txt" in passed
     assert "broken.jpg" in done.output
     page = (output / "report/report.html").read_text()
-    assert "walks at 16 x 16 pixels" in page and "Gras &amp; Grün" in page
+    assert "walks, cut to 16 x 16 pixels" in page and "Gras &amp; Grün" in page
 
     # Colours are easy: what is published knows them, in files that it has not seen.
     assert report["decision"]["winner"] and report["pushed"]
@@ -81,7 +85,7 @@ def test_own_photographs_are_learnt_published_and_classified(folder, tmp_path):
     }
     with (
         served(output / "serving/cifar") as address,
-        Classifier(address, resize=True) as classifier,
+        Classifier(address) as classifier,
     ):
         answers = classifier.classify([*new.values()])
     assert [answer.class_name for answer in answers] == [*new]

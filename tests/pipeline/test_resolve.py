@@ -427,3 +427,15 @@ def test_on_vertex_ai_initial_weights_lie_in_a_bucket():
     address = "gs://bucket/serving/cifar/7"
     config = resolve([*asked, f"{field}={address}/"], {}, "/", vertex_rules).config
     assert config.candidate.initial_weights == address
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        (["evaluation.crops=ten"], "needs data.encoded=true"),
+        (["data.encoded=true"], "data.name=folder"),
+    ],
+)
+def test_what_is_for_files_of_pictures_is_refused_for_pixels(asked, words):
+    with pytest.raises(ConfigError, match=words):
+        resolve(["data.name=digits", *asked], {}, "/", local_rules)

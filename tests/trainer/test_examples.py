@@ -74,5 +74,6 @@ def test_named_features_are_parsed_and_images_have_their_shape():
     np.testing.assert_array_equal(pixels_of(found["image"].numpy(), grey), images)
     with pytest.raises(ValueError, match="reshape"):
         pixels_of(found["image"].numpy(), known("digits"))
-    alone = parse([example_of(images[2]).SerializeToString()], ["image"])["image"]
-    assert alone.numpy()[0] == images[2].tobytes()
+    content = images[2].tobytes()
+    alone = parse([example_of(content).SerializeToString()], ["image"])["image"]
+    assert alone.numpy()[0] == content

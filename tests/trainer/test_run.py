@@ -63,6 +63,7 @@ ELSEWHERE = {
     "evaluation_steps": "says when, not what: test_fit.py",
     "zero_start": "where weights start: test_network.py",
     "freeze": "of networks that start from weights: below",
+    "colour_noise": "of encoded images: test_streaming.py",
 }
 
 

@@ -145,3 +145,22 @@ def test_class_names_may_hold_any_sign():
     text = invariants_text(dataset, DriftConfig())
     schema = text_format.Parse(text, schema_pb2.Schema())
     assert tuple(schema.feature[0].string_domain.value) == names
+
+
+def test_files_may_have_any_length_but_none():
+    dataset = Dataset(
+        name="folder",
+        title="x",
+        image_shape=(None, None, 3),
+        crop=16,
+        labels={"label": ("a", "b")},
+    )
+    schema = text_format.Parse(schema_text(dataset), schema_pb2.Schema())
+    (image,) = (each for each in schema.feature if each.name == features.IMAGE)
+    assert image.HasField("image_domain")
+    assert not image.image_domain.max_image_byte_size
+    assert image.annotation.tag == ["minimum_bytes:1"]
+    numbers = text_format.Parse(
+        invariants_text(dataset, DriftConfig()), schema_pb2.Schema()
+    )
+    assert {"red", "sharpness"} <= {each.name for each in numbers.feature}

@@ -300,7 +300,7 @@ def test_an_empty_split_is_refused(world, models, tmp_path):
     from components.answers import inference
 
     with pytest.raises(ValueError, match="nothing to measure"):
-        inference.load_split([], "label", world.transform)
+        inference.describe([], "label", world.transform, part=10)
 
 
 @pytest.mark.parametrize("policy", ["best", "superior", "non_inferior"])

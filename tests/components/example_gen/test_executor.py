@@ -24,6 +24,7 @@ from contract.config.data import DataConfig
 from contract.datasets import DATASETS
 from contract.fields import to_json
 from tests.components.example_gen import official, own
+from tests.serving import pictures
 
 # TensorFlow and TFX are imported inside the functions: pytest imports this file also when
 # it is asked for the fast tests only.
@@ -664,3 +665,69 @@ def test_too_many_unreadable_pictures_are_refused_and_nothing_is_left(tmp_path):
     with pytest.raises(DataError, match="1 of 66 files cannot be read, more than data"):
         ingest(tmp_path / "out", name="folder", path=folder)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_encoded_pictures_stay_files_in_order_of_content(tmp_path):
+    """Upright grey and RGB files as they are, all else as PNG; damaged ones named."""
+    import tensorflow as tf
+
+    kinds = pictures.examples()
+    made = {f"train/a/{name}.png": kind.content for name, kind in kinds.items()}
+    made |= {f"train/b/{n}.jpg": own.picture(n, kind="JPEG") for n in range(20)}
+    made |= {f"val/{c}/1.png": own.picture(100 + i) for i, c in enumerate("ab")}
+    made["train/b/cut.jpg"] = made["train/b/1.jpg"][:300]
+    folder = own.write(tmp_path / "in", made)
+    settings = {"name": "folder", "path": folder, "encoded": True, "image_size": 16}
+    artifact = ingest(tmp_path / "out", unreadable_limit=0.1, **settings)
+    (remark,) = json.loads(artifact.get_string_custom_property("remarks"))
+    assert "1 of" in remark and "cut.jpg" in remark
+    described = json.loads(Path(artifact.uri, "dataset.json").read_text())
+    assert described["image_shape"] == [None, None, 3] and described["crop"] == 16
+    assert sum(described["counts"].values()) == len(made) - 1
+    by_id = {
+        hashlib.sha256(content).digest()[:16].hex().encode() + b"-0": (name, content)
+        for name, content in made.items()
+    }
+    same = 0
+    for split in ("train", "eval", "test"):
+        files = sorted(Path(artifact.uri, f"Split-{split}").iterdir())
+        assert [file.suffix for file in files] == [""] * 4  # never compressed
+        for file in files:
+            keys = []
+            for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+                values = tf.train.Example.FromString(record).features.feature
+                (key,) = values["example_id"].bytes_list.value
+                keys.append(key)
+                name, content = by_id.pop(key)
+                assert ["a", "b"][values["label"].int64_list.value[0]] == name.split(
+                    "/"
+                )[1]
+                (stored,) = values["image"].bytes_list.value
+                if stored == content:
+                    same += 1
+                    continue
+                kind = kinds[name.removeprefix("train/a/").removesuffix(".png")]
+                with PIL.Image.open(io.BytesIO(stored)) as picture:
+                    assert picture.format == "PNG" and picture.mode == "RGB"
+                    assert (np.abs(np.asarray(picture, int) - kind.rgb) <= 1).all()
+            assert keys == sorted(keys)
+    assert [name for name, _ in by_id.values()] == ["train/b/cut.jpg"]
+    assert 23 <= same < len(made) - 20
+
+    again = ingest(tmp_path / "again", unreadable_limit=0.1, **settings)
+    assert contents_of(again.uri) == contents_of(artifact.uri)
+    os.rename(f"{folder}/train/b/2.jpg", f"{folder}/train/a/2.jpg")
+    other = ingest(tmp_path / "other", unreadable_limit=0.1, **settings)
+    digest = json.loads(Path(other.uri, "dataset.json").read_text())["digest"]
+    assert len(digest) == 64 and digest != described["digest"]
+
+
+def test_encoded_is_for_ones_own_images_in_colour(tmp_path):
+    folder = own.write(tmp_path / "in", own.contents())
+    for settings, words in (
+        ({"name": "digits"}, "data.name=folder"),
+        ({"name": "folder", "path": folder, "channels": 1}, "data.channels=1"),
+        ({"name": "folder", "path": folder, "extra": "more"}, "data.extra=more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sources.expected(DataConfig(encoded=True, **settings))

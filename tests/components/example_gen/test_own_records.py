@@ -242,3 +242,19 @@ def test_one_picture_at_a_time_is_in_memory(tmp_path):
     )
     decoded = 1500 * 1500 * 3 / 2**20
     assert float(done.stdout) < 4 * decoded, done.stderr  # all of them: 24 times
+
+
+def test_more_bytes_make_more_files(tmp_path, monkeypatch):
+    """Each image is in one of them, in order of content."""
+    own.write(tmp_path, own.contents(count=30))
+    _, splits = placed(tmp_path)
+    monkeypatch.setattr(own_records, "_SHARD_BYTES", splits.bytes // 10)
+    files = own_records.sharded(splits, 3)
+    for split, items in splits.splits.items():
+        parts = [(place, part) for s, place, part in files if s == split]
+        size = sum(item.size for item in items)
+        count = max(3, -(-size * 10 // splits.bytes))
+        assert [place for place, _ in parts] == [(n, count) for n in range(count)]
+        digests = [[item.digest for item in part] for _, part in parts]
+        assert all(part == sorted(part) for part in digests)
+        assert sorted(sum(digests, [])) == [item.digest for item in items]

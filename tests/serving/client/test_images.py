@@ -15,7 +15,7 @@ from serving.client import images as module
 from serving.client.answers import OUTPUTS
 from serving.client.errors import InvalidInput
 from tests.serving.client.official import random_images, write_png
-from tests.serving.pictures import encoded, exif, shrunk
+from tests.serving.pictures import encoded, exif, photograph, shrunk
 
 PIXELS = random_images(1)[0]
 SHAPE = (32, 32, 3)
@@ -25,6 +25,7 @@ GREY = (32, 32, 1)
 def test_names_are_those_of_the_exported_model():
     assert module.SIGNATURE_IMAGES == features.SIGNATURE_IMAGES
     assert module.SIGNATURE_ENCODED == features.SIGNATURE_ENCODED
+    assert module.SIGNATURE_ANY_SIZE == features.SIGNATURE_ANY_SIZE
     assert OUTPUTS == (
         features.PROBABILITIES,
         features.PREDICTED_LABEL,
@@ -261,3 +262,30 @@ def test_many_or_one():
     assert module.is_many(iter([PIXELS]))
     for one in (PIXELS, "a.png", Path("a.png"), b"x", Image.fromarray(PIXELS)):
         assert not module.is_many(one)
+
+
+def test_to_a_model_that_cuts_pictures_itself_whole_ones_are_sent(tmp_path):
+    """Plain files as they are, all else as PNG in its own size; crops as pixels."""
+    crop, picture = module.Crop(*SHAPE), photograph(50, 70)
+    plain = encoded(picture, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(plain)
+    turned = encoded(picture, "PNG", exif=exif(6))
+    grey = Image.fromarray(picture).convert("L")
+    wanted = {
+        "plain": (plain, plain),
+        "path": (tmp_path / "a.jpg", plain),
+        "turned": (turned, np.rot90(picture, -1)),
+        "array": (picture, picture),
+        "pillow": (grey, np.dstack([np.asarray(grey)] * 3)),
+    }
+    for image, sent in wanted.values():
+        found = module.load(image, crop, resize=False)
+        assert isinstance(found, bytes)
+        if isinstance(sent, bytes):
+            assert found == sent
+        else:
+            np.testing.assert_array_equal(Image.open(io.BytesIO(found)), sent)
+    np.testing.assert_array_equal(module.load(PIXELS, crop, resize=False), PIXELS)
+    for wrong in (picture.astype(np.float32), plain[:100], tmp_path / "none.jpg"):
+        with pytest.raises(InvalidInput):
+            module.load(wrong, crop, resize=True)

@@ -114,7 +114,7 @@ def measure_into(folder: str, data: DataConfig) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in files)
     images = sum(json.loads(artifact.get_string_custom_property("counts")).values())
     return {
-        "compression": data.compression,
+        "compression": "none" if data.encoded else data.compression,
         "images": images,
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu, 3),

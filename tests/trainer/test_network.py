@@ -322,7 +322,7 @@ def test_float32_and_the_fused_batch_norm_equal_the_reference():
 
 def train_once(name, **options):
     """One SGD step in a graph: (loss, weights after it), everything float32."""
-    model = network.build(name, classes=10, seed=3, **options)
+    model = network.build(name, classes=10, image_shape=(32, 32, 3), seed=3, **options)
     rng = np.random.default_rng(2)
     images = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
     labels = rng.integers(10, size=2)
@@ -344,7 +344,7 @@ def train_once(name, **options):
 
 @pytest.mark.parametrize(
     "name",
-    ["preact_resnet29_bottleneck", "resnet20:shortcut=dropout"],
+    ["preact_resnet29_bottleneck", "resnet20:shortcut=dropout", "imagenet_resnet34"],
 )
 def test_loop_unrolled_and_rematerialised_are_bitwise_the_same(name):
     loss, weights = train_once(name)

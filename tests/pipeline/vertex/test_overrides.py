@@ -185,11 +185,11 @@ def test_what_is_compiled_is_fixed(name):
         encode({name: "x"})
 
 
-def test_the_fixed_fields_are_all_of_vertex_and_six_more():
+def test_the_fixed_fields_are_all_of_vertex_and_those_of_places_and_nodes():
     fixed = overrides.fixed(RunConfig())
     assert {name for name in fixed if not name.startswith("vertex.")} == {
         "contenders", "pipeline_name", "output_root", "enable_cache", "serving.push",
-        "serving.base_directory",
+        "serving.base_directory", "batch_predict.images",
     }  # fmt: skip
     assert {name for name in leaves(RunConfig) if name.startswith("vertex.")} <= set(
         fixed

@@ -55,8 +55,8 @@ def _conv(step: Step, run: Run, x):
         # Torch and Caffe pad every side; "same" at stride 2 would pad right and bottom only.
         x = ops.pad(x, [[0, 0], [border, border], [border, border], [0, 0]])
     padding = "same" if border and step.stride == 1 else "valid"
-    wide = padding == "same" and step.in_width >= _WIDE and run.training
-    if wide and keras.backend.backend() == "tensorflow":
+    wide = padding == "same" and step.in_width >= _WIDE and step.bias is None
+    if wide and run.training and keras.backend.backend() == "tensorflow":
         return _wide_conv(x, kernel)
     x = ops.conv(x, kernel, strides=step.stride, padding=padding, data_format=_NHWC)
     return x if step.bias is None else x + run.weights[f"{step.name}/bias"]

@@ -71,7 +71,8 @@ def test_each_training_is_a_job_of_its_own_with_its_own_seed(job):
     train = json.loads(custom["train"])
     assert (train["seed"], train["steps"], train["schedule"]) == (4, 64_000, "paper")
     assert json.loads(custom["model"]) == {
-        "network": "resnet110:shortcut=exclusive_gating:gate_bias=-7"
+        "network": "resnet110:shortcut=exclusive_gating:gate_bias=-7",
+        "initial_weights": None,
     }
     assert custom["divergence"] == "record"
     assert "exclusive7s4" in json.dumps(custom)

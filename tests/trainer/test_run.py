@@ -116,11 +116,18 @@ def flow(tmp_path_factory) -> Path:
 
 
 def train(flow: Path, output: Path, case: dict, **settings: str) -> None:
-    """run_fn as TFX's Trainer calls it; `settings`: more of its custom_config."""
-    from trainer import run, strategy
+    """As `call`, with what is common to all cases."""
+    from trainer import strategy
 
     config = TrainConfig(**COMMON | case)
     strategy.prepare_devices(config)
+    call(flow, output, config, **settings)
+
+
+def call(flow: Path, output: Path, config: TrainConfig, **settings: str) -> None:
+    """run_fn as TFX's Trainer calls it; `settings`: more of its custom_config."""
+    from trainer import run
+
     run.run_fn(
         SimpleNamespace(
             transform_graph_path=str(flow / "graph"),

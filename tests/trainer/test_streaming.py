@@ -4,20 +4,17 @@ import dataclasses
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from contract import features
-from contract.config.model import ModelConfig
-from contract.config.preprocessing import PreprocessingConfig
 from contract.config.train import TrainConfig
 from contract.datasets import Dataset
-from contract.fields import to_json
 from tests.serving.pictures import encoded, photograph
 from tests.trainer import transform_graph
+from tests.trainer.test_run import call
 
 pytestmark = pytest.mark.tf
 
@@ -200,28 +197,6 @@ def test_the_graphs_statistics_are_those_of_the_crops(flow):
     assert np.corrcoef(bands, rank)[0, 1] > 0.9
 
 
-def train(flow: Path, output: Path, config: TrainConfig = CONFIG) -> None:
-    """run_fn as TFX's Trainer calls it."""
-    from trainer import run
-
-    run.run_fn(
-        SimpleNamespace(
-            transform_graph_path=str(flow / "graph"),
-            train_files=[str(flow / "Split-train/*")],
-            eval_files=[str(flow / "Split-eval/*")],
-            serving_model_dir=str(output / "model"),
-            model_run_dir=str(output / "run"),
-            custom_config={
-                "role": "candidate",
-                "model": to_json(ModelConfig(network="preact_resnet8")),
-                "train": to_json(config),
-                "preprocessing": to_json(PreprocessingConfig()),
-                "checkpoints": str(output / "checkpoints"),
-            },
-        )
-    )
-
-
 def history(output: Path):
     return json.loads((output / "run/history.json").read_text())["history"]
 
@@ -234,7 +209,7 @@ def test_killed_and_resumed_is_bit_identical(flow, tmp_path, monkeypatch):
     from trainer import fit
 
     config = dataclasses.replace(CONFIG, checkpoint_seconds=0)
-    train(flow, tmp_path / "whole", config)
+    call(flow, tmp_path / "whole", config)
 
     class Died(Exception):
         pass
@@ -249,14 +224,14 @@ def test_killed_and_resumed_is_bit_identical(flow, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(fit._State, "advance", die)
         with pytest.raises(Died):
-            train(flow, tmp_path / "killed", config)
+            call(flow, tmp_path / "killed", config)
     steps = []
     monkeypatch.setattr(
         fit._State,
         "advance",
         lambda self, n, seconds: (steps.append(self.step), advance(self, n, seconds)),
     )
-    train(flow, tmp_path / "killed", config)
+    call(flow, tmp_path / "killed", config)
     assert steps == [7, 8, 9, 10, 11]
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
 

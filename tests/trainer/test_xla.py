@@ -27,7 +27,9 @@ pytestmark = pytest.mark.tf
 
 # Relative, of a loss in three steps; seen: 3e-7 and 9e-3, and bfloat16 itself is as coarse as
 # 4e-3. XLA adds in another order, and need not round where TensorFlow does.
-WITHIN = {"float32": 1e-4, "mixed_bfloat16": 3e-2}
+# Of 164 layers float32 tells nothing in three steps: images times 1 + 1e-6 change the third
+# loss by 7 % without XLA. In float64, but for the loss itself, seen: 2e-5.
+WITHIN = {"float32": 1e-4, "mixed_bfloat16": 3e-2, "float64": 1e-4}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,10 +44,17 @@ def quick_compiler():
 
 
 @pytest.mark.parametrize(
-    ("precision", "rematerialise"), [("float32", False), ("mixed_bfloat16", True)]
+    ("network", "precision", "rematerialise"),
+    [
+        ("preact_resnet20", "float32", False),
+        ("preact_resnet20", "mixed_bfloat16", True),
+        ("preact_resnet164", "float64", False),
+    ],
 )
-def test_a_replicas_step_compiles_and_trains_as_without(precision, rematerialise):
-    row = xla.measure(xla.Case("preact_resnet20", precision, rematerialise, side=8))
+def test_a_replicas_step_compiles_and_trains_as_without(
+    network, precision, rematerialise
+):
+    row = xla.measure(xla.Case(network, precision, rematerialise, side=8))
     np.testing.assert_allclose(row.compiled_losses, row.losses, rtol=WITHIN[precision])
     assert len({round(loss, 6) for loss in row.losses}) == 3
 
@@ -93,9 +102,14 @@ def test_the_look_at_the_eval_split_compiles_and_counts_what_is_there():
 
 @pytest.mark.bench
 @pytest.mark.parametrize("rematerialise", [False, True])
-@pytest.mark.parametrize("precision", list(WITHIN))
-@pytest.mark.parametrize("network", ["preact_resnet20", "preact_resnet164"])
-def test_the_whole_table(network, precision, rematerialise):
-    """What `python -m benchmarks.xla` prints."""
+@pytest.mark.parametrize(
+    ("network", "precision"),
+    [
+        ("preact_resnet20", "float32"),
+        ("preact_resnet20", "mixed_bfloat16"),
+        ("preact_resnet164", "float64"),
+    ],
+)
+def test_all_forms_train_as_without(network, precision, rematerialise):
     row = xla.measure(xla.Case(network, precision, rematerialise))
     np.testing.assert_allclose(row.compiled_losses, row.losses, rtol=WITHIN[precision])

@@ -57,8 +57,12 @@ def run_fn(fn_args: Any) -> None:
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     layer = transform.transform_features_layer()
     dataset = dataset_of(artifact_of(fn_args.train_files))
-    train = _split(fn_args.train_files, dataset, features.TRAIN, layer)
-    evaluation = _split(fn_args.eval_files, dataset, features.EVAL, layer)
+    mean, std = preprocessing.mean_and_deviation(layer, dataset)
+    statistics: tuple[tf.Tensor, ...] = (mean, std)
+    if dataset.crop is not None:
+        statistics += (preprocessing.colour_covariance(layer, dataset),)
+    train = _split(fn_args.train_files, dataset, features.TRAIN, statistics)
+    evaluation = _split(fn_args.eval_files, dataset, features.EVAL, statistics)
 
     weights: dict[str, Any] = {}
     if model_config.initial_weights is not None:
@@ -68,7 +72,6 @@ def run_fn(fn_args: Any) -> None:
         initial_weights.check(found, spec, dataset.pixels[-1])
         weights = initial_weights.read(found, dataset.class_names)
 
-    mean, std = preprocessing.mean_and_deviation(layer, dataset)
     key = _training_key(
         settings,
         dataset,
@@ -176,13 +179,13 @@ def _files(patterns: list[str]) -> list[str]:
 
 
 def _split(
-    patterns: list[str], dataset: Dataset, name: str, layer: Any
+    patterns: list[str], dataset: Dataset, name: str, statistics: tuple[tf.Tensor, ...]
 ) -> Examples | Stream:
-    """A split in memory; of encoded images where it is."""
+    """A split in memory; of encoded images where it is, with mean, deviation, covariance."""
     files = _files(patterns)
     if dataset.crop is None:
         return load_examples(files, dataset.label_key)
-    mean, std = preprocessing.mean_and_deviation(layer, dataset)
+    mean, std, covariance = statistics
     return Stream(
         files=tuple(files),
         count=dataset.counts[name],
@@ -190,7 +193,7 @@ def _split(
         crop=dataset.crop,
         mean=mean,
         std=std,
-        covariance=preprocessing.colour_covariance(layer, dataset),
+        covariance=covariance,
     )
 
 

@@ -106,9 +106,10 @@ def ask(
         batch_size = max(1, batch_size // (10 * len(sides)))
     began = time.perf_counter()
     try:
-        call = _signature(folder, dataset.pixels)
-        if sides:
-            call = _averaged(folder, dataset.pixels[0], sides)
+        model = _model(folder, dataset.pixels)
+        call = (
+            _averaged(model, dataset.pixels[0], sides) if sides else _signature(model)
+        )
         # The first call of a signature builds its plan, which no later call pays.
         call(next(iter(records(next(iter(splits.values()))).batch(1))))
     except Exception as error:  # noqa: BLE001 - whatever it raises, it cannot be run
@@ -141,7 +142,12 @@ def ask(
     )
 
 
-def _signature(folder: str, pixels: tuple[int, int, int]) -> Signature:
+def _model(folder: str, pixels: tuple[int, int, int]) -> Any:
+    """The SavedModel, which answers tf.Examples of such images.
+
+    Raises:
+        ValueError: It does not.
+    """
     model = tf.saved_model.load(folder)
     taken = _images_taken(model)
     if taken is not None and not taken.is_compatible_with(pixels):
@@ -161,6 +167,12 @@ def _signature(folder: str, pixels: tuple[int, int, int]) -> Signature:
             f"its signature {features.SIGNATURE_EXAMPLES} gives no "
             f"{features.PROBABILITIES}, only {', '.join(call.structured_outputs)}"
         )
+    return model
+
+
+def _signature(model: Any) -> Signature:
+    """A model's answers to tf.Examples."""
+    call = model.signatures[features.SIGNATURE_EXAMPLES]
     (name,) = call.structured_input_signature[1]
 
     def run(examples: tf.Tensor, model: Any = model) -> dict[str, tf.Tensor]:
@@ -170,9 +182,8 @@ def _signature(folder: str, pixels: tuple[int, int, int]) -> Signature:
     return run
 
 
-def _averaged(folder: str, crop: int, sides: Sequence[int]) -> Signature:
+def _averaged(model: Any, crop: int, sides: Sequence[int]) -> Signature:
     """A model's probabilities for several crops of each picture, averaged."""
-    model = tf.saved_model.load(folder)
     call = model.signatures[features.SIGNATURE_IMAGES]
     (name,) = call.structured_input_signature[1]
     squares = 10 * len(sides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from components.batch_predict.plan import Item, Plan
 from contract import features
 from contract.model_run import ModelRun
 from contract.records import MODEL_RUN_FILE
-from serving.client import images
+from serving.client import images, pictures
 from serving.client.errors import InvalidInput
 from trainer.examples import parse, records
 
@@ -174,10 +173,7 @@ def encoded(content: bytes, shape: images.Shape) -> bytes:
     found = images.load(content, shape, resize=True)
     if isinstance(found, bytes):
         return found
-    buffer = io.BytesIO()
-    picture = Image.fromarray(found if shape[-1] == 3 else found[..., 0])
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return pictures.png(Image.fromarray(found if shape[-1] == 3 else found[..., 0]))
 
 
 def load(folder: str, *, records: bool) -> Any:

@@ -196,7 +196,9 @@ def content(root: str, image: Image, most: int) -> bytes:
 def some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(paths.shown, names[:_NAMED])) + (
+        f" and {more:,} more" if more > 0 else ""
+    )
 
 
 def _walk(root: str, where: str) -> tuple[_Files, set[str]]:

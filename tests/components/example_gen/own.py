@@ -2,10 +2,14 @@
 
 import io
 import os
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 from PIL import Image
+
+from tests.serving import pictures
 
 
 def picture(seed, size=(40, 30), kind="PNG"):
@@ -47,3 +51,30 @@ def write_tar(path, files, mode="w"):
                 entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return str(path)
+
+
+def bomb():
+    """A PNG of 30,000 x 30,000 pixels in a few hundred bytes."""
+    head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(1 << 16))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + pictures.chunk(b"IHDR", head)
+        + pictures.chunk(b"IDAT", body)
+        + pictures.chunk(b"IEND", b"")
+    )
+
+
+JPEG = picture(0, (200, 200), "JPEG")
+# A file's content -> words of what is wrong with it.
+UNREADABLE = {
+    "nothing": (b"", "the file is empty"),
+    "a text": (b"I am a cat\n", "no PNG, JPEG, WebP, GIF, BMP or TIFF file"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "cut short"),
+    "a JPEG's head": (JPEG[:300], "cut short"),
+    "half a PNG": (picture(0)[:900], "cut short"),
+    "a bomb": (bomb(), "30000 x 30000 pixels are more than"),
+    "scans without end": (JPEG[:-2] + b"\xff\xda" * 200 + JPEG[-2:], "scans"),
+    "zeros, as of a disk that was full": (bytes(4096), "no PNG, JPEG"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "no PNG, JPEG"),
+}

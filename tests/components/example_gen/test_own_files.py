@@ -122,6 +122,10 @@ def test_one_accent_in_two_forms_is_one_class(tmp_path):
         (files("a/1.png", "b/1.png", "1.png"), "1.png is in no class's folder"),
         (files("train/a/1.png", "train/b/1.png", "val/1.png"), "val/1.png is in no"),
         (files("Cat/1.png", "cat/1.png"), "Cat and cat differ in capitals only"),
+        (
+            files("train/a/1.png", "train/b/1.png", "test/A/1.png"),
+            "A and a differ in capitals only",
+        ),
         (files("a/1.png", "train/b/1.png"), "splits (train) and of classes (a) stand"),
         (files("train/a/1.png", "val/a/1.png", "eval/a/1.png"), "mean one split twice"),
         (files("a/train/1.png", "b/train/1.png"), "as train/a"),
@@ -271,6 +275,7 @@ def test_a_table_says_classes_and_splits(tmp_path):
         (b"path,label\n\xff.png,a\n", "cannot be read as a table in UTF-8"),
         ('path,label\n"1.png,a\n', "cannot be read as a table"),
         ("path,label\n1.png,a\n", "one class only, a"),
+        ("path,label\n1.png,a\nsub/2.png,A\n", "A and a differ in capitals only"),
         ("path,label,split\n1.png,a,test\nsub/2.png,b,test\n", "no images for train"),
     ],
 )

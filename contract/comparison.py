@@ -53,7 +53,7 @@ def pairs_of(names: Iterable[str]) -> list[tuple[str, str]]:
 class Slice(Record):
     """The images on which a feature has one value."""
 
-    feature: str  # "label", "brightness", "contrast"
+    feature: str  # "label", "brightness", "contrast", "size"
     value: int | str  # of "label" the class's index, of the others a band's name
 
     @property

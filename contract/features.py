@@ -21,6 +21,9 @@ TRANSFORMED_IMAGE = "transformed_image"
 # (brightness) and standard deviation of pixels (contrast) lie; the Evaluator's slices.
 BRIGHTNESS_BAND, CONTRAST_BAND = BANDS = ("brightness_band", "contrast_band")
 BAND_NAMES = ("lowest", "low", "high", "highest")
+# Of pictures that stay files, by the Evaluator: in which quarter of the eval split the
+# shorter side lies, before the crop.
+SIZE_BAND = "size_band"
 
 # Signatures of the exported SavedModel (fixed: clients rely on them).
 SIGNATURE_IMAGES = "serving_default"

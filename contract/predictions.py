@@ -17,9 +17,11 @@ import numpy as np
 from contract import arrays, features, stored
 from contract.typed_json import REMEDY, RecordError, inside, refused
 
-_IDS, _LABELS, _BAND, _PROBABILITIES = "ids", "labels", "band/", "probabilities/"
+_IDS, _LABELS, _SIZES = "ids", "labels", "sizes"
+_BAND, _PROBABILITIES = "band/", "probabilities/"
 _WORDS = {"S": "bytes", "i": "whole numbers", "f": "numbers"}  # of numpy.dtype's kinds
 _MOST_BYTES = 1 << 30
+_MOST_PIXELS = 2**31 - 1  # along a side (PNG, 11.2.1)
 _MOST_PROBABILITY = 1.01  # the Evaluator lets a model's sums pass 1 a little
 
 
@@ -32,6 +34,8 @@ class Predictions:
     bands: Mapping[str, np.ndarray]  # of contract.features.BANDS -> int64 [n]
     # By role -> float32 [n, classes]; of those without a problem.
     probabilities: Mapping[str, np.ndarray]
+    # Pixels along the shorter side of encoded images, before the crop: int64 [n].
+    sizes: np.ndarray | None = None
 
     def are_of_the_images_of(self, other: Predictions) -> bool:
         """Whether both are answers to the same images, in the same order."""
@@ -44,6 +48,7 @@ class Predictions:
         named: dict[str, Any] = {
             _IDS: self.ids.astype(np.bytes_),
             _LABELS: self.labels,
+            **({} if self.sizes is None else {_SIZES: self.sizes}),
             **{_BAND + name: band for name, band in self.bands.items()},
             **{
                 _PROBABILITIES + role: each for role, each in self.probabilities.items()
@@ -81,6 +86,8 @@ class Predictions:
                 _check(array, place, "S", (images,))
             elif name == _LABELS:
                 _check(array, place, "i", (images,), classes - 1)
+            elif name == _SIZES:
+                _check(array, place, "i", (images,), _MOST_PIXELS)
             elif name.startswith(_BAND):
                 _check(array, place, "i", (images,), last_band)
             elif name.startswith(_PROBABILITIES):
@@ -90,6 +97,7 @@ class Predictions:
             labels=found[_LABELS],
             bands=_below(_BAND, found),
             probabilities=_below(_PROBABILITIES, found),
+            sizes=found.get(_SIZES),
         )
 
 

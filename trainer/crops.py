@@ -110,6 +110,15 @@ def random(files: tf.Tensor, chances: tf.Tensor, crop: int, *, flip: bool) -> tf
     return _each(one, (files, chances), (crop, crop, 3), tf.float32)
 
 
+def shorter_sides(files: tf.Tensor) -> tf.Tensor:
+    """Pixels along the shorter side of each picture, int64 [n], by its header."""
+
+    def one(file: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.reduce_min(_size(file)), tf.int64)
+
+    return tf.map_fn(_plain(one), files, fn_output_signature=tf.int64)
+
+
 def tints(covariance: tf.Tensor, normal: tf.Tensor, noise: float) -> tf.Tensor:
     """Colours to be added to images, so that they vary as the colours of the set do.
 

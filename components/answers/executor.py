@@ -156,7 +156,7 @@ def _ask(
         uri = artifact_utils.get_split_uri([examples], split)
         files[split] = sorted(tf.io.gfile.glob(io_utils.all_files_pattern(uri)))
         images[split] = inference.describe(
-            files[split], dataset.label_key, transform, part=part_of(dataset)
+            files[split], dataset, transform, part=part_of(dataset)
         )
     if found.told.problem is None:
         given = inference.ask(

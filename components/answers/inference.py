@@ -25,9 +25,10 @@ from contract import features
 from contract.crops import SEVERAL_SIDES
 from contract.datasets import Dataset
 from contract.predictions import Predictions
-from trainer.crops import several
+from trainer.crops import several, shorter_sides
 from trainer.examples import batches, parse, records
 
+_SIZE = "size"
 Signature = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
@@ -42,13 +43,17 @@ class Given:
 
 
 def describe(
-    files: Sequence[str], label_key: str, transform: tft.TFTransformOutput, *, part: int
+    files: Sequence[str],
+    dataset: Dataset,
+    transform: tft.TFTransformOutput,
+    *,
+    part: int,
 ) -> Predictions:
     """Reads a split, part by part.
 
     Args:
         files: TFRecord files, see `trainer.examples.records`.
-        label_key: Feature with the class.
+        dataset: Which feature has the class; whether images are files.
         transform: Its graph says which band an image is in.
         part: Images at a time.
 
@@ -63,24 +68,28 @@ def describe(
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def bands(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = layer({features.IMAGE: images[:, None]})
-        return {name: outputs[name] for name in features.BANDS}
+        found = {name: outputs[name] for name in features.BANDS}
+        if dataset.crop is not None:
+            found[_SIZE] = shorter_sides(images)
+        return found
 
-    kept = (features.EXAMPLE_ID, label_key, *features.BANDS)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in kept}
-    for parsed in batches(files, (features.IMAGE, *kept[:2]), most=part):
-        found = parsed | bands(parsed[features.IMAGE])
-        for name, values in columns.items():
-            values.append(found[name].numpy())
-    if not columns[label_key]:
+    columns: dict[str, list[np.ndarray]] = {}
+    kept = (features.EXAMPLE_ID, dataset.label_key)
+    for parsed in batches(files, (features.IMAGE, *kept), most=part):
+        found = {name: parsed[name] for name in kept} | bands(parsed[features.IMAGE])
+        for name, values in found.items():
+            columns.setdefault(name, []).append(values.numpy())
+    if not columns:
         raise ValueError(
             f"no images in {', '.join(files) or 'the split'}: nothing to measure"
         )
     joined = {name: np.concatenate(values) for name, values in columns.items()}
     return Predictions(
         ids=joined[features.EXAMPLE_ID],
-        labels=joined[label_key],
+        labels=joined[dataset.label_key],
         bands={name: joined[name] for name in features.BANDS},
         probabilities={},
+        sizes=joined.get(_SIZE),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from absl import logging
@@ -66,11 +68,21 @@ def evaluate(
     there = {name: asked[name] for name in in_order([*asked]) if asked[name][0].there}
     if not there:
         raise ValueError("no model has answered: there is nothing to compare")
+    limits: tuple[int, ...] = ()
     for split, output in (
         (features.EVAL, evaluation),
         (features.TEST, test_evaluation),
     ):
-        _evaluate_split(split, there, output.uri, make_pipeline)
+        found = _same_images(
+            {
+                os.path.join(folder, predictions_file(split)): record
+                for record, folder in there.values()
+            }
+        )
+        if split == features.EVAL and found.sizes is not None:
+            limits = measures.size_limits(found.sizes)
+        records = {name: record for name, (record, _) in there.items()}
+        _evaluate_split(split, records, found, limits, output.uri, make_pipeline)
 
 
 Executor = executor_of(evaluate)
@@ -78,21 +90,23 @@ Executor = executor_of(evaluate)
 
 def _evaluate_split(
     split: str,
-    asked: Mapping[str, tuple[Answers, str]],
+    records: Mapping[str, Answers],
+    found: Predictions,
+    limits: Sequence[int],
     output: str,
     make_pipeline: Beam,
 ) -> None:
-    """One split; `asked`: name -> what was asked, and the folder of its answers."""
+    """One split; `records`: name -> what was asked, `limits`: of sizes, in pixels."""
     began = time.perf_counter()
-    records = {name: record for name, (record, _) in asked.items()}
     data = next(iter(records.values()))
-    found = _same_images(
-        {
-            os.path.join(folder, predictions_file(split)): record
-            for record, folder in asked.values()
-        }
-    )
     images = measures.Images(ids=found.ids, labels=found.labels, bands=found.bands)
+    if limits and found.sizes is not None:
+        size = np.searchsorted(limits, found.sizes)
+        images = dataclasses.replace(
+            images,
+            bands={**found.bands, features.SIZE_BAND: size},
+            names={features.SIZE_BAND: measures.size_names(limits)},
+        )
     comparison = measures.compare(
         split,
         images,
@@ -117,7 +131,7 @@ def _evaluate_split(
         _check_counts(output, comparison)
     logging.info(
         "Compared %d models on %d images of %s: %.1f s",
-        len(asked), len(found.labels), split, time.perf_counter() - began,
+        len(records), len(found.labels), split, time.perf_counter() - began,
     )  # fmt: skip
     io_utils.write_string_file(
         os.path.join(output, COMPARISON_FILE),
@@ -149,12 +163,7 @@ def _same_images(files: Mapping[str, Answers]) -> Predictions:
             )
         probabilities |= read.probabilities
     assert first is not None
-    return Predictions(
-        ids=first.ids,
-        labels=first.labels,
-        bands=first.bands,
-        probabilities=probabilities,
-    )
+    return dataclasses.replace(first, probabilities=probabilities)
 
 
 def _check_counts(output: str, comparison: Comparison) -> None:

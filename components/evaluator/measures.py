@@ -8,8 +8,9 @@ TensorFlow here: the tests compute it again in other ways.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class Images:
     ids: np.ndarray  # bytes [n]
     labels: np.ndarray  # int64 [n], in [0, classes)
     bands: Mapping[str, np.ndarray]  # name -> int64 [n], see contract.features.BANDS
+    # What a band's values are called where these are not quarters from low to high.
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,9 +66,33 @@ def slices(images: Images, band_names: Sequence[str]) -> dict[Slice, np.ndarray]
     }
     for feature, values in images.bands.items():
         for index in map(int, np.unique(values)):
-            part = Slice(feature.removesuffix("_band"), band_names[index])
+            name = images.names.get(feature, band_names)[index]
+            part = Slice(feature.removesuffix("_band"), name)
             found[part] = values == index
     return found
+
+
+def size_limits(sizes: np.ndarray) -> tuple[int, ...]:
+    """Where one quarter of the pictures ends and the next begins, in pixels.
+
+    Args:
+        sizes: Of the eval split, int64 [n].
+
+    Returns:
+        The largest size of each quarter but the last; fewer where many pictures have one
+        size, none where all have.
+    """
+    ends = np.quantile(sizes, (0.25, 0.5, 0.75), method="inverted_cdf")
+    return tuple(int(end) for end in np.unique(ends) if end < sizes.max())
+
+
+def size_names(limits: Sequence[int]) -> tuple[str, ...]:
+    """What lies between these limits in words, one more than there are limits."""
+    return (
+        f"up to {limits[0]} px",
+        *(f"{low + 1} to {high} px" for low, high in itertools.pairwise(limits)),
+        f"over {limits[-1]} px",
+    )
 
 
 def compare(

@@ -35,7 +35,10 @@ class EvaluationConfig:
         high=1.0,
     )
     slice_margin: float = setting(
-        0.05, "the same on any slice (class, brightness, contrast)", low=0.0, high=1.0
+        0.05,
+        "the same on any slice (class, brightness, contrast; data.encoded: size)",
+        low=0.0,
+        high=1.0,
     )
     max_ece: float | None = setting(
         0.3, "highest expected calibration error of a pushed model", low=0.0, high=1.0

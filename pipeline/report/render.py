@@ -139,6 +139,12 @@ def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
         "many": many,
         "against": differences,
         "in_slices": in_slices,
+        "by_size": any(
+            part.feature == "size"
+            for found in measured.values()
+            if found
+            for part in found.slices
+        ),
         "slices": tables.worst_slices(compared, in_slices, rival),
         "confused": [
             (classes[row], classes[column], count)

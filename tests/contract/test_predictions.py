@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -65,12 +66,19 @@ def test_what_is_written_is_what_numpy_reads():
         bands=found.bands,
         probabilities=found.probabilities,
     )
-    file = Unseekable()
-    changed.write(file)
-    with np.load(io.BytesIO(file.getvalue()), allow_pickle=False) as written:
-        assert set(written) == set(ARRAYS)
-        for name, array in ARRAYS.items():
-            np.testing.assert_array_equal(written[name], array, strict=True)
+    sizes = np.array([16, 768])
+    for told, arrays in (
+        (changed, ARRAYS),
+        (dataclasses.replace(changed, sizes=sizes), ARRAYS | {"sizes": sizes}),
+    ):
+        file = Unseekable()
+        told.write(file)
+        with np.load(io.BytesIO(file.getvalue()), allow_pickle=False) as written:
+            assert set(written) == set(arrays)
+            for name, array in arrays.items():
+                np.testing.assert_array_equal(written[name], array, strict=True)
+    assert found.sizes is None
+    np.testing.assert_array_equal(read(file.getvalue()).sizes, sizes, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +111,14 @@ def test_what_is_written_is_what_numpy_reads():
         (
             {"band/contrast_band": np.array([0])},
             "band/contrast_band=int64 [1]: must be whole numbers [2], and not empty;",
+        ),
+        (
+            {"sizes": np.array([16, -1])},
+            "sizes=-1: must be at least 0 and at most 2.14748e+09;",
+        ),
+        (
+            {"sizes": np.array([16.0, 17.0])},
+            "sizes=float64 [2]: must be whole numbers [2], and not empty;",
         ),
         (
             {"probabilities/baseline": np.zeros((2, 4), np.float32)},

@@ -39,6 +39,15 @@ def scaled(content: bytes, side: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.BILINEAR)
 
 
+def test_the_shorter_side_is_told_by_the_header(files):
+    import tensorflow as tf
+
+    from trainer import crops
+
+    found = crops.shorter_sides(tf.constant(files)).numpy()
+    assert found.tolist() == [min(Image.open(io.BytesIO(f)).size) for f in files]
+
+
 @pytest.mark.parametrize("crop", [32, 64, 224])
 def test_the_middle_is_pillows_within_1_of_255(files, crop):
     import tensorflow as tf

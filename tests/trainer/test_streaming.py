@@ -269,14 +269,18 @@ def test_killed_and_resumed_is_bit_identical(flow, tmp_path, monkeypatch):
         crops="ten",
     )
     assert not given.problems
-    ids = inference.describe(
+    described = inference.describe(
         stream(flow, features.EVAL).files,
-        features.LABEL,
+        DATASET,
         tft.TFTransformOutput(str(flow / "graph")),
         part=5,
-    ).ids
-    for number, probabilities in zip(ids, given.probabilities["eval"], strict=True):
+    )
+    for number, size, probabilities in zip(
+        described.ids, described.sizes, given.probabilities["eval"], strict=True
+    ):
         content, _ = picture(int(number.split(b"-")[0]))
+        with Image.open(io.BytesIO(content)) as opened:
+            assert size == min(opened.size)
         pixels = ten(content)
         answers = models[0].signatures["serving_default"](images=tf.constant(pixels))
         mean = answers["probabilities"].numpy().mean(axis=0)

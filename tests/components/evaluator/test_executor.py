@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import verdict
+from contract.datasets import known
 
 pytestmark = pytest.mark.tf
 
@@ -190,6 +191,52 @@ def test_predictions_are_kept_image_by_image(evaluated, wrong, world):
         np.testing.assert_array_equal(predicted != world.labels, flags)
 
 
+def test_pictures_of_any_size_are_sliced_by_it(world, evaluated, wrong, tmp_path):
+    """By quarters of eval, which are test's limits, too."""
+    import shutil
+
+    import tensorflow_model_analysis as tfma
+    from tfx.types import standard_artifacts
+
+    sizes = np.random.default_rng(3).integers(16, 769, EXAMPLES)
+    sizes[:150] = 240  # more than a quarter
+    names = ("baseline", "candidate")
+    for name in names:
+        shutil.copytree(evaluated[0] / "answers" / name, tmp_path / name)
+        for split, given in (("eval", sizes), ("test", np.full(10, 9000))):
+            file = tmp_path / name / f"{split}.npz"
+            np.savez(file, sizes=given, **np.load(file, allow_pickle=False))
+    given = [
+        verdict._artifact(standard_artifacts.Model, tmp_path / name) for name in names
+    ]
+    comparison = world.compare(given, tmp_path / "out")
+    ordered = np.sort(sizes)
+    limits = [*dict.fromkeys(int(ordered[n * EXAMPLES // 4 - 1]) for n in (1, 2, 3))]
+    assert 240 in limits
+    ends = [-1, *limits, 10_000]
+    words = [f"up to {limits[0]} px", f"over {limits[-1]} px"]
+    words[1:1] = [f"{a + 1} to {b} px" for a, b in zip(limits, limits[1:])]  # noqa: B905
+    for name in names:
+        parts = comparison["models"][name]["slices"]
+        found = {k: each for k, each in parts.items() if k.startswith("size=")}
+        assert [*found] == [f"size={each}" for each in words]
+        result = tfma.load_eval_result(str(tmp_path / "out"), model_name=name)
+        told = {key: metrics[""][""] for key, metrics in result.slicing_metrics}
+        for place, (each, low, high) in enumerate(
+            zip(found.values(), ends, ends[1:], strict=False)
+        ):
+            inside = (sizes > low) & (sizes <= high)
+            counted = (each["examples"], each["errors"])
+            assert counted == (inside.sum(), wrong[name][inside].sum())
+            error = told[(("size_band", place),)]["error"]["doubleValue"]
+            assert error == pytest.approx(each["error"])
+    tested = json.loads((tmp_path / "out/test/comparison.json").read_text())
+    keys = tested["models"]["baseline"]["slices"]
+    assert [k for k in keys if k.startswith("size")] == [f"size={words[-1]}"]
+    kept = np.load(tmp_path / "out/predictions.npz", allow_pickle=False)
+    np.testing.assert_array_equal(kept["sizes"], sizes)
+
+
 def test_two_counts_that_differ_stop_the_run(evaluated):
     from components.evaluator.executor import _check_counts
     from contract.comparison import Comparison
@@ -300,7 +347,7 @@ def test_an_empty_split_is_refused(world, models, tmp_path):
     from components.answers import inference
 
     with pytest.raises(ValueError, match="nothing to measure"):
-        inference.describe([], "label", world.transform, part=10)
+        inference.describe([], known("digits"), world.transform, part=10)
 
 
 @pytest.mark.parametrize("policy", ["best", "superior", "non_inferior"])

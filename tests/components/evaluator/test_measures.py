@@ -92,6 +92,22 @@ def test_every_number_is_scikit_learns(classes):
     assert (CANDIDATE, IN_SERVICE) not in found.pairs
 
 
+@pytest.mark.parametrize(
+    ("sizes", "limits", "names"),
+    [
+        ([9, 1, 2, 3, 4, 5, 6, 7], (2, 4, 6),
+         ("up to 2 px", "3 to 4 px", "5 to 6 px", "over 6 px")),
+        ([240] * 6 + [500], (240,), ("up to 240 px", "over 240 px")),
+        ([100, 500, 500, 500, 500], (), None),  # the least is no quarter
+        ([240], (), None),
+    ],
+)  # fmt: skip
+def test_quarters_by_size_have_no_empty_ones(sizes, limits, names):
+    assert measures.size_limits(np.array(sizes)) == limits
+    if names:
+        assert measures.size_names(limits) == names
+
+
 def test_several_comparisons_are_corrected_and_nothing_else_moves():
     images = make_images(700, 4)
     answers = {

@@ -295,6 +295,20 @@ def test_the_model_in_service_does_not_decide_which_slices_are_worst():
     assert rows[0]["name"] == "class dog <b>"
 
 
+def test_slices_by_size_are_explained_where_there_are_some():
+    assert "shorter side" not in render.html(report())
+    compared = comparison(0.1)
+    candidate = compared.models["candidate"]
+    slices = {**candidate.measured.slices, Slice("size", "up to 236 px"): part(1.0)}
+    candidate = dataclasses.replace(
+        candidate, measured=dataclasses.replace(candidate.measured, slices=slices)
+    )
+    models = {**compared.models, "candidate": candidate}
+    compared = dataclasses.replace(compared, models=models)
+    page = render.html(report(comparison={"eval": compared, "test": compared}))
+    assert "up to 236 px" in page and "shorter side" in page
+
+
 def test_json_has_no_page_and_no_nan(tmp_path):
     path = render.write(report(), str(tmp_path / "report"))
     text = (tmp_path / "report/report.json").read_text()

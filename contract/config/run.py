@@ -47,6 +47,11 @@ class RunConfig:
     enable_cache: bool = setting(
         True, "reuse what an earlier run made of the same inputs"
     )
+    report_pictures: bool = setting(
+        True,
+        "the report shows images of the data, and keeps some beside it; false: numbers and "
+        "figures alone",
+    )
     data: DataConfig = field(default_factory=DataConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)

@@ -109,6 +109,7 @@ def build(run: Run) -> Report:
     contenders = names_in(run.facts.config)
     found = _parts(outputs, contenders)
     config, facts = run.facts.config, run.facts
+    shown = config.get("report_pictures", True)  # runs of earlier versions lack it
     examples = found["examples"]
     data = dataset_of(examples.uri, config["data"]["name"], config["data"]["label"])
     decision = _read(Decision, found["decision"].uri, DECISION_FILE)
@@ -185,10 +186,12 @@ def build(run: Run) -> Report:
             "histories": {
                 name: trainings[name].history for name in compared.contenders
             },
-            **pictures.of_examples(examples.uri, data),
+            **pictures.of_examples(examples.uri, data, shown=shown),
             "disagreements": _disagreements(
                 decision, found["evaluation"].uri, examples.uri, data
-            ),
+            )
+            if shown
+            else None,
             "artifacts": [
                 {
                     key: getattr(artifact, key)

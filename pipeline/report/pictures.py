@@ -23,12 +23,13 @@ _MOST_SAMPLE_CLASSES = 20
 _MOST_DISAGREEMENTS = 24
 
 
-def of_examples(uri: str, data: Dataset) -> dict[str, Any]:
+def of_examples(uri: str, data: Dataset, *, shown: bool) -> dict[str, Any]:
     """What the page shows of every run.
 
     Args:
         uri: Of the Examples artifact.
         data: What is in it.
+        shown: Whether images may be shown; else there are neither samples nor pictures.
 
     Returns:
         `class_counts`: images of each class in each split; `samples`: the first train
@@ -37,14 +38,18 @@ def of_examples(uri: str, data: Dataset) -> dict[str, Any]:
     """
     return {
         "class_counts": _class_counts(uri, data),
-        "samples": _samples(uri, features.TRAIN, data, _SAMPLES_PER_CLASS),
+        "samples": _samples(uri, features.TRAIN, data, _SAMPLES_PER_CLASS)
+        if shown
+        else [],
         "pictures": {
             name: row[0]
             for name, row in zip(
                 data.class_names, _samples(uri, features.TEST, data, 1), strict=False
             )
             if row
-        },
+        }
+        if shown
+        else {},
     }
 
 

@@ -121,6 +121,7 @@ def test_the_page_shows_texts_as_texts_and_pictures_only_if_told(told):
     count = len(report.versions[str(VERSION)].unusual)
     assert shown.count('<img src="data:image/png;base64,') == count
     hidden = page.render(report, {})
+    assert ("Sent by users" in shown, "Sent by users" in hidden) == (True, False)
     assert "<img" not in hidden
     assert "blurrier" in hidden
     for text in (shown, hidden):

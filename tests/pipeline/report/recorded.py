@@ -90,6 +90,7 @@ def record(
     further: Mapping[str, str] | None = None,
     data: Dataset | None = None,
     earlier: bool = False,
+    report_pictures: bool = True,
 ) -> tuple[str, str]:
     """Makes a run of digits in which the candidate errs less than the baseline.
 
@@ -104,6 +105,7 @@ def record(
             as before there was such a file.
         earlier: As before there were Answers: each split has an Evaluator of its own, which
             also took the times.
+        report_pictures: The configuration's field.
 
     Returns:
         Database and run id.
@@ -111,7 +113,12 @@ def record(
     root.mkdir(parents=True)
     config = override(
         RunConfig(),
-        {"data.name": "digits", "evaluation.policy": policy, "preset": "smoke"}
+        {
+            "data.name": "digits",
+            "evaluation.policy": policy,
+            "preset": "smoke",
+            "report_pictures": report_pictures,
+        }
         | {f"contenders.{name}": network for name, network in (further or {}).items()},
     )
     store = Store(root / "metadata.sqlite", "run-1")

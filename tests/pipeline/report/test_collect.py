@@ -12,7 +12,7 @@ from contract.datasets import Dataset, known
 from contract.predictions import Predictions
 from pipeline import cli
 from pipeline.local import verdict
-from pipeline.report import build, collect, pictures
+from pipeline.report import build, collect, pictures, render
 from tests.pipeline.report import recorded
 
 pytestmark = pytest.mark.tf
@@ -187,6 +187,24 @@ def test_the_pictures_are_test_images(root):
         with Image.open(path) as image:
             assert (image.size, image.mode) == ((32, 32), "RGB")
             assert stored[image.tobytes()] == int(path.stem)
+
+
+def test_pictures_can_be_left_out(tmp_path):
+    """Of the page and of its folder, whose earlier ones go."""
+    texts, samples = {}, {}
+    for shown in (True, False):
+        name = "with" if shown else "without"
+        found = report_of(tmp_path / name, report_pictures=shown)
+        render.write(found, str(tmp_path / "report"))
+        texts[shown] = (tmp_path / "report/report.html").read_text()
+        files = [*(tmp_path / "report/images").iterdir()]
+        assert len(files) == (10 if shown else 0)
+        samples[shown] = found["page"]["samples"]
+        assert ("<img" in texts[shown]) == shown == bool(samples[shown])
+        assert found["page"]["class_counts"]["test"]
+    assert not any(image in texts[False] for row in samples[True] for image in row)
+    assert "<code>report_pictures=false</code>" in texts[False]
+    assert "report_pictures=false" not in texts[True]  # of a public set nobody is asked
 
 
 def test_predictions_of_an_image_that_is_not_there_are_one_sentence(root, capsys):

@@ -295,6 +295,26 @@ def test_the_model_in_service_does_not_decide_which_slices_are_worst():
     assert rows[0]["name"] == "class dog <b>"
 
 
+def test_beside_ones_own_pictures_stands_who_may_see_them():
+    def told(name, extra=None):
+        made = report()
+        made["data"] |= {"name": name, "extra": extra}
+        tags = Tags()
+        tags.feed(page := render.html(made))
+        assert tags.open == []
+        assert ('href="#own"' in page) == ('id="own"' in page)
+        return page
+
+    assert 'id="own"' not in told("digits")
+    for page, whose in (
+        (told("folder"), "your own images"),
+        (told("digits", {"sentence": "More"}), "some of them from live requests"),
+    ):
+        assert page.count(whose) == 2  # beside samples and disagreements
+        assert "licence and the people that they show" in page
+        assert "report_pictures=false" in page
+
+
 def test_slices_by_size_are_explained_where_there_are_some():
     assert "shorter side" not in render.html(report())
     compared = comparison(0.1)

@@ -119,6 +119,8 @@ def page(study: Study, found: Mapping[tuple[str, str], StudyResult]) -> str:
                 if result is None
                 else markdown.findings(result).strip().replace("\n## ", "\n#### ")
             )
+            if result is not None and study.scales[scale].reading:
+                parts += ["#### How to read this", study.scales[scale].reading]
     return "\n\n".join(parts) + "\n"
 
 

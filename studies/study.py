@@ -74,6 +74,7 @@ class Scale:
     assignments: Mapping[str, Any]  # dotted fields of the configuration
     seeds: int = 5
     without: Sequence[str] = ()  # rows that only run when they are asked for by name
+    reading: str = ""  # of what was found at it, on the study's page: why that may be
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serving.client import Classifier
 from serving.server import page
 from tests.serving import pictures
 
@@ -55,9 +56,47 @@ class Colours(tf.Module):
         return {"classes": names, "scores": scores}
 
 
-def write(folder, *, with_classify):
-    module = Colours()
+class Whole(Colours):
+    """The same of files, which it decodes itself; with the names that clients need."""
+
+    def _named(self, scores):
+        label = tf.argmax(scores, axis=1)
+        names = tf.gather(tf.constant(COLOURS), label)
+        return {"probabilities": scores, "label": label, "class_name": names}
+
+    def _of_files(self, files):
+        def amounts(file):
+            image = tf.io.decode_image(file, channels=3, expand_animations=False)
+            return tf.reduce_mean(tf.cast(image, tf.float32), axis=[0, 1])
+
+        found = tf.map_fn(amounts, files, fn_output_signature=tf.float32)
+        return found / tf.reduce_sum(found, axis=1, keepdims=True)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.uint8, name="images")]
+    )
+    def images(self, images):
+        return self._named(self._scores(images))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
+    def encoded(self, encoded):
+        return self._named(self._of_files(encoded))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(self, inputs):
+        parsed = tf.io.parse_example(
+            inputs, {"image": tf.io.FixedLenFeature([], tf.string)}
+        )
+        scores = self._of_files(parsed["image"])
+        names = tf.tile(tf.constant([COLOURS]), [tf.shape(scores)[0], 1])
+        return {"classes": names, "scores": scores}
+
+
+def write(folder, *, with_classify, kind=Colours):
+    module = kind()
     signatures = {"serving_default": module.images}
+    if kind is Whole:  # as trainer.export does
+        signatures |= dict.fromkeys(("encoded_images", "any_size"), module.encoded)
     if with_classify:
         signatures["classify"] = module.classify
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -74,17 +113,19 @@ def write(folder, *, with_classify):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Two models on a server with the page; `<b>` in a folder's name hurts nobody."""
+    """Models on a server with the page; `<b>` in a folder's name hurts nobody."""
     base = tmp_path_factory.mktemp("models")
     write(base / "colours" / "3", with_classify=True)
     write(base / "plain" / "8", with_classify=False)
+    write(base / "whole" / "1", with_classify=True, kind=Whole)
+    write(base / "unnamed" / "1", with_classify=False, kind=Whole)
     configuration = base / "models.config"
     configuration.write_text(
         "model_config_list {"
         + "".join(
             f'config {{ name: "{name}" base_path: "{base / name}" '
             'model_platform: "tensorflow" }'
-            for name in ("colours", "plain")
+            for name in ("colours", "plain", "whole", "unnamed")
         )
         + "}"
     )
@@ -213,6 +254,16 @@ class Browser:
             assert time.monotonic() < end, f"{expression}: {self.console}"
             await asyncio.sleep(0.05)
 
+    async def choose(self, model):
+        """Of the models that the page offers."""
+        await self.value(
+            f"""{{
+            at("model").value = "{model}";
+            document.body.dataset.state = "changed";
+            at("model").dispatchEvent(new Event("change"));
+            }}"""
+        )
+
     async def drop(self, data, name="a.png", kind="image/png"):
         """Drops a file on the page and waits for the answer."""
         await self.value(
@@ -313,14 +364,7 @@ def test_a_picture_dropped_on_the_page_is_classified(server, tmp_path):
             await opened.drop(png((30, 50, 120)))
             named = await opened.shown()
             screenshot = await opened.call("Page.captureScreenshot", format="png")
-            await opened.value(
-                """{
-                const model = document.getElementById("model");
-                model.value = "plain";
-                document.body.dataset.state = "changed";
-                model.dispatchEvent(new Event("change"));
-                }"""
-            )
+            await opened.choose("plain")
             await opened.until("document.body.dataset.state === 'done'")
             unnamed = await opened.shown()
             await opened.drop(b"no picture", "a.txt", "text/plain")
@@ -547,3 +591,85 @@ def test_pictures_become_what_the_rule_says(server, tmp_path):
         for name, picture in chosen.items()
     }
     assert {name: mean for name, mean in away.items() if mean > 1} == {}
+
+
+def cut(rgb, size):
+    """What trainer/crops.py shows of a picture, by Pillow: the middle of 256/224."""
+    height, width = rgb.shape[:2]
+    shorter = round(size * 256 / 224)
+    scaled = [
+        round(length * shorter / min(width, height)) for length in (width, height)
+    ]
+    left, top = ((length - size) // 2 for length in scaled)
+    picture = Image.fromarray(rgb).resize(scaled, Image.Resampling.BILINEAR)
+    return np.asarray(picture.crop((left, top, left + size, top + size)), float)
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_a_model_that_cuts_pictures_itself_gets_them_whole(server, tmp_path):
+    """The page sends what the client sends, so that both get the same answer."""
+    url = f"http://127.0.0.1:{server.rest.port}"
+    chosen = {
+        name: picture
+        for name, picture in pictures.examples().items()
+        if picture.in_browsers
+    }
+    broad = pictures.photograph(300, 6000)
+    for kind, options in (("JPEG", {"quality": 90}), ("PNG", {})):
+        content = pictures.encoded(broad, kind, **options)
+        chosen[f"broad {kind}"] = pictures.Picture(content, pictures.decoded(content))
+
+    async def visit():
+        async with browser(tmp_path / "profile", url) as opened:
+            await opened.value(
+                """{
+                window.sent = [];
+                const ask = window.fetch;
+                window.fetch = (path, asked) => {
+                    if (asked) window.sent.push(asked.body);
+                    return ask(path, asked);
+                };
+                0
+                }"""
+            )
+            found = {}
+            for model in ("whole", "unnamed"):
+                await opened.choose(model)
+                for name, picture in chosen.items():
+                    await opened.value("window.sent.length = 0")
+                    await opened.drop(picture.content, name)
+                    sent = json.loads(await opened.value("JSON.stringify(sent)"))
+                    shown, seen = await opened.shown(), await opened.seen()
+                    found[model, name] = sent, shown, seen
+            return found, opened.console
+
+    found, console = asyncio.run(visit())
+    assert console == []
+    kept = 0
+    for (model, name), (sent, shown, seen) in found.items():
+        picture = chosen[name]
+        (body,) = map(json.loads, sent)
+        if model == "whole":
+            (given,) = body["examples"]
+            file = base64.b64decode(given["image"]["b64"])
+        else:
+            assert body["signature_name"] == "any_size"
+            (given,) = body["instances"]
+            file = base64.b64decode(given["encoded"]["b64"])
+        if name.endswith((" turned 1", "jpeg", "JPEG")) and not name.startswith("cmyk"):
+            assert file == picture.content, name
+        with Image.open(io.BytesIO(file)) as opened:
+            pixels = np.asarray(opened.convert("RGB"), float)
+        assert np.abs(pixels - picture.rgb).mean() <= 1, name
+        assert np.abs(seen - cut(picture.rgb, 32)).mean() <= 1, name
+        with Classifier(url, model=model) as classifier:
+            (answer,) = classifier.classify([picture.content])
+        kept += file == picture.content
+        names = COLOURS if model == "whole" else [f"class {n}" for n in range(3)]
+        shares = {
+            line[0]: float(line[2].removesuffix(" %")) for line in shown["classes"]
+        }
+        assert [shares[each] for each in names] == pytest.approx(
+            100 * answer.probabilities, abs=0.3 if file != picture.content else 0.051
+        ), name
+    assert 2 * 12 < kept < len(found)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -193,18 +194,21 @@ def started_from(path: Path, network: str = "preact_resnet8") -> dict[str, str]:
     return {"model": to_json(config), "initial_weights_digest": "0123"}
 
 
+def weights(model: Path, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of an exported model; its head, if these are its classes."""
+    from trainer import initial_weights
+
+    source = initial_weights.find(str(model), "candidate.initial_weights")
+    return initial_weights.read(source, classes)
+
+
 def test_a_training_starts_from_a_model_and_keeps_what_is_frozen(flow, tmp_path):
     import tensorflow as tf
 
-    from trainer import initial_weights
-
-    def weights(model: Path, classes=None) -> dict:
-        source = initial_weights.find(str(model), "candidate.initial_weights")
-        return initial_weights.read(source, classes or [str(i) for i in range(10)])
-
+    classes = [str(i) for i in range(10)]
     first, second = tmp_path / "first/model", tmp_path / "second/model"
     train(flow, first.parent, {"epochs": 1.0, "steps": 4})
-    before = weights(first)
+    before = weights(first, classes)
     stored = tf.train.load_checkpoint(str(first / "variables/variables"))
     held = [stored.get_tensor(key) for key in stored.get_variable_to_shape_map()]
     for name, array in before.items():  # one unit a stage: nothing is stacked
@@ -212,7 +216,7 @@ def test_a_training_starts_from_a_model_and_keeps_what_is_frozen(flow, tmp_path)
 
     case = {"steps": 3, "freeze": "stage1", "ema": 0.9}
     train(flow, second.parent, case, **started_from(first))
-    after = weights(second)
+    after = weights(second, classes)
     kept = {name for name in after if np.array_equal(before[name], after[name])}
     assert kept == {name for name in after if name.startswith(("stem/", "stage1/"))}
     for name in ("stage3/unit1/conv2/kernel", "dense/kernel"):  # it went on from there

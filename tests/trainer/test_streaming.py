@@ -14,7 +14,7 @@ from contract.config.train import TrainConfig
 from contract.datasets import Dataset
 from tests.serving.pictures import encoded, photograph
 from tests.trainer import transform_graph
-from tests.trainer.test_run import call
+from tests.trainer.test_run import call, started_from, weights
 
 pytestmark = pytest.mark.tf
 
@@ -285,6 +285,42 @@ def test_killed_and_resumed_is_bit_identical(flow, tmp_path, monkeypatch):
         answers = models[0].signatures["serving_default"](images=tf.constant(pixels))
         mean = answers["probabilities"].numpy().mean(axis=0)
         np.testing.assert_allclose(probabilities, mean, atol=0.01)
+
+
+def test_fine_tuning_on_pictures_keeps_what_is_frozen(flow, tmp_path):
+    """From a model of pictures, or from weights whose classes are others."""
+    import tensorflow as tf
+
+    first, second = tmp_path / "first/model", tmp_path / "second/model"
+    call(flow, first.parent, dataclasses.replace(CONFIG, steps=6))
+    before = weights(first, CLASSES)
+    tuning = dataclasses.replace(CONFIG, steps=3, freeze="stage1", ema=0.9)
+    call(flow, second.parent, tuning, **started_from(first))
+    after = weights(second, CLASSES)
+    frozen = {name for name in after if name.startswith(("stem/", "stage1/"))}
+    assert {n for n in after if np.array_equal(before[n], after[n])} == frozen != set()
+    for name in ("stage3/unit1/conv2/kernel", "dense/kernel"):  # it went on from there
+        moved = np.abs(after[name] - before[name]).mean()
+        assert 0 < moved < 0.5 * np.abs(before[name]).mean(), name
+    record = json.loads((second / "assets.extra/run.json").read_text())
+    assert record["initial_weights"] == str(first) and record["encoded"]
+
+    # What is exported is what was measured, and takes any picture.
+    files = [picture(number) for number in range(1000, 1000 + EVAL)]
+    served = tf.saved_model.load(str(second)).signatures[features.SIGNATURE_ANY_SIZE]
+    said = served(encoded=tf.constant([content for content, _ in files]))["label"]
+    correct = sum(said.numpy() == [label for _, label in files])
+    assert correct / EVAL == pytest.approx(
+        history(second.parent)[-1]["eval_accuracy"], abs=1e-6
+    )
+
+    # A body alone, without the head of other classes.
+    body = {k: v for k, v in before.items() if not k.startswith("dense/")}
+    np.savez(tmp_path / "body.npz", **body)
+    third = tmp_path / "third/model"
+    call(flow, third.parent, tuning, **started_from(tmp_path / "body.npz"))
+    kept = weights(third, CLASSES)
+    assert all(np.array_equal(kept[name], before[name]) for name in frozen)
 
 
 def ten(content: bytes) -> np.ndarray:

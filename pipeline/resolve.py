@@ -100,7 +100,9 @@ def resolve(
         raise ConfigError(f"preset={asked.preset}: must be one of {', '.join(PRESETS)}")
     found = rules.places(asked, overrides, environment, directory)
     name, reason = asked.data.name, "as configured"
-    if name == "auto":
+    if name == "auto" and asked.data.tfds is not None:
+        name, reason = own_files.NAME, f"data.tfds={asked.data.tfds} is given"
+    elif name == "auto":
         name, reason = rules.data_set(found["data.path"], found["data.tfds_dir"])
     recipe = overrides.get("train.recipe")
     layered: list[tuple[str, Mapping[str, Any]]] = [

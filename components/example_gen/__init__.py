@@ -8,7 +8,8 @@ Reading order: `component` (the contract), `executor` (the Beam pipeline), `iden
                          and `formats` (bytes to records; pickles by `safe_pickle`)
     tensorflow-datasets  `prepared` (its folders), `prepared_records`, `download`
     scikit-learn         `digits`
-    one's own images     `own_files` (classes and splits by names), `own_records` (contents)
+    one's own images     `own_files` (classes and splits by names), `own_records` (contents),
+                         `own_tfds` (data.tfds: any prepared set as such a folder)
     live requests        `extra` (data.extra: labelled images, into train alone), `extra_beam`
 
 All stand on `storage` (files here or in an object store), `errors` and `progress`.

@@ -4,8 +4,9 @@
     archive   the same in a .tar file, which is read where it is
     table     a .csv file: a head path,label or path,label,split, then a line an image
 
-Here names are looked at; what is in the files: `own_records`. The rules stand in
-docs/data.md. Standard library only, so that a wrong folder is refused at once.
+(A set of tensorflow-datasets: `own_tfds`.) Here names are looked at; what is in the files:
+`own_records`. The rules stand in docs/data.md. Standard library only, so that a wrong folder
+is refused at once.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import posixpath
 import re
 import tarfile
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from components.example_gen import storage
@@ -35,8 +37,8 @@ _SIZE_STEP = 8
 # takes five times as much.
 MOST_BYTES = 1 << 30
 
-# Names of split folders, and of splits in a table.
-_SPLITS = {"train": TRAIN, "val": EVAL, "validation": EVAL, "eval": EVAL, "test": TEST}
+# Names of split folders, and of splits in a table or of tensorflow-datasets.
+SPLITS = {"train": TRAIN, "val": EVAL, "validation": EVAL, "eval": EVAL, "test": TEST}
 _NOT_IMAGES = ("__MACOSX",)  # Apple's archives keep attributes there
 _MOST_FILES = 5_000_000
 _MOST_TABLE_BYTES = 1 << 30
@@ -53,25 +55,50 @@ class Image(NamedTuple):
     name: str  # below the root, with "/" between folders
     label: str  # name of its class
     split: str | None  # that a person has put it in
-    place: int = 0  # in an archive: where its content begins...
+    place: int = 0  # in another file: where its content begins...
     size: int = -1  # ...and how long it is; -1: a file of its own
+    inside: str = ""  # that other file, an archive or one of records
+
+
+class Records(NamedTuple):
+    """A set that tensorflow-datasets has prepared, see `own_tfds`."""
+
+    splits: Mapping[str, tuple[str, ...]]  # its own name -> names of record files
+    image: str  # feature that holds a picture's file...
+    label: str  # ...and the one with its class
+    files: tuple[str, ...]  # paths of all that it consists of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What lies at data.path."""
+    """What lies at data.path, or is what data.tfds names."""
 
-    path: str
-    kind: Literal["folder", "archive", "table"]
-    root: str  # where names begin, or the archive
-    images: tuple[Image, ...]  # by name
-    class_names: tuple[str, ...]  # in label order
-    passed_over: tuple[str, ...]  # files whose names do not end as a picture's
+    path: str  # or name:version
+    kind: Literal["folder", "archive", "table", "tensorflow-datasets"]
+    root: str  # folder where names begin
+    images: tuple[Image, ...] = ()  # by name; of records, once these are read
+    # By split that somebody has put them in.
+    counts: Mapping[str | None, int] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()  # in label order
+    # Files whose names do not end as a picture's; of records, splits.
+    passed_over: tuple[str, ...] = ()
+    records: Records | None = None
 
     @property
     def is_split(self) -> bool:
-        """Whether a person has said which images are for tests."""
-        return any(image.split == TEST for image in self.images)
+        """Whether somebody has said which images are for tests."""
+        return TEST in self.counts
+
+    @property
+    def where(self) -> str:
+        """The field that names it, and its value: how messages begin."""
+        return f"data.{'tfds' if self.records else 'path'}={self.path}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        name = os.path.splitext(os.path.basename(self.path))[0]
+        return self.path if self.records else name or self.path
 
 
 def find(path: str | None) -> Found:
@@ -83,7 +110,8 @@ def find(path: str | None) -> Found:
     if path is None:
         raise DataError(
             f"data.name={NAME} needs data.path: a folder with a folder for each class, the "
-            "same as a .tar file, or a .csv file of path,label"
+            "same as a .tar file, or a .csv file of path,label; or data.tfds, the name of a "
+            "set of tensorflow-datasets"
         )
     if storage.is_remote(path):
         raise DataError(
@@ -141,7 +169,7 @@ def described(found: Found, data: DataConfig) -> Dataset:
             f"data.label={data.label}: images of one's own have one kind of label; leave "
             "data.label out"
         )
-    count = len(found.images)
+    count = sum(found.counts.values())
     needed = count * size * size * channels
     if data.encoded and data.extra is not None:
         raise DataError(
@@ -160,10 +188,7 @@ def described(found: Found, data: DataConfig) -> Dataset:
             f"{MOST_BYTES / 1e9:.1f} GB; set data.encoded=true, or choose a smaller "
             "data.image_size"
         )
-    counts = {
-        split: sum(image.split == split for image in found.images)
-        for split in (TRAIN, EVAL, TEST)
-    }
+    counts = {split: found.counts.get(split, 0) for split in (TRAIN, EVAL, TEST)}
     if not found.is_split:
         counts[TEST] = round(count * data.test_fraction)
         counts[TRAIN] = count - counts[TEST]
@@ -171,7 +196,7 @@ def described(found: Found, data: DataConfig) -> Dataset:
         del counts[EVAL]
     return Dataset(
         name=NAME,
-        title=os.path.splitext(os.path.basename(found.path))[0] or found.path,
+        title=found.title,
         image_shape=(None, None, channels) if data.encoded else (size, size, channels),
         crop=size if data.encoded else None,
         labels={LABEL: found.class_names},
@@ -185,12 +210,9 @@ def content(root: str, image: Image, most: int) -> bytes:
     Raises:
         OSError: It cannot be read.
     """
-    if image.size < 0:
-        with open(os.path.join(root, image.name), "rb") as file:
-            return file.read(most)
-    with open(root, "rb") as archive:
-        archive.seek(image.place)
-        return archive.read(min(image.size, most))
+    with open(os.path.join(root, image.inside or image.name), "rb") as file:
+        file.seek(image.place)
+        return file.read(most if image.size < 0 else min(image.size, most))
 
 
 def some(names: Sequence[str]) -> str:
@@ -318,7 +340,7 @@ def _classified(
         return name.removeprefix(outer).split("/")
 
     tops = {parts[0] for parts in map(parts_of, pictures) if len(parts) > 1}
-    splits = {top: _SPLITS.get(top.casefold()) for top in sorted(tops)}
+    splits = {top: SPLITS.get(top.casefold()) for top in sorted(tops)}
     given = [top for top, split in splits.items() if split]
     others = [top for top, split in splits.items() if not split]
     if given and others:
@@ -332,6 +354,7 @@ def _classified(
             f"{where}: {' and '.join(given)} mean one split twice; keep one of them"
         )
     depth = 2 if given else 1  # of a class folder's content
+    inside = os.path.basename(path) if kind == "archive" else ""
     images = []
     for name in pictures:
         parts = parts_of(name)
@@ -340,13 +363,14 @@ def _classified(
                 f"{where}: {name} is in no class's folder; put each image into a folder "
                 "with its class's name, or list them in a .csv file"
             )
-        if not given and len(parts) > 2 and parts[1].casefold() in _SPLITS:
+        if not given and len(parts) > 2 and parts[1].casefold() in SPLITS:
             raise DataError(
                 f"{where}: {name}: a split inside of a class; splits stand above classes, "
                 f"as {parts[1]}/{parts[0]}"
             )
         split = splits[parts[0]] if given else None
-        images.append(Image(name, _label(parts[depth - 1]), split, *files[name]))
+        label = _label(parts[depth - 1])
+        images.append(Image(name, label, split, *files[name], inside))
     classes = {
         _label(parts[depth - 1])
         for parts in map(parts_of, folders - {outer.rstrip("/")})
@@ -358,7 +382,16 @@ def _classified(
             "images there"
         )
     passed_over = tuple(sorted(files.keys() - set(pictures)))
-    return _found(path, kind, path, images, passed_over)
+    root = (os.path.dirname(path) or ".") if inside else path
+    return checked(
+        Found(
+            path=path,
+            kind=kind,
+            root=root,
+            images=tuple(images),
+            passed_over=passed_over,
+        )
+    )
 
 
 def _outer(pictures: Sequence[str], folders: Iterable[str]) -> str:
@@ -367,7 +400,7 @@ def _outer(pictures: Sequence[str], folders: Iterable[str]) -> str:
     if len(tops) != 1 or any(name.count("/") < 2 for name in pictures):
         return ""
     (top,) = tops
-    return "" if top.casefold() in _SPLITS else f"{top}/"
+    return "" if top.casefold() in SPLITS else f"{top}/"
 
 
 def _tabled(path: str) -> Found:
@@ -397,7 +430,8 @@ def _tabled(path: str) -> Found:
         raise DataError(
             f"{where}: cannot be read as a table in UTF-8 ({one_line(error)})"
         ) from None
-    return _found(path, "table", root, sorted(images.values()), ())
+    found = tuple(sorted(images.values()))
+    return checked(Found(path=path, kind="table", root=root, images=found))
 
 
 def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
@@ -410,7 +444,7 @@ def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
     name, label, *rest = (cell.strip() for cell in cells)
     split = None
     if rest:
-        split = _SPLITS.get(rest[0].casefold())
+        split = SPLITS.get(rest[0].casefold())
         if split is None:
             raise DataError(
                 f"{line}: split {rest[0]!r} must be train, val (or eval) or test"
@@ -430,19 +464,27 @@ def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
     return Image(name, _label(label), split)
 
 
-def _found(
-    path: str,
-    kind: Literal["folder", "archive", "table"],
-    root: str,
-    images: Sequence[Image],
-    passed_over: tuple[str, ...],
-) -> Found:
-    """Checks that these images are a data set; what val means if there is no test."""
-    where = f"data.path={path}"
+def meanings(splits: Collection[str | None]) -> dict[str | None, str | None]:
+    """What splits mean: train alone nothing, and eval is test where there is no test."""
+    if set(splits) == {TRAIN}:
+        return {TRAIN: None}
+    kept = {split: split for split in splits}
+    if TEST not in kept and EVAL in kept:
+        kept[EVAL] = TEST
+    return kept
+
+
+def checked(found: Found) -> Found:
+    """Checks that these images are a data set; counts them, and names their classes.
+
+    Raises:
+        DataError: They are none; the sentence names what is wrong and the remedy.
+    """
+    where, images = found.where, found.images
     if not images:
+        others = f", found {some(found.passed_over)}" if found.passed_over else ""
         raise DataError(
-            f"{where}: no picture is there ({' '.join(ENDINGS)}"
-            f"{', found ' + some(passed_over) if passed_over else ''}); give a folder with a "
+            f"{where}: no picture is there ({' '.join(ENDINGS)}{others}); give a folder with a "
             "folder of pictures for each class"
         )
     for image in images:
@@ -451,11 +493,9 @@ def _found(
                 f"{where}: {image.name!r} must be a name in UTF-8 on one line; rename it"
             )
     labels = {image.label for image in images}
-    _check_labels(labels, where)
+    check_labels(labels, where)
     splits = {image.split for image in images}
-    if splits == {TRAIN}:  # as good as nothing said
-        images = [image._replace(split=None) for image in images]
-    elif splits != {None}:
+    if splits != {None}:
         trained = {image.label for image in images if image.split == TRAIN}
         if not trained:
             raise DataError(f"{where}: has no images for train; name a split so")
@@ -464,22 +504,18 @@ def _found(
                 f"{where}: the class {some(lacking)} has no image in train; put some "
                 "there, or remove the class"
             )
-        if TEST not in splits:
-            images = [
-                image._replace(split=TEST) if image.split == EVAL else image
-                for image in images
-            ]
-    return Found(
-        path=path,
-        kind=kind,
-        root=root,
-        images=tuple(images),
-        class_names=tuple(sorted(labels, key=_natural)),
-        passed_over=passed_over,
+    means = meanings(splits)
+    images = tuple(image._replace(split=means[image.split]) for image in images)
+    return replace(
+        found,
+        images=images,
+        counts=Counter(image.split for image in images),
+        class_names=found.class_names or tuple(sorted(labels, key=_natural)),
     )
 
 
-def _check_labels(labels: set[str], where: str) -> None:
+def check_labels(labels: Collection[str], where: str) -> None:
+    """Refuses names that no classes can have; one sentence."""
     seen: dict[str, str] = {}
     for label in sorted(labels):
         if len(label) > _LONGEST_LABEL or paths.text_problem(label) is not None:

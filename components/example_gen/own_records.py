@@ -72,7 +72,7 @@ def placed(found: Found, data: DataConfig) -> Placed:
             content = own_files.content(found.root, image, _MOST_BYTES)
         except OSError as error:
             raise DataError(
-                f"data.path={found.path}: {image.name} cannot be read ({error.strerror}); "
+                f"{found.where}: {image.name} cannot be read ({error.strerror}); "
                 "change its permissions, or remove it"
             ) from None
         digest = hashlib.sha256(content).digest()
@@ -182,7 +182,7 @@ def judged(
     Raises:
         DataError: More are, or a class is left without an image in train.
     """
-    where, count = f"data.path={found.path}", len(found.images)
+    where, count = found.where, len(found.images)
     wrong = sorted(text for _, _, text in unreadable)
     if len(wrong) > limit * count:
         raise DataError(
@@ -209,7 +209,12 @@ def judged(
             f"{len(own.twice):,} of {count:,} files stand in two splits and are kept in one "
             f"of them: without {own_files.some(own.twice)}"
         )
-    if found.passed_over:
+    if found.passed_over and found.records is not None:
+        told.append(
+            f"splits that are no train, val or test, or have no labels, are passed over: "
+            f"{own_files.some(found.passed_over)}"
+        )
+    elif found.passed_over:
         told.append(
             f"{len(found.passed_over):,} files have no picture's ending and are passed over: "
             f"{own_files.some(found.passed_over)}"

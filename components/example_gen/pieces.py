@@ -20,6 +20,7 @@ from components.example_gen import (
     official_files,
     own_files,
     own_records,
+    own_tfds,
     prepared,
     prepared_records,
     reduction,
@@ -151,6 +152,12 @@ def _published(piece: Piece) -> Iterator[tuple[str, Records]]:
 
 
 def _plan_own(data: DataConfig, found: Found) -> Plan:
+    checksums = "images of one's own, which nothing published tells of"
+    source = f"{found.kind} {found.path}"
+    if found.records is not None:
+        found = own_tfds.listed(found)
+        checksums = "no checksum is published for prepared records"
+        source += f" in {found.root}"
     placed = own_records.placed(found, data)
     if data.encoded:
         parts = own_records.sharded(placed, data.shards)
@@ -176,11 +183,11 @@ def _plan_own(data: DataConfig, found: Found) -> Plan:
         dataset=dataclasses.replace(
             own_files.described(found, data), digest=own_records.digest_of(placed)
         ),
-        source=f"{found.kind} {found.path}",
+        source=source,
         verified=False,
         verification=(
-            f"images of one's own, which nothing published tells of: {len(found.images):,} "
-            f"files, {placed.bytes:,} bytes, SHA-256 of names and contents {placed.digest}"
+            f"{checksums}: {len(found.images):,} files, {placed.bytes:,} bytes, SHA-256 of "
+            f"names and contents {placed.digest}"
         ),
         own=(found, placed),
     )

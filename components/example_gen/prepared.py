@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +31,12 @@ _LONGEST_NAME = 200  # characters of a record file's
 class Prepared:
     """A data set that tensorflow-datasets has prepared."""
 
-    folder: str  # <tfds_dir>/<name>/<version>
+    folder: str  # <tfds_dir>/<name>[/<config>]/<version>
     counts: dict[str, int]  # split -> records
     files: tuple[str, ...]  # record files and dataset_info.json; none of object stores
+    # Split -> names of its record files, and the description; neither of object stores.
+    records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def root_of(tfds_dir: str | None) -> str:
@@ -41,8 +45,20 @@ def root_of(tfds_dir: str | None) -> str:
     return root if storage.is_remote(root) else os.path.expanduser(root)
 
 
-def find(dataset: str, root: str) -> Prepared | None:
+def find(
+    dataset: str,
+    root: str,
+    version: str | None = None,
+    splits: Collection[str] | None = None,
+) -> Prepared | None:
     """Finds the newest version that tensorflow-datasets has prepared under `root`.
+
+    Args:
+        dataset: Its name, or name/config.
+        root: As of `root_of`.
+        version: The only one that is looked for.
+        splits: Those that are looked at if they are there, in small letters; None: train
+            and test, which must be.
 
     Raises:
         DataError: It is there, but its description or a record file is damaged.
@@ -56,6 +72,7 @@ def find(dataset: str, root: str) -> Prepared | None:
         if entry.is_dir()
         and len(numbers := entry.name.split(".")) == 3
         and all(n.isdecimal() for n in numbers)
+        and version in (None, entry.name)
     ]
     if not versions:
         return None
@@ -72,7 +89,8 @@ def find(dataset: str, root: str) -> Prepared | None:
             content = file.read(_MOST_DESCRIPTION_BYTES + 1)
         if len(content) > _MOST_DESCRIPTION_BYTES:
             raise ValueError(f"more than {_MOST_DESCRIPTION_BYTES:,} bytes")
-        splits = _splits(json.loads(content))
+        info = json.loads(content)
+        found = _splits(info, splits)
     except (
         OSError, ValueError, LookupError, TypeError, AttributeError,
         OverflowError, RecursionError,
@@ -81,12 +99,15 @@ def find(dataset: str, root: str) -> Prepared | None:
             f"{description} is missing or damaged ({type(error).__name__}: "
             f"{paths.shown(one_line(error)[:100])}); {remedy}"
         ) from None
-    counts = {name: split.records for name, split in splits.items()}
     files = [description]
-    for name, split in splits.items():
+    for name, split in found.items():
         files += _record_files(folder, name, split, remedy)
     return Prepared(
-        folder=str(folder), counts=counts, files=tuple(str(file) for file in files)
+        folder=str(folder),
+        counts={name: split.records for name, split in found.items()},
+        files=tuple(str(file) for file in files),
+        records={name: tuple(split.files) for name, split in found.items()},
+        info=info,
     )
 
 
@@ -122,8 +143,8 @@ class _Split(NamedTuple):
     size: int  # bytes that the files have at least
 
 
-def _splits(info: Any) -> dict[str, _Split]:
-    """The splits of a description, which may be anybody's.
+def _splits(info: Any, splits: Collection[str] | None) -> dict[str, _Split]:
+    """Splits of a description, which may be anybody's; which: see `find`.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError, OverflowError: It is not of the
@@ -134,7 +155,11 @@ def _splits(info: Any) -> dict[str, _Split]:
         raise ValueError(f"records as {file_format!r:.50}, only {_FILE_FORMAT} is read")
     described = {split["name"]: split for split in info["splits"]}
     found = {}
-    for split in (TRAIN, TEST):
+    for split in (
+        (TRAIN, TEST)
+        if splits is None
+        else [name for name in described if name.casefold() in splits]
+    ):
         lengths = [int(length) for length in described[split]["shardLengths"]]
         if len(lengths) > _MOST_SHARDS or not 0 <= sum(lengths) <= _MOST_RECORDS:
             raise ValueError(f"{len(lengths):,} files of impossible length")

@@ -3,6 +3,8 @@
     data.name          otherwise given         source
     digits             nothing                 scikit-learn's bundled digits
     folder             data.path               one's own images: a folder, a .tar, a .csv
+    folder             data.tfds               as these, any set that is prepared in
+                                               data.tfds_dir
     cifar10, cifar100  data.path               the authors' files: a folder or an archive
     cifar10, cifar100  data.tfds_dir, or its   what tensorflow-datasets has prepared there,
                        default                 else a download to there
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.example_gen import layout as layouts
-from components.example_gen import own_files, prepared, storage
+from components.example_gen import own_files, own_tfds, prepared, storage
 from components.example_gen.errors import DataError
 from components.example_gen.own_files import Found
 from components.example_gen.prepared import Prepared
@@ -60,8 +62,8 @@ def find(data: DataConfig) -> Source:
     """
     if data.name == "auto":
         raise DataError("data.name=auto must be resolved before the data are looked at")
-    if data.name == own_files.NAME:
-        return _own(own_files.find(data.path))
+    if (found := _found(data)) is not None:
+        return _own(found)
     if data.path is not None:
         return _official(data.name, data.path)
     if data.name in BUNDLED:
@@ -86,8 +88,8 @@ def expected(data: DataConfig) -> Dataset:
         ValueError: Label, size or channels are not to be had of it; one sentence. A
             DataError, if one's own images cannot be used.
     """
-    if data.name == own_files.NAME:
-        return own_files.described(own_files.find(data.path), data)
+    if (found := _found(data)) is not None:
+        return own_files.described(found, data)
     if data.encoded:
         raise ValueError(
             f"data.encoded=true: is for images of one's own (data.name={own_files.NAME}), and "
@@ -150,8 +152,33 @@ def no_such_path(path: str) -> str:
     )
 
 
+def _found(data: DataConfig) -> Found | None:
+    """Images of one's own; None: the configuration names another data set."""
+    if data.tfds is None:
+        return own_files.find(data.path) if data.name == own_files.NAME else None
+    if data.name != own_files.NAME:
+        raise DataError(
+            f"data.tfds={data.tfds}: is a data set by itself, and data.name={data.name} "
+            "another one; leave one of them out"
+        )
+    if data.path is not None:
+        raise DataError(
+            f"data.path={data.path}: data.tfds={data.tfds} is read from data.tfds_dir; give "
+            "its folder as data.tfds_dir, and leave data.path out"
+        )
+    return own_tfds.find(data.tfds, prepared.root_of(data.tfds_dir))
+
+
 def _own(found: Found) -> Source:
     """Of a folder all images with their names in it; of a table that file as well."""
+    if found.records is not None:
+        return Source(
+            kind="own",
+            key=("own", found.kind, found.path),
+            place=found.root,
+            files=found.records.files,
+            own=found,
+        )
     if found.kind == "archive":
         files, names = [found.path], ["archive"]
     else:

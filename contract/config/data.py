@@ -15,8 +15,9 @@ class DataConfig:
 
     name: Literal["auto", "cifar10", "cifar100", "digits", "folder"] = setting(
         "auto",
-        "data set; folder: your own images under data.path; auto: what lies at data.path, "
-        "else cifar10 if it is on disk or can be downloaded, else digits",
+        "data set; folder: your own images under data.path, or data.tfds; auto: folder with "
+        "data.tfds, what lies at data.path, else cifar10 if it is on disk or can be "
+        "downloaded, else digits",
     )
     path: str | None = setting(
         None,
@@ -31,6 +32,12 @@ class DataConfig:
         None,
         "tensorflow-datasets folder (default: $TFDS_DATA_DIR)",
         problem=paths.pattern_problem,
+    )
+    tfds: str | None = setting(
+        None,
+        "name[/configuration][:version] of a set of tensorflow-datasets that is prepared in "
+        "data.tfds_dir; ingested as a folder of your own images (data.name=folder)",
+        problem=paths.text_problem,
     )
     extra: str | None = setting(
         None,

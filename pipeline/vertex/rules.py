@@ -81,6 +81,11 @@ def check(config: RunConfig) -> None:
             "neither Docker nor this machine's programs; choose "
             f"canary.server={server.EMBEDDED}"
         )
+    if config.data.tfds is not None:
+        raise ConfigError(
+            f"data.tfds={config.data.tfds}: is read from this machine's disks and does not "
+            "run on Vertex AI; run it locally, or choose data.name=cifar10 or cifar100"
+        )
     where = hardware.of(config.vertex)
     names.check(config)
     _check_region(config.vertex, where)

@@ -1,5 +1,6 @@
 """From the command line to a complete configuration, without the heavy libraries."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -393,6 +394,42 @@ def test_a_folder_of_pictures_is_a_data_set(tmp_path):
             "/",
             vertex_rules,
         )
+
+
+def test_a_set_of_tensorflow_datasets_is_a_folder_of_pictures(tmp_path):
+    folder = tmp_path / "tfds/pets/1.2.3"
+    folder.mkdir(parents=True)
+    kind = "tensorflow_datasets.core.features."
+    features = {
+        "image": {"pythonClassName": f"{kind}image_feature.Image"},
+        "label": {
+            "pythonClassName": f"{kind}class_label_feature.ClassLabel",
+            "classLabel": {"numClasses": "7"},
+        },
+    }
+    (folder / "features.json").write_text(
+        json.dumps({"featuresDict": {"features": features}})
+    )
+    splits = [{"name": "train", "shardLengths": ["500"]}]
+    (folder / "dataset_info.json").write_text(
+        json.dumps({"name": "pets", "splits": splits})
+    )
+    (folder / "pets-train.tfrecord-00000-of-00001").touch()
+    asked = ["data.tfds=pets", "data.tfds_dir=tfds"]
+    found = resolve(asked, {}, str(tmp_path), local_rules)
+    assert found.config.data.name == "folder"
+    assert found.config.data.image_size == 32  # the preset's for folders
+    assert found.data_reason == "data.tfds=pets is given"
+    by_environment = {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    again = resolve(asked[:1], by_environment, "/", local_rules)
+    assert again.config.data == found.config.data
+    with pytest.raises(ConfigError, match="the train split has only 360 images"):
+        resolve([*asked, "train.global_batch_size=500"], {}, str(tmp_path), local_rules)
+    with pytest.raises(ConfigError, match="data.name=digits another one"):
+        resolve([*asked, "data.name=digits"], {}, str(tmp_path), local_rules)
+    with pytest.raises(ConfigError, match="does not run on Vertex AI"):
+        resolve(["data.tfds=pets", "data.tfds_dir=gs://bucket/x",
+                 "output_root=gs://bucket/o"], {}, "/", vertex_rules)  # fmt: skip
 
 
 def test_initial_weights_are_looked_at_before_anything_runs(tmp_path):

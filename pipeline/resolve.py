@@ -269,7 +269,7 @@ def _check_freeze(config: RunConfig) -> None:
 def _check_replicas(train: TrainConfig) -> None:
     """Strategy, replicas and batch must fit together before anything starts."""
     replicas = train.replicas or 1
-    if replicas > 1 and train.strategy not in ("mirrored", "tpu"):
+    if replicas > 1 and train.strategy not in ("mirrored", "multi_worker", "tpu"):
         fitting = "mirrored" if train.tpu is None else "tpu"
         raise ConfigError(
             f"train.replicas={replicas}: train.strategy={train.strategy} does not take a "
@@ -281,7 +281,8 @@ def _check_replicas(train: TrainConfig) -> None:
             f"train.replicas={replicas}, every replica gets the same share"
         )
     tpu = train.strategy == "tpu" or train.tpu is not None
-    if train.last_batch == "keep" and (replicas > 1 or tpu):
+    several = replicas > 1 or tpu or train.strategy == "multi_worker"
+    if train.last_batch == "keep" and several:
         raise ConfigError(
             "train.last_batch=keep: an incomplete batch cannot be shared out; choose "
             "train.last_batch=drop with several replicas"

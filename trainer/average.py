@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from contract.config.train import TrainConfig
-from trainer import recipe
+from trainer import recipe, workers
 from trainer.input import TrainingData, training_batches
 from trainer.layers import MOMENTUM
 
@@ -86,15 +86,16 @@ class Average:
             max(1, _STATISTICS_IMAGES // config.global_batch_size),
         )
         # A last batch of few images would count as much as a whole one.
-        self._batches = training_batches(
-            data.train,
-            data.normalise,
-            dataclasses.replace(config, last_batch="drop"),
-            first_step=0,
-            steps=batches,
+        self._batches = workers.distributed(
+            lambda share: training_batches(
+                data.train,
+                data.normalise,
+                dataclasses.replace(config, last_batch="drop"),
+                first_step=0,
+                steps=batches,
+                share=share,
+            )
         )
-        if tf.distribute.has_strategy():
-            self._batches = strategy.experimental_distribute_dataset(self._batches)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def forward(images: tf.Tensor) -> None:

@@ -16,6 +16,7 @@ import dataclasses
 import json
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,9 +27,10 @@ import tensorflow as tf
 from contract import signals
 from contract.config.train import TrainConfig
 from contract.progress import PROGRESS_LOGGER
-from trainer import attempts, recipe
+from trainer import attempts, recipe, workers
 from trainer.average import Average
 from trainer.input import TrainingData, evaluation_batches, training_batches
+from trainer.strategy import StrategyError
 
 # The console shows these records as a progress bar; elsewhere they are ordinary log lines.
 _PROGRESS = logging.getLogger(PROGRESS_LOGGER)
@@ -102,17 +104,25 @@ def fit(
     evaluate = _evaluation(model, data)
     curve_every = max(1, steps // _CURVE_POINTS)
     evaluate_every = recipe.evaluate_every(config, per_epoch)
-    batches = training_batches(
-        data.train, data.normalise, config, first_step=state.step, steps=steps
+    batches = workers.distributed(
+        lambda share: training_batches(
+            data.train,
+            data.normalise,
+            config,
+            first_step=state.step,
+            steps=steps,
+            share=share,
+        )
     )
-    if tf.distribute.has_strategy():
-        batches = strategy.experimental_distribute_dataset(batches)
     iterator = iter(batches)
-    writer = tf.summary.create_file_writer(summary_directory)
+    writer = tf.summary.create_noop_writer()
+    if workers.is_chief():
+        writer = tf.summary.create_file_writer(summary_directory)
     whole = per_epoch * config.global_batch_size  # unless the last batch is a short one
     images = min(whole, len(data.train)) / per_epoch
     meter = _Meter(images, state.step, steps, title)
-    profile = _Profile(summary_directory, state.step, config.profile_steps)
+    profiled = config.profile_steps if workers.is_chief() else 0
+    profile = _Profile(summary_directory, state.step, profiled)
 
     def outcome() -> Outcome:
         return Outcome(
@@ -162,13 +172,17 @@ def fit(
                     point = where | evaluate()
                 state.history.append(point)
                 _write_scalars(point)
-            if requested:
-                state.save()
-                raise SystemExit(128 + requested[0])
-            try:
-                state.save_if_older_than(config.checkpoint_seconds)
-            except TrainingDiverged as problem:
-                raise diverged(problem) from None
+            # All workers save or stop, or none: one alone would leave the others waiting.
+            old = state.is_older_than(config.checkpoint_seconds)
+            stop, save = workers.any_of(bool(requested), old)
+            if stop or save:
+                try:
+                    state.save()
+                except TrainingDiverged as problem:
+                    raise diverged(problem) from None
+            if stop:
+                workers.meet()  # the chief has written it
+                raise SystemExit(128 + (requested or [signal.SIGTERM])[0])
         meter.finish()
     if average:
         average.exchange()
@@ -305,13 +319,14 @@ def _evaluation(
     _, height, width, _ = model.input_shape
     most = min(_EVALUATION_BATCH, max(1, _EVALUATION_PIXELS // (height * width)))
     whole = math.ceil(count / most)  # batches
-    batches = evaluation_batches(
-        data.evaluation,
-        data.normalise,
-        batch_size=replicas * math.ceil(count / (whole * replicas)),
+    batches = workers.distributed(
+        lambda share: evaluation_batches(
+            data.evaluation,
+            data.normalise,
+            batch_size=replicas * math.ceil(count / (whole * replicas)),
+            share=share,
+        )
     )
-    if tf.distribute.has_strategy():
-        batches = strategy.experimental_distribute_dataset(batches)
     replica_sums = _replica_sums(model)
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -359,8 +374,12 @@ def _write_scalars(
         tf.summary.scalar("images_per_second", images_per_second, step=step)
 
 
-class _State:
-    """What a checkpoint holds, restored from the newest one that is whole."""
+class _State(tf.train.experimental.PythonState):
+    """What a checkpoint holds, restored from the newest one that is whole.
+
+    Step, seconds and history are no variables: a strategy of several workers sends the first
+    value of each variable from one to the others, and cannot send text.
+    """
 
     def __init__(
         self,
@@ -369,22 +388,19 @@ class _State:
         directory: str,
         average: Average | None = None,
     ) -> None:
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
         self._variables = [
             *(variable.value for variable in model.variables),
             *(variable.value for variable in optimizer.variables),
             *(average.variables if average else ()),
         ]
-        self._step = tf.Variable(0, dtype=tf.int64)
-        self._seconds = tf.Variable(0.0, dtype=tf.float64)
-        self._history = tf.Variable("[]", dtype=tf.string)
         # Variable by variable: a Checkpoint of a Keras model leaves out what is not
         # trained, and the moving statistics would start anew.
-        self._checkpoint = tf.train.Checkpoint(
-            variables=self._variables,
-            step=self._step,
-            seconds=self._seconds,
-            history=self._history,
-        )
+        self._checkpoint = tf.train.Checkpoint(variables=self._variables, state=self)
+        # A variable that is made when it is first asked for, which all workers must do.
+        _ = self._checkpoint.save_counter
         self._directory = directory
         self._manager = tf.train.CheckpointManager(
             self._checkpoint,
@@ -392,18 +408,29 @@ class _State:
             max_to_keep=_CHECKPOINTS,
         )
         self._earlier: set[str] = set()  # folders of attempts that were here before
+        self._writes = workers.is_chief()
         self._restore()
-        self.step = int(self._step.numpy())
-        self.seconds = float(self._seconds.numpy())
-        self.history: list[dict[str, float]] = json.loads(self._history.numpy())
+        if not workers.agree(self.step):
+            raise StrategyError(
+                f"{directory}: this worker finds step {self.step} there, and another one "
+                "another step; give all workers the same folder"
+            )
         self._saved = time.monotonic()
+
+    def serialize(self) -> str:
+        """What a checkpoint holds besides variables; TensorFlow asks for it."""
+        return json.dumps([self.step, self.seconds, self.history])
+
+    def deserialize(self, string_value: bytes) -> None:
+        """The opposite."""
+        self.step, self.seconds, self.history = json.loads(string_value)
 
     def advance(self, steps: int, seconds: float) -> None:
         self.step += steps
         self.seconds += seconds
 
     def save(self) -> None:
-        """Writes a checkpoint.
+        """Writes a checkpoint, of several workers the first one.
 
         Raises:
             TrainingDiverged: A weight is not finite; the checkpoints stay as they are.
@@ -419,11 +446,10 @@ class _State:
                     "train.learning_rate and run again",
                     self.step,
                 )
-        self._step.assign(self.step)
-        self._seconds.assign(self.seconds)
-        self._history.assign(json.dumps(self.history))
-        self._manager.save(checkpoint_number=self.step)
         self._saved = time.monotonic()
+        if not self._writes:
+            return
+        self._manager.save(checkpoint_number=self.step)
         if len(self._manager.checkpoints) == _CHECKPOINTS:
             self._forget_earlier()
 
@@ -434,9 +460,9 @@ class _State:
                 tf.io.gfile.rmtree(folder)
         self._earlier.clear()
 
-    def save_if_older_than(self, seconds: float) -> None:
-        if time.monotonic() - self._saved >= seconds:
-            self.save()
+    def is_older_than(self, seconds: float) -> bool:
+        """Of the newest checkpoint."""
+        return time.monotonic() - self._saved >= seconds
 
     def _restore(self) -> None:
         # The managers' own lists may be damaged as well: the files count.
@@ -459,9 +485,7 @@ class _State:
                 continue
             _PROGRESS.info("resuming at step %d from %s", attempts.step_of(path), path)
             return
-        self._step.assign(0)
-        self._seconds.assign(0.0)
-        self._history.assign("[]")
+        self.step, self.seconds, self.history = 0, 0.0, []
 
 
 class _Profile:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from contract.config.train import TrainConfig
-from trainer import recipe, streaming
+from trainer import recipe, streaming, workers
 from trainer.examples import Examples, untuned
 from trainer.streaming import Stream
 
@@ -43,16 +43,18 @@ def training_batches(
     *,
     first_step: int,
     steps: int,
+    share: workers.Share = workers.whole,
 ) -> tf.data.Dataset:
     """Endless passes over the split, cut to steps [first_step, steps).
 
     Returns:
         A dataset of (images float32 [global_batch_size, height, width, channels], labels
         int64 [global_batch_size]); the last, incomplete batch of a pass is dropped or kept.
+        `share` has only a worker's parts of each batch loaded.
     """
     if isinstance(examples, Stream):
         return streaming.training_batches(
-            examples, config, first_step=first_step, steps=steps
+            examples, config, first_step=first_step, steps=steps, share=share
         )
     count = len(examples)
     per_epoch = recipe.steps_per_epoch(config, count)
@@ -77,24 +79,28 @@ def training_batches(
 
     rows = tf.data.Dataset.range(first_epoch, epochs).flat_map(_plain(epoch_batches))
     batches = rows.skip(skipped).take(steps - first_step)
-    loaded = batches.map(_plain(load), num_parallel_calls=2, deterministic=True)
+    loaded = share(batches).map(_plain(load), num_parallel_calls=2, deterministic=True)
     return untuned(loaded.prefetch(4))
 
 
 def evaluation_batches(
-    examples: Examples | Stream, normalise: Normalise, batch_size: int
+    examples: Examples | Stream,
+    normalise: Normalise,
+    batch_size: int,
+    share: workers.Share = workers.whole,
 ) -> tf.data.Dataset:
     """One pass in order, in batches of one shape: the last one is filled up.
 
     Returns:
         A dataset of (images float32 [batch_size, height, width, channels], labels int64
         [batch_size], float32 [batch_size]: 1 for what counts, 0 for what fills up).
+        `share`: as of `training_batches`.
     """
     if isinstance(examples, Stream):
-        return streaming.evaluation_batches(examples, normalise, batch_size)
+        return streaming.evaluation_batches(examples, normalise, batch_size, share)
     count = len(examples)
     whole = -(-count // batch_size) * batch_size
-    rows = tf.data.Dataset.range(whole).batch(batch_size, drop_remainder=True)
+    rows = share(tf.data.Dataset.range(whole).batch(batch_size, drop_remainder=True))
 
     def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         there = tf.minimum(rows, count - 1)

@@ -33,6 +33,7 @@ from trainer import (
     program,
     strategy,
     units,
+    workers,
 )
 from trainer.examples import Examples, artifact_of, dataset_of, load_examples
 from trainer.input import TrainingData
@@ -54,6 +55,8 @@ def run_fn(fn_args: Any) -> None:
     settings = fn_args.custom_config
     model_config = from_json(ModelConfig, settings["model"])
     config = from_json(TrainConfig, settings["train"])
+    # Of several workers each must be known before TensorFlow computes anything.
+    devices = strategy.create(config)
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     layer = transform.transform_features_layer()
     dataset = dataset_of(artifact_of(fn_args.train_files))
@@ -86,7 +89,7 @@ def run_fn(fn_args: Any) -> None:
     # The same command, the same weights: also after a resumed run.
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
-    with strategy.create(config).scope():
+    with devices.scope(), workers.said_if_lost():
         model = network.build(
             model_config.network,
             classes=len(dataset.class_names),
@@ -107,6 +110,7 @@ def run_fn(fn_args: Any) -> None:
             if config.freeze != "none":
                 network.freeze(model, config.freeze)
         alone = not tf.distribute.has_strategy()
+        chief = workers.is_chief()
         problem = None
         try:
             outcome = fit.fit(
@@ -127,6 +131,9 @@ def run_fn(fn_args: Any) -> None:
             if settings.get("divergence") != "record" or diverged.outcome is None:
                 raise
             outcome, problem = diverged.outcome, str(diverged)
+    if not chief:
+        _meet(devices)  # TFX looks for the model when this returns
+        return
     record = ModelRun(
         role=settings["role"],
         network=model_config.network,
@@ -169,9 +176,15 @@ def run_fn(fn_args: Any) -> None:
         export.save_record(fn_args.serving_model_dir, record)
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, HISTORY_FILE), "w") as f:
         f.write(record.to_json())
+    _meet(devices)  # the others wait for the model
     # The result is safe now; a later run of the same configuration trains anew.
     with contextlib.suppress(tf.errors.OpError):
         tf.io.gfile.rmtree(checkpoints)
+
+
+def _meet(devices: tf.distribute.Strategy) -> None:
+    with devices.scope(), workers.said_if_lost():
+        workers.meet()
 
 
 def _files(patterns: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Which devices train, and how many replicas.
 
-`auto | single | mirrored | tpu`. Several replicas on CPUs are logical devices, which
-TensorFlow only makes before its first operation: `prepare_devices` comes first in a
-process that runs the whole pipeline.
+`auto | single | mirrored | multi_worker | tpu`. Several replicas on CPUs are logical
+devices, which TensorFlow only makes before its first operation: `prepare_devices` comes
+first in a process that runs the whole pipeline.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def create(config: TrainConfig) -> tf.distribute.Strategy:
     """
     _check_precision(config)
     kind = config.strategy
+    if kind == "multi_worker":  # before TensorFlow has looked at any device
+        return _checked(_multi_worker(), config)
     gpus = tf.config.list_logical_devices("GPU") if _gpus() else []
     if kind == "auto":
         kind = "tpu" if config.tpu else "mirrored" if len(gpus) > 1 else "single"
@@ -62,6 +64,12 @@ def create(config: TrainConfig) -> tf.distribute.Strategy:
         strategy = tf.distribute.MirroredStrategy(_mirrored_devices(config, gpus))
     else:
         strategy = tf.distribute.get_strategy()  # the default: one device
+    return _checked(strategy, config)
+
+
+def _checked(
+    strategy: tf.distribute.Strategy, config: TrainConfig
+) -> tf.distribute.Strategy:
     replicas = strategy.num_replicas_in_sync
     if config.replicas is not None and replicas != config.replicas:
         raise StrategyError(
@@ -111,6 +119,28 @@ def _mirrored_devices(config: TrainConfig, gpus: list) -> list[str]:
             "lower train.replicas"
         )
     return [device.name for device in devices[:wanted]]
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    """The machines that TF_CONFIG names; waits until all of them are there."""
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    try:
+        named = bool(resolver.cluster_spec().jobs)
+    except ValueError:  # no JSON
+        named = False
+    if not named:
+        raise StrategyError(
+            "train.strategy=multi_worker: the environment variable TF_CONFIG names no "
+            "cluster; set it on every machine, or choose train.strategy=mirrored"
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        message = str(error).splitlines()[0]
+        raise StrategyError(
+            f"train.strategy=multi_worker: the workers of TF_CONFIG cannot begin ({message}); "
+            "start all of them, each in a process of its own"
+        ) from error
 
 
 def _tpu(config: TrainConfig) -> tf.distribute.Strategy:

@@ -3,7 +3,9 @@
 In: shards of tf.Examples with PNG or JPEG files, each sorted by a hash of its content. Out:
 batches as of `trainer.input`. The order of shards, and that of the records of a few shards
 together, are shuffled without state by (seed, epoch); sizes, places and colours of an image
-by (seed, epoch, id). What a resumed training has seen is skipped before it is decoded.
+by (seed, epoch, id). What a resumed training has seen is skipped before it is decoded, and
+so is what other workers train on: the shards are read by all of them, since the order goes
+across shards, and each decodes its share.
 """
 
 # TensorFlow's own annotations are partial: what pyright makes of them is noise.
@@ -20,7 +22,7 @@ import tensorflow as tf
 
 from contract import features
 from contract.config.train import TrainConfig
-from trainer import crops, recipe
+from trainer import crops, recipe, workers
 from trainer.examples import parse, records, untuned
 from trainer.preprocessing import normalise
 
@@ -68,7 +70,12 @@ class Stream:
 
 
 def training_batches(
-    stream: Stream, config: TrainConfig, *, first_step: int, steps: int
+    stream: Stream,
+    config: TrainConfig,
+    *,
+    first_step: int,
+    steps: int,
+    share: workers.Share = workers.whole,
 ) -> tf.data.Dataset:
     """Endless passes over the split, cut to steps [first_step, steps).
 
@@ -103,14 +110,17 @@ def training_batches(
         return images, found[stream.label_key]
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(_plain(pass_over))
-    loaded = batches.take(steps - first_step).map(
+    loaded = share(batches.take(steps - first_step)).map(
         _plain(load), num_parallel_calls=_PARALLEL, deterministic=True
     )
     return untuned(loaded.prefetch(_WAITING))
 
 
 def evaluation_batches(
-    stream: Stream, normalised: Callable[[tf.Tensor], tf.Tensor], batch_size: int
+    stream: Stream,
+    normalised: Callable[[tf.Tensor], tf.Tensor],
+    batch_size: int,
+    share: workers.Share = workers.whole,
 ) -> tf.data.Dataset:
     """One pass in order, in batches of one shape: the last one is filled up.
 
@@ -118,17 +128,22 @@ def evaluation_batches(
         As of `trainer.input.evaluation_batches`.
     """
 
-    def load(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def fill_up(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         places = tf.range(batch_size)
         count = tf.shape(serialized)[0]
         whole = tf.gather(serialized, tf.minimum(places, count - 1))
-        found = parse(whole, (features.IMAGE, stream.label_key))
-        images = normalised(found[features.IMAGE])
-        images = tf.ensure_shape(images, [batch_size, *images.shape[1:]])
-        return images, found[stream.label_key], tf.cast(places < count, tf.float32)
+        return whole, tf.cast(places < count, tf.float32)
 
-    batches = records(stream.files).batch(batch_size)
-    return untuned(batches.map(_plain(load), num_parallel_calls=_PARALLEL))
+    def load(
+        serialized: tf.Tensor, counted: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        found = parse(serialized, (features.IMAGE, stream.label_key))
+        images = normalised(found[features.IMAGE])
+        images = tf.ensure_shape(images, [serialized.shape[0], *images.shape[1:]])
+        return images, found[stream.label_key], counted
+
+    batches = records(stream.files).batch(batch_size).map(_plain(fill_up))
+    return untuned(share(batches).map(_plain(load), num_parallel_calls=_PARALLEL))
 
 
 def _in_order(stream: Stream, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:

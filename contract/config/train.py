@@ -95,8 +95,10 @@ class TrainConfig:
     rematerialise: bool = setting(
         False, "recompute units in the backward pass: less memory, more time"
     )
-    strategy: Literal["auto", "single", "mirrored", "tpu"] = setting(
-        "auto", "auto: tpu if train.tpu is given, mirrored on several GPUs, else single"
+    strategy: Literal["auto", "single", "mirrored", "multi_worker", "tpu"] = setting(
+        "auto",
+        "auto: tpu if train.tpu is given, mirrored on several GPUs, else single; "
+        "multi_worker: the machines that TF_CONFIG names",
     )
     replicas: int | None = setting(
         None,

@@ -82,6 +82,11 @@ def check(config: RunConfig) -> None:
     if images is not None and "://" not in images:
         plan.find_files(images, plan.FIELD)
     train = config.train
+    if train.strategy == "multi_worker":
+        raise ConfigError(
+            "train.strategy=multi_worker: a local run trains on this machine alone; choose "
+            "train.strategy=mirrored, or run on Vertex AI"
+        )
     if train.tpu is not None and train.strategy not in ("auto", "tpu"):
         raise ConfigError(
             f"train.tpu={train.tpu}: train.strategy={train.strategy} trains on no TPU; "

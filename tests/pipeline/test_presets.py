@@ -127,6 +127,11 @@ def test_what_wins_over_what():
         ),
         (["train.strategy=single", "train.tpu=local"], "choose train.strategy=tpu"),
         (["train.replicas=8", "train.tpu=local"], "choose train.strategy=tpu"),
+        (["train.strategy=multi_worker"], "on this machine alone"),
+        (
+            ["train.strategy=multi_worker", "train.last_batch=keep"],
+            "train.last_batch=drop",
+        ),
         (["train.last_batch=keep", "train.tpu=local"], "train.last_batch=drop"),
         (["train.global_batch_size=2000"], "the train split has only"),
         (["candidate.network=imagenet_resnet50"], "224"),

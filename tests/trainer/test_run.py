@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from contract.config.train import TrainConfig
 from contract.datasets import known
 from contract.fields import to_json
 from tests.trainer import transform_graph
+from tests.trainer.processes import SECONDS, clusters, start
 
 pytestmark = pytest.mark.tf
 
-PROJECT = Path(__file__).parents[2]
 TRAIN, EVAL = 320, 200  # images
 DATA = known("digits", image_size=16)
 # No value is the default's, so that each case goes by all of them.
@@ -55,6 +54,7 @@ CASES = {
         "schedule": "cosine",
     },
     "replicas": {"ema": 0.9, "strategy": "mirrored", "replicas": 2},
+    "workers": {"ema": 0.9, "strategy": "multi_worker", "replicas": 2},
 }
 ELSEWHERE = {
     "recipe": "names a row of presets; it has set the other fields before",
@@ -149,18 +149,25 @@ def call(flow: Path, output: Path, config: TrainConfig, **settings: str) -> None
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_exported_model_makes_the_errors_of_the_last_point(name, flow, tmp_path):
+def test_the_exported_model_makes_the_errors_of_the_last_point(
+    name, flow, tmp_path, started
+):
     import tensorflow as tf
 
-    if "replicas" in CASES[name]:  # logical devices need a process of their own
-        command = [sys.executable, "-m", "tests.trainer.test_run"]
+    if "replicas" in CASES[name]:  # logical devices and workers need processes
         arguments = [str(flow), str(tmp_path), json.dumps(CASES[name])]
-        subprocess.run([*command, *arguments], cwd=PROJECT, check=True, timeout=300)
+        command = ["-m", "tests.trainer.test_run", *arguments]
+        several = CASES[name]["strategy"] == "multi_worker"
+        started += [start(command, each) for each in (clusters(2) if several else [{}])]
+        for each in started:
+            _, err = each.communicate(timeout=SECONDS)
+            assert each.returncode == 0, err[-3000:]
     else:
         train(flow, tmp_path, CASES[name])
     record = json.loads((tmp_path / "run/history.json").read_text())
     assert record["class_names"] == [str(i) for i in range(10)]
     assert (record["dataset"], record["image_shape"]) == ("digits", [16, 16, 3])
+    assert record["replicas"] == CASES[name].get("replicas", 1)
     points = [point for point in record["history"] if "eval_accuracy" in point]
     assert points[-1]["step"] == record["steps"]
     images, labels = digits(slice(TRAIN, TRAIN + EVAL))

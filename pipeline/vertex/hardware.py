@@ -26,7 +26,7 @@ from pipeline.vertex.machines import (
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine of one training job, and the settings that it implies."""
+    """The machines of one training job, and the settings that they imply."""
 
     machine_type: str
     accelerator_type: str | None  # a name of Vertex AI's AcceleratorType
@@ -35,11 +35,12 @@ class Hardware:
     image: Literal["cpu", "gpu", "tpu"]
     row: Row  # of RunConfig fields; applied after the preset, before overrides
     environment: tuple[tuple[str, str], ...] = ()  # of the training's container
+    machines: int = 1  # of this kind, which train one network together
 
     @property
     def devices(self) -> int:
         """How many replicas keep all of it busy."""
-        return max(1, self.accelerator_count)
+        return self.machines * max(1, self.accelerator_count)
 
     @property
     def machine_spec(self) -> dict[str, Any]:
@@ -54,10 +55,17 @@ class Hardware:
 
     @property
     def accelerators(self) -> str:
-        """For people: "8 NVIDIA_L4", or nothing."""
+        """Of each machine, for people: "8 NVIDIA_L4", or nothing."""
         if self.accelerator_type is None:
             return ""
         return f"{self.accelerator_count} {self.accelerator_type}"
+
+    @property
+    def machine(self) -> str:
+        """For people: "g2-standard-96", or "2 x g2-standard-96"."""
+        if self.machines == 1:
+            return self.machine_type
+        return f"{self.machines} x {self.machine_type}"
 
 
 # A checkpoint in a bucket takes a second or two to write.
@@ -73,6 +81,11 @@ def _mirrored(replicas: int) -> Row:
         "train.replicas": replicas,
         "train.last_batch": "drop",
     }
+
+
+def _together(replicas: int) -> Row:
+    # Vertex AI tells the machines of one another: jobs.py.
+    return {**_mirrored(replicas), "train.strategy": "multi_worker"}
 
 
 def _tpu(replicas: int) -> Row:
@@ -110,18 +123,30 @@ def _v5e(chips: int, topology: str) -> Hardware:
 
 HARDWARE: Mapping[str, Hardware] = {
     "cpu": Hardware("n2-standard-16", None, 0, None, "cpu", _ONE),
+    "cpu-x2": Hardware(
+        "n2-standard-16", None, 0, None, "cpu", _together(2), machines=2
+    ),
     "gpu": Hardware("g2-standard-8", "NVIDIA_L4", 1, None, "gpu", _ONE),
     "gpu8": Hardware("g2-standard-96", "NVIDIA_L4", 8, None, "gpu", _mirrored(8)),
+    "gpu8-x2": Hardware(
+        "g2-standard-96", "NVIDIA_L4", 8, None, "gpu", _together(16), machines=2
+    ),
     "gpu-t4": Hardware("n1-standard-8", "NVIDIA_TESLA_T4", 1, None, "gpu", _ONE),
     "gpu-a100": Hardware("a2-highgpu-1g", "NVIDIA_TESLA_A100", 1, None, "gpu", _ONE),
     "gpu8-a100": Hardware(
         "a2-highgpu-8g", "NVIDIA_TESLA_A100", 8, None, "gpu", _mirrored(8)
+    ),
+    "gpu8-a100-x2": Hardware(
+        "a2-highgpu-8g", "NVIDIA_TESLA_A100", 8, None, "gpu", _together(16), machines=2
     ),
     "gpu-a100-80": Hardware("a2-ultragpu-1g", "NVIDIA_A100_80GB", 1, None, "gpu", _ONE),
     # On spot or flex-start alone: rules.py.
     "gpu-h100": Hardware("a3-highgpu-1g", "NVIDIA_H100_80GB", 1, None, "gpu", _ONE),
     "gpu8-h100": Hardware(
         "a3-highgpu-8g", "NVIDIA_H100_80GB", 8, None, "gpu", _mirrored(8)
+    ),
+    "gpu8-h100-x2": Hardware(
+        "a3-highgpu-8g", "NVIDIA_H100_80GB", 8, None, "gpu", _together(16), machines=2
     ),
     "tpu-v2-8": Hardware("cloud-tpu", "TPU_V2", 8, None, "tpu", _tpu(8)),
     "tpu-v3-8": Hardware("cloud-tpu", "TPU_V3", 8, None, "tpu", _tpu(8)),

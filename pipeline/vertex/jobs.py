@@ -52,22 +52,28 @@ def training_job(config: RunConfig, role: str) -> dict[str, Any]:
         container["env"] = [
             {"name": name, "value": value} for name, value in where.environment
         ]
+    pool = {
+        "machine_spec": where.machine_spec | _reserved(vertex),
+        "replica_count": 1,
+        "disk_spec": {
+            "boot_disk_type": boot_disk(where.machine_type),
+            "boot_disk_size_gb": vertex.disk_gb,
+        },
+        "container_spec": container,
+    }
+    # The first pool is the chief, and the second one has the other machines. All of them get
+    # TF_CONFIG, which names the pools chief and worker: section "Environment variables for
+    # your cluster" of https://cloud.google.com/vertex-ai/docs/training/distributed-training
+    pools = [pool]
+    if where.machines > 1:
+        pools.append(pool | {"replica_count": where.machines - 1})
     specification: dict[str, Any] = {
-        "worker_pool_specs": [
-            {
-                "machine_spec": where.machine_spec | _reserved(vertex),
-                "replica_count": 1,
-                "disk_spec": {
-                    "boot_disk_type": boot_disk(where.machine_type),
-                    "boot_disk_size_gb": vertex.disk_gb,
-                },
-                "container_spec": container,
-            }
-        ],
+        "worker_pool_specs": pools,
         "scheduling": {
             "strategy": _STRATEGIES[vertex.scheduling],
             "timeout": f"{TIMEOUT_SECONDS}s",
-            # A preempted machine comes back, and training goes on from its checkpoint.
+            # A preempted machine comes back, and training goes on from its checkpoint; of
+            # several, all begin again.
             "restart_job_on_worker_restart": True,
         },
         "base_output_directory": {

@@ -205,6 +205,12 @@ def _check_devices(config: RunConfig, where: Hardware) -> None:
             f"train.global_batch_size={train.global_batch_size}: must divide by the "
             f"{replicas} devices of vertex.hardware={name}"
         )
+    if (where.machines > 1) != (train.strategy == "multi_worker"):
+        raise ConfigError(
+            f"train.strategy={train.strategy}: vertex.hardware={name} is {where.machine}, "
+            "and multi_worker is for several machines, which train by nothing else; leave "
+            "train.strategy out"
+        )
     if train.precision == "mixed_float16" and where.image != "gpu":
         raise ConfigError(
             f"train.precision=mixed_float16: needs a GPU, and vertex.hardware={name} has "

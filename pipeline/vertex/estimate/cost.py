@@ -53,7 +53,7 @@ class Line:
     machine: str
     accelerators: str
     disk_gb: int
-    hours: float  # of the machine; of several, together
+    hours: float  # of the machine; of Dataflow's, together; of a training's, of each
     usd: float
 
 
@@ -175,11 +175,13 @@ def training(config: RunConfig, contender: Contender, prices: Prices) -> Trainin
     steps = recipe.total_steps(train, images)
     speed = prices.speed(where, train.precision)
     share = prices.positive("speed", "share_of_replicas") if where.devices > 1 else 1.0
+    if where.machines > 1:
+        share *= prices.positive("speed", "share_of_machines")
     seconds = step_flops(config, contender) / (speed.flops * where.devices * share)
     seconds += units.parse_network(contender.network).depth * speed.layer_seconds
     per_second = min(
         train.global_batch_size / seconds,
-        prices.positive("speed", "input_images_per_second"),
+        where.machines * prices.positive("speed", "input_images_per_second"),
     )
     # The eval split is looked at after each pass; forward alone is a third of the work.
     per_epoch = recipe.steps_per_epoch(train, images)
@@ -249,11 +251,11 @@ def job_line(config: RunConfig, training: Training, prices: Prices) -> Line:
     per_hour += prices.accelerators(where, spot=spot)
     return Line(
         what=JOB,
-        machine=where.machine_type,
+        machine=where.machine,
         accelerators=where.accelerators,
         disk_gb=vertex.disk_gb,
         hours=training.hours,
-        usd=training.hours * (per_hour + prices.disk(vertex.disk_gb)),
+        usd=where.machines * training.hours * (per_hour + prices.disk(vertex.disk_gb)),
     )
 
 

@@ -34,7 +34,7 @@ def show(console: Console, config: RunConfig, estimate: cost.Estimate) -> None:
             "output": config.output_root,
             "account": vertex.service_account
             or "the project's Compute Engine service account",
-            "training": f"vertex.hardware={vertex.hardware}: {where.machine_type}"
+            "training": f"vertex.hardware={vertex.hardware}: {where.machine}"
             + (f", {where.accelerators}" if where.accelerators else "")
             + ("" if vertex.scheduling == "on_demand" else f", {vertex.scheduling}"),
         },
@@ -109,7 +109,7 @@ def _table(first: str, words: list[str], numbers: list[str]) -> Table:
 
 def _images(config: RunConfig) -> list[str]:
     """Of the steps, of the training jobs, of Beam's workers, where they differ."""
-    (pool,) = jobs.training_job(config, "baseline")["job_spec"]["worker_pool_specs"]
+    pool, *_ = jobs.training_job(config, "baseline")["job_spec"]["worker_pool_specs"]
     found = [
         images.image(config.vertex, "pipeline"),
         pool["container_spec"]["image_uri"],

@@ -492,7 +492,13 @@ def test_training_jobs_are_custom_jobs_of_the_client_library(row):
     where = hardware.of(config.vertex)
     job = CustomJob(jobs.training_job(config, "candidate"))
     assert job.display_name == "cifar-resnet-candidate"
-    (pool,) = job.job_spec.worker_pool_specs
+    # "Distributed training" of Vertex AI's documentation: the first pool is one primary
+    # replica, the second one has the workers.
+    pool, *others = job.job_spec.worker_pool_specs
+    counts = [each.replica_count for each in job.job_spec.worker_pool_specs]
+    assert counts == ([1, 1] if row.endswith("-x2") else [1])
+    assert all(each.machine_spec == pool.machine_spec for each in others)
+    assert all(each.container_spec == pool.container_spec for each in others)
     assert pool.machine_spec.machine_type == where.machine_type
     if where.tpu_topology is None and where.accelerator_type is not None:
         assert (

@@ -167,6 +167,8 @@ def test_every_row_trains_on_all_it_pays_for_with_every_preset(row):
         assert config.train.global_batch_size % hardware.HARDWARE[row].devices == 0
         if hardware.HARDWARE[row].devices > 1:
             assert config.train.last_batch == "drop"
+        several = hardware.HARDWARE[row].machines > 1
+        assert several == (config.train.strategy == "multi_worker")
 
 
 def test_the_machine_type_can_be_chosen_within_the_row():
@@ -226,6 +228,13 @@ REFUSED = [
     ("vertex.hardware=gpu8 train.last_batch=keep", ["train.last_batch=drop"]),
     ("vertex.hardware=tpu-v5e-1 train.last_batch=keep", ["train.last_batch=drop"]),
     ("train.strategy=tpu", ["train.strategy=tpu", "is no TPU"]),
+    ("vertex.hardware=gpu8-x2 train.strategy=mirrored", ["2 x g2-standard-96"]),
+    (
+        "vertex.hardware=gpu8-x2 train.strategy=auto train.replicas=none",
+        ["leave train.strategy out"],
+    ),
+    ("vertex.hardware=gpu8-x2 train.replicas=8", ["16 devices", "idle"]),
+    ("vertex.hardware=gpu8 train.strategy=multi_worker", ["for several machines"]),
     ("train.tpu=local", ["train.tpu=local", "is no TPU"]),
     ("vertex.hardware=tpu-v3-8 train.tpu=node-1", ["node-1", "own host"]),
     ("vertex.hardware=tpu-v3-8 train.strategy=mirrored", ["mirrored"]),
@@ -365,6 +374,7 @@ def test_what_cannot_work_is_one_sentence(typed, words):
 
 ACCEPTED = [
     "vertex.hardware=gpu8 vertex.scheduling=spot",
+    "vertex.hardware=gpu8-x2 vertex.scheduling=spot",
     "vertex.hardware=tpu-v3-8 vertex.scheduling=spot",  # one host; pods could not
     "vertex.hardware=gpu-h100 vertex.scheduling=spot",
     "vertex.hardware=gpu-h100 vertex.scheduling=flex_start vertex.wait_hours=0",

@@ -103,6 +103,5 @@ def _platform(vertex: VertexConfig) -> str:
     accelerators = f" with {machine.accelerators}" if machine.accelerators else ""
     how = "" if vertex.scheduling == "on_demand" else f", {vertex.scheduling}"
     return (
-        f"Vertex AI, {vertex.region}; Trainers on {machine.machine_type}"
-        f"{accelerators}{how}"
+        f"Vertex AI, {vertex.region}; Trainers on {machine.machine}{accelerators}{how}"
     )

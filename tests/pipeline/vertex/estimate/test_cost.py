@@ -110,6 +110,21 @@ def test_eight_devices_are_faster_than_one_but_not_eight_times():
     assert eight.total_usd > one.total_usd
 
 
+def test_two_machines_are_faster_than_one_and_paid_for_both():
+    one, two = (
+        cost.estimate(_config(f"preset=resnet164 vertex.hardware={row}"))
+        for row in ("gpu8", "gpu8-x2")
+    )
+    before, after = one.trainings[0], two.trainings[0]
+    assert 1 < after.images_per_second / before.images_per_second < 2
+    jobs = [
+        next(line for line in found.lines if line.what == cost.JOB)
+        for found in (one, two)
+    ]
+    assert jobs[1].machine == "2 x g2-standard-96"
+    assert jobs[1].usd / jobs[1].hours == pytest.approx(2 * jobs[0].usd / jobs[0].hours)
+
+
 def test_a_run_is_as_long_as_its_longer_training():
     deep = cost.estimate(_config("preset=resnet164"))
     mixed = cost.estimate(_config("preset=resnet164 baseline.network=resnet20"))

@@ -92,6 +92,11 @@ class VertexConfig:
     beam_max_workers: int = setting(
         4, "dataflow: most workers; flink, spark: parallelism", low=1, high=1000
     )
+    beam_arguments: str | None = setting(
+        None,
+        "more options of Beam and its runner, divided by commas, such as "
+        "--number_of_worker_harness_threads=4",
+    )
     experiment: str | None = setting(
         None, "Vertex AI Experiment that gets parameters and metrics of each network"
     )

@@ -115,7 +115,8 @@ def _reserved(vertex: VertexConfig) -> dict[str, Any]:
 
 def beam_arguments(config: RunConfig) -> list[str]:
     """Command-line options of Beam, for the steps that use it."""
-    return _BEAM[config.vertex.beam](config)
+    more = config.vertex.beam_arguments
+    return [*_BEAM[config.vertex.beam](config), *(more.split(",") if more else ())]
 
 
 def _in_process(_: RunConfig) -> list[str]:

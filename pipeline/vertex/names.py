@@ -23,6 +23,8 @@ _FOLDER = r"(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+"
 _RESOURCE = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"  # a name in Compute Engine
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
+_OPTION = r"--[a-z][a-z0-9_]*(=[A-Za-z0-9._:/@=-]+)?"
+
 
 @dataclass(frozen=True)
 class Name:
@@ -71,6 +73,11 @@ NAMES: Mapping[str, Name] = {
     "vertex.beam_endpoint": Name(
         r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[0-9]{1,5}",
         "host:port, such as flink.internal:8099",
+    ),
+    "vertex.beam_arguments": Name(
+        rf"{_OPTION}(,{_OPTION})*",
+        "options of Beam, divided by commas, such as "
+        "--number_of_worker_harness_threads=4,--labels=team=vision",
     ),
     "serving.registry_alias": Name(
         r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]",

@@ -16,9 +16,9 @@ from components.example_gen import choice
 from components.serving_canary import server
 from contract.config.run import RunConfig
 from contract.config.vertex import VertexConfig
-from contract.fields import ConfigError, value_of
+from contract.fields import ConfigError, override, value_of
 from pipeline.presets import Row
-from pipeline.vertex import hardware, names
+from pipeline.vertex import hardware, jobs, names
 from pipeline.vertex.hardware import Hardware, did_you_mean
 from pipeline.vertex.machines import (
     ACCELERATOR_REGIONS,
@@ -93,6 +93,7 @@ def check(config: RunConfig) -> None:
     _check_places(config)
     _check_devices(config, where)
     _check_beam(config.vertex)
+    _check_beam_arguments(config)
     _check_push(config)
 
 
@@ -248,6 +249,19 @@ def _check_beam(config: VertexConfig) -> None:
             "without accelerators, such as n2-standard-4"
             f"{did_you_mean(config.beam_machine_type, CPU_MACHINES)}"
         )
+
+
+def _check_beam_arguments(config: RunConfig) -> None:
+    """What other fields set must not be given again; `--experiments` is a list."""
+    given = config.vertex.beam_arguments
+    others = jobs.beam_arguments(override(config, {"vertex.beam_arguments": None}))
+    taken = {each.partition("=")[0] for each in others} - {"--experiments"}
+    for option in given.split(",") if given else ():
+        if (name := option.partition("=")[0]) in taken:
+            raise ConfigError(
+                f"vertex.beam_arguments={given}: {name} comes from the fields vertex.beam "
+                "and those beside it; leave it out"
+            )
 
 
 # Fields that only some ways to push read: field, its default, the ways.

@@ -457,6 +457,22 @@ def test_dataflow_accepts_its_options(monkeypatch):
     assert workers.sdk_container_image.endswith("/beam-worker:0.1.0")
 
 
+def test_more_options_of_beam_are_handed_on():
+    from apache_beam.options import pipeline_options as beam
+
+    options = beam_options(
+        *golden.CASES["gpu8"],
+        "vertex.beam_arguments=--number_of_worker_harness_threads=4,--labels=team=vision",
+    )
+    assert (
+        options.view_as(beam.WorkerOptions).get_all_options(drop_default=True)[
+            "number_of_worker_harness_threads"
+        ]
+        == 4
+    )
+    assert options.view_as(beam.GoogleCloudOptions).labels == ["team=vision"]
+
+
 def test_dataflows_workers_may_have_an_account_of_their_own():
     account = "worker@my-project.iam.gserviceaccount.com"
     config = resolved(*golden.CASES["gpu8"], f"vertex.beam_service_account={account}")

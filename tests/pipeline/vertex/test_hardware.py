@@ -265,6 +265,8 @@ REFUSED = [
         ["vertex.beam=in_process"],
     ),
     ("vertex.beam=dataflow vertex.beam_service_account=me", ["gserviceaccount.com"]),
+    ("vertex.beam_arguments=threads=4", ["divided by commas"]),
+    ("vertex.beam_arguments=--runner=Prism", ["--runner comes from"]),
     ("vertex.disk_gb=50", ["from 100 to 64000"]),
     ("vertex.disk_gb=100000", ["from 100 to 64000"]),
     ("serving.endpoint=12", ["serving.push=endpoint"]),
@@ -404,6 +406,7 @@ ACCEPTED = [
     "vertex.beam=dataflow "
     "vertex.beam_service_account=beam-a@my-project.iam.gserviceaccount.com",
     "vertex.beam=flink vertex.beam_endpoint=flink.internal:8099",
+    "vertex.beam=dataflow vertex.beam_arguments=--experiments=upload_graph,--labels=a=b",
     "vertex.network=projects/123456789012/global/networks/default",
     "vertex.service_account=trainer-a@my-project.iam.gserviceaccount.com",
     "vertex.service_account=123456789012-compute@developer.gserviceaccount.com",

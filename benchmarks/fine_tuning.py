@@ -18,7 +18,6 @@ import hashlib
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +28,8 @@ from typing import Any
 from scipy import stats
 
 from benchmarks.train import machine
-
-PROJECT = Path(__file__).parents[1]
-PICTURES = {".jpg", ".jpeg", ".png"}
+from benchmarks.whole_run import reported
+from components.example_gen import own_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +73,7 @@ def deal(folder: Path, folds: int) -> list[list[tuple[Path, str]]]:
     """Files and their classes, dealt class by class in the order of their SHA-256."""
     classes: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in own_files.ENDINGS:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             classes.setdefault(path.parent.name, {})[digest] = path
     dealt: list[list[tuple[Path, str]]] = [[] for _ in range(folds)]
@@ -110,12 +108,7 @@ def _run(
                     copy = f"{index}-{place}{path.suffix}"
                     shutil.copyfile(path, pictures / copy)
                     writer.writerow([copy, name, split])
-        output = Path(work, "output")
-        command = [sys.executable, "pipeline.py", "run", f"data.path={table}"]
-        subprocess.run(
-            [*command, *settings, f"output_root={output}"], cwd=PROJECT, check=True
-        )
-        report = json.loads((output / "report" / "report.json").read_text())
+        report = reported([f"data.path={table}", *settings], f"{work}/output")
     images = len(folds[number])
     errors = {
         name: round(report["models"][role]["test"]["error"] * images)

@@ -66,11 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: Sequence[str]) -> dict[str, Any]:
     """One repeat: seconds of all, of training steps, beyond them, and by node."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
-        command = [sys.executable, "pipeline.py", "run", *settings]
         began = time.perf_counter()
-        subprocess.run([*command, f"output_root={folder}"], cwd=PROJECT, check=True)
+        report = reported(settings, folder)
         seconds = time.perf_counter() - began
-        report = json.loads(Path(folder, "report", "report.json").read_text())
     trained = sum(
         model["train_seconds"]
         for name, model in report["models"].items()
@@ -84,6 +82,18 @@ def _run(settings: Sequence[str]) -> dict[str, Any]:
         "nodes": nodes,
         "load_average": os.getloadavg(),
     }
+
+
+def reported(settings: Sequence[str], folder: str) -> dict[str, Any]:
+    """Runs the pipeline in a process of its own; returns the report.json of that run.
+
+    Args:
+        settings: name=value each, without output_root.
+        folder: Becomes output_root.
+    """
+    command = [sys.executable, "pipeline.py", "run", *settings]
+    subprocess.run([*command, f"output_root={folder}"], cwd=PROJECT, check=True)
+    return json.loads(Path(folder, "report", "report.json").read_text())
 
 
 def _print(result: dict[str, Any]) -> None:

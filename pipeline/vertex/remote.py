@@ -39,7 +39,13 @@ UNREACHABLE_SECONDS = 1800.0
 
 _DATAFLOW = "dataflow.googleapis.com"
 _PAGE = 100
-_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_Code = grpc.StatusCode
+# What a service answers that has a bad moment, besides saying nothing. A training of hours is
+# asked about some thousand times.
+_UNCLEAR = (
+    *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED),
+    *(_Code.INTERNAL, _Code.UNKNOWN, _Code.ABORTED),
+)
 State = Literal["active", "succeeded", "failed", "cancelled"]
 _TRAINING_STATES: Mapping[str, State] = {
     "JOB_STATE_SUCCEEDED": "succeeded",
@@ -57,9 +63,15 @@ _DATAFLOW_STATES: Mapping[str, State] = {
 }
 
 
+def is_unclear(error: RequestFailed) -> bool:
+    """Whether what was asked for may have been done all the same."""
+    return error.code in _UNCLEAR
+
+
 def is_passing(error: RequestFailed) -> bool:
-    """Whether the same request may succeed a little later, or has succeeded already."""
-    return error.code in _PASSING
+    """Whether a look, or a cancellation, may succeed a little later."""
+    # Requests per minute have a quota, too.
+    return is_unclear(error) or error.code is _Code.RESOURCE_EXHAUSTED
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ class TrainingJobs:
         """Starts a job, by one request; returns its name.
 
         Raises:
-            RequestFailed: With `is_passing`, nobody knows whether it was created.
+            RequestFailed: With `is_unclear`, nobody knows whether it was created.
         """
         request = job_service.CreateCustomJobRequest(
             parent=self._place.parent, custom_job=custom_job.CustomJob(dict(job))
@@ -238,7 +250,7 @@ def unless_ended(cancel: Callable[[], Any]) -> None:
     try:
         cancel()
     except RequestFailed as error:
-        if error.code is not grpc.StatusCode.FAILED_PRECONDITION:
+        if error.code is not _Code.FAILED_PRECONDITION:
             raise
 
 

@@ -26,6 +26,7 @@ from pipeline.vertex.remote import (
     Stopper,
     TrainingJobs,
     is_passing,
+    is_unclear,
 )
 from pipeline.vertex.steps.train.attempts import Attempt, Record
 
@@ -176,7 +177,7 @@ class Follower:
             try:
                 name = self._jobs.create({**job, "labels": labels})
             except RequestFailed as error:
-                if not is_passing(error):
+                if not is_unclear(error):
                     self._write(self._attempts[:-1])  # there is no such job
                     raise
                 self._say(f"{error}; looking whether it was created")

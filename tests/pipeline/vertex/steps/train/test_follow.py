@@ -27,6 +27,13 @@ SUCCEEDED = pipeline_state.PipelineState.PIPELINE_STATE_SUCCEEDED
 CANCELLED = pipeline_state.PipelineState.PIPELINE_STATE_CANCELLED
 
 
+# Of a service that has a bad moment, which may have done what it was asked for.
+UNCLEAR = [
+    *(Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED),
+    *(Code.INTERNAL, Code.UNKNOWN, Code.ABORTED),
+]
+
+
 # More cancellations than these are not ignored; then one that repeats itself comes to an end.
 MOST_IGNORED = 5
 
@@ -66,7 +73,7 @@ class Schedules(RuleBasedStateMachine):
         self.simulation.wake()
 
     @rule(
-        code=st.sampled_from([Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED]),
+        code=st.sampled_from(UNCLEAR),
         applied=st.booleans(),
         late=st.sampled_from([0.0, 5.0, APPLIED_LATE]),
     )
@@ -87,10 +94,11 @@ class Schedules(RuleBasedStateMachine):
         method=st.sampled_from(
             ["GetCustomJob", "ListCustomJobs", "CancelCustomJob", "GetPipelineJob"]
         ),
+        code=st.sampled_from([*UNCLEAR, Code.RESOURCE_EXHAUSTED]),
         count=st.integers(1, 5),
     )
-    def service_is_out_of_reach(self, method, count):
-        self.vertex.fail(method, Fault(Code.UNAVAILABLE, "away"), count=count)
+    def service_is_out_of_reach(self, method, code, count):
+        self.vertex.fail(method, Fault(code, "away"), count=count)
 
     @precondition(lambda self: self.cancel is None)
     @rule()
@@ -136,6 +144,22 @@ class Schedules(RuleBasedStateMachine):
             for process in self.simulation.processes:
                 self.simulation.kill(process)
             self.vertex.__exit__()
+
+
+@pytest.mark.parametrize("code", [*UNCLEAR, Code.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize("method", ["GetCustomJob", "ListCustomJobs"])
+def test_a_bad_moment_of_the_service_ends_no_training(method, code):
+    with StandIn() as vertex:
+        simulation = Simulation(vertex, 7, LISTED_LATE)
+        simulation.advance(600.0)
+        vertex.fail(method, Fault(code, "away"), count=5)
+        simulation.advance(600.0)
+        (job,) = vertex.custom_jobs.values()
+        assert not vertex.requests("CancelCustomJob")
+        assert simulation.tries == 1  # of the step
+        assert [job.name] == simulation.active
+        for process in simulation.processes:
+            simulation.kill(process)
 
 
 TestSchedules = Schedules.TestCase

@@ -64,7 +64,7 @@ def carry_out(tmp_path):
     """Runs a step's script; its exit status, and the programs that it called."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("apt-get", "gcloud", "git", "make", "python"):
+    for name in ("apt-get", "chmod", "gcloud", "git", "make", "python"):
         (programs / name).write_text(NOTE)
         (programs / name).chmod(0o755)
     notes = tmp_path / "notes"
@@ -136,7 +136,7 @@ def test_a_base_without_a_digest_is_refused(carry_out, capfd):
 
 def test_main_builds_compiles_and_runs_once(carry_out):
     found = steps("main")
-    status, ((program, *arguments),) = carry_out(found["images"]["script"])
+    status, (_, (program, *arguments)) = carry_out(found["images"]["script"])
     assert (status, program, arguments[:3]) == (0, "gcloud", ["builds", "submit", "."])
     options = dict(zip(arguments[3::2], arguments[4::2], strict=True))
     assert (ROOT / options["--config"]).is_file()
@@ -159,6 +159,31 @@ def test_main_builds_compiles_and_runs_once(carry_out):
     assert config.vertex.service_account == GIVEN["_RUN_AS"]
 
 
+@pytest.mark.parametrize("name", ["main", "release"])
+def test_the_image_that_runs_as_no_root_may_write_the_compiled_pipeline(
+    carry_out, name
+):
+    """Cloud Build's workspace is root's, and others may only read there."""
+    users = re.findall(
+        r"^USER (.*)$", (ROOT / "deploy/images/Dockerfile").read_text(), re.M
+    )
+    assert "10001:10001" in users
+    found = list(steps(name).values())
+    writers = [
+        n for n, step in enumerate(found) if "--output /workspace/" in step["script"]
+    ]
+    assert writers
+    for number in writers:
+        assert found[number]["name"].endswith("/cifar-resnet/pipeline:0a1b2c3")
+        before = [
+            call
+            for step in found[:number]
+            if step["name"].startswith("gcr.io/")  # Google's own, which is root
+            for call in carry_out(step["script"])[1]
+        ]
+        assert ["chmod", "a+w", "/workspace"] in before
+
+
 def test_without_being_told_nothing_is_run(carry_out):
     assert carry_out(steps("main", _SUBMIT="false")["run"]["script"]) == (0, [])
 
@@ -167,7 +192,7 @@ def test_a_release_takes_the_images_that_were_tried(carry_out):
     from pipeline.vertex import images
 
     found = steps("release")
-    status, calls = carry_out(found["images"]["script"])
+    status, (_, *calls) = carry_out(found["images"]["script"])
     assert status == 0
     names = {call[-1].rsplit("/", 1)[1] for call in calls}
     assert names == {f"{kind}:v0.2.0" for kind in images.Kind.__args__}

@@ -59,8 +59,8 @@ locals {
       ]
     },
     var.ci_submits ? {
-      ci = [
-        # `cancel` stops a run's training jobs, too.
+      # `cancel` stops a run's training jobs and those on Dataflow, too.
+      ci = concat(var.dataflow ? ["dataflow.jobs.cancel", "dataflow.jobs.get", "dataflow.jobs.list"] : [], [
         "aiplatform.customJobs.cancel",
         "aiplatform.customJobs.get",
         "aiplatform.customJobs.list",
@@ -73,7 +73,7 @@ locals {
         "aiplatform.schedules.get",
         "aiplatform.schedules.list",
         "aiplatform.schedules.update",
-      ]
+      ])
     } : {},
   )
 
@@ -139,6 +139,8 @@ resource "google_project_iam_custom_role" "role" {
   title       = "${var.name} ${each.key}"
   description = lookup(local.accounts, each.key, "Starts and follows builds")
   permissions = each.value
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_project_iam_member" "role" {

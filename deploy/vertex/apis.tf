@@ -4,6 +4,7 @@ locals {
       "aiplatform.googleapis.com",
       "artifactregistry.googleapis.com",
       "cloudbuild.googleapis.com",
+      "cloudresourcemanager.googleapis.com",
       "cloudscheduler.googleapis.com",
       "compute.googleapis.com",
       "eventarc.googleapis.com",
@@ -31,4 +32,6 @@ resource "google_project_service" "api" {
 
 data "google_project" "this" {
   project_id = var.project
+
+  depends_on = [google_project_service.api]
 }

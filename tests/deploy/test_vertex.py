@@ -264,3 +264,18 @@ def test_plans_are_as_expected(terraform):
     result = terraform("test")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 failed" in result.stdout
+
+
+@needs_terraform
+def test_everything_waits_until_the_apis_that_it_needs_are_switched_on(terraform):
+    """In a new project most are off, Cloud Resource Manager's too, which says who may what."""
+    result = terraform("graph")
+    assert result.returncode == 0, result.stderr
+    edges = re.findall(r'^ *"([^"]+)" -> "([^"]+)"', result.stdout, re.M)
+    waiting = {"google_project_service.api"}
+    for _ in edges:
+        waiting |= {name for name, after in edges if after in waiting}
+    made = {".".join(labels) for labels in blocks("resource")}
+    made |= {".".join(("data", *labels)) for labels in blocks("data")}
+    assert made - waiting == set()
+    assert "cloudresourcemanager.googleapis.com" in (VERTEX / "apis.tf").read_text()

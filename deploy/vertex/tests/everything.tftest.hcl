@@ -122,14 +122,15 @@ run "everything" {
 run "ci_submits_if_it_is_told_to" {
   variables {
     ci_submits = true
+    dataflow   = true
   }
   assert {
     condition     = contains(keys(google_service_account_iam_member.acts_as), "ci as pipeline") && contains(keys(google_project_iam_member.role), "ci submits runs") && contains(keys(google_storage_bucket_iam_member.role), "ci sees outputs on submit")
     error_message = "CI cannot submit: it needs to act as pipeline, to create runs and to see the outputs bucket."
   }
   assert {
-    condition     = alltrue([for right in ["aiplatform.schedules.create", "aiplatform.customJobs.cancel"] : contains(google_project_iam_custom_role.role["ci"].permissions, right)])
-    error_message = "CI cannot schedule runs, or cancel their training jobs."
+    condition     = alltrue([for right in ["aiplatform.schedules.create", "aiplatform.customJobs.cancel", "dataflow.jobs.list", "dataflow.jobs.get", "dataflow.jobs.cancel"] : contains(google_project_iam_custom_role.role["ci"].permissions, right)])
+    error_message = "CI cannot schedule runs, or cancel their training jobs and those on Dataflow."
   }
 }
 

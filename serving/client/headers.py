@@ -7,15 +7,22 @@ Sources: PNG (W3C, third edition), JPEG (ITU-T T.81, B.2), Exif 3.0 (4.6.4).
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
-SCAN = b"\xff\xda"  # T.81, table B.1: SOS; between scans FF is followed by other bytes
-
-_MOST_SEGMENTS = 10_000  # of a JPEG file before its scan, which has tens
+_MOST_SEGMENTS = (
+    10_000  # of a JPEG file, which has tens, or some hundreds if progressive
+)
+# T.81, table B.1: a marker, but restarts; in a scan's data FF is followed by 0.
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+# Markers with a length behind them that is believed. (A scan's is short, and of the
+# reserved ones below nobody knows.)
+_SEGMENT = {*range(0xC0, 0xFF)} - {*range(0xD0, 0xDB)}
+_END, _SCAN = 0xD9, 0xDA
 _EXIF = b"Exif\0\0"
 _ORIENTATION, _SHORT = 0x0112, 3  # Exif 3.0, 4.6.5.1.6 and 4.6.2
 _GREY_OR_RGB = (0, 2)  # PNG, 11.2.1: colour types without palette and alpha
@@ -37,6 +44,26 @@ def read(content: bytes) -> Header | None:
     if content.startswith(JPEG):
         return _read_jpeg(content)
     return None
+
+
+def scans(jpeg: bytes) -> int:
+    """Scans of a JPEG file, up to the end of its picture.
+
+    Behind that there may be anything: telephones add a film, and second pictures.
+
+    Returns:
+        Their number; `_MOST_SEGMENTS` if there are more segments than that.
+    """
+    found, place = 0, 2
+    for _ in range(_MOST_SEGMENTS):
+        marker = _MARKER.search(jpeg, place)  # decoders pass over what is between
+        if marker is None or marker[1][0] == _END:
+            return found
+        found += marker[1][0] == _SCAN
+        place = marker.end()
+        if marker[1][0] in _SEGMENT:
+            place += int.from_bytes(jpeg[place : place + 2], "big")
+    return _MOST_SEGMENTS
 
 
 def orientation(exif: bytes) -> int:
@@ -94,7 +121,7 @@ def _read_jpeg(content: bytes) -> Header | None:
             place += 2
             continue
         length = int.from_bytes(content[place + 2 : place + 4], "big")
-        if length < 2 or marker in (0xD9, 0xDA):  # end, or the scan
+        if length < 2 or marker in (_END, _SCAN):
             break
         segment = content[place + 4 : place + 2 + length]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):

@@ -173,7 +173,7 @@ def _opened(content: bytes, label: str) -> Image.Image:
         _check_pixels(label, (header.width, header.height))
     if kind == "JPEG" and header is None:  # Pillow would look for it for a minute
         raise InvalidInput(f"{label}the JPEG file is damaged or cut short")
-    if kind == "JPEG" and content.count(headers.SCAN) > MOST_SCANS:
+    if kind == "JPEG" and headers.scans(content) > MOST_SCANS:
         raise InvalidInput(f"{label}the JPEG file has more than {MOST_SCANS} scans")
     pillow, _ = _pillow(label)
     try:

@@ -210,6 +210,17 @@ def test_as_many_scans_as_encoders_make_are_read():
     assert pictures.upright(_scanned(50)).size == (1000, 1000)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_telephones_add_behind_a_jpeg_is_no_part_of_it(progressive):
+    """A film of some seconds: in 12 MB of it, the two bytes of a scan stand by chance."""
+    alone = encoded(photograph(90, 120), "JPEG", progressive=progressive)
+    film = np.random.default_rng(0).bytes(12 << 20)
+    assert film.count(b"\xff\xda") > 100
+    assert pictures.encoded(alone + film) == alone + film
+    shown, wanted = (pictures.upright(file) for file in (alone + film, alone))
+    assert np.array_equal(shown, wanted)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
 def test_half_files_are_named_as_such(kind, share):

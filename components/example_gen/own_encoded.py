@@ -77,11 +77,23 @@ def encoded(root: str, item: Item) -> bytes:
     name = item.image.name
     content = own_records.content_of(root, item)
     given = pictures.encoded(content, name=name)
+    if _decodes(given):
+        return given
+    picture = pictures.upright(content, name=name)  # if Pillow cannot, it says why
+    if _decodes(given := pictures.png(picture)):
+        return given
+    raise InvalidInput(
+        f"{name}: TensorFlow cannot decode a picture of {picture.width} x "
+        f"{picture.height} pixels; make it smaller"
+    )
+
+
+def _decodes(file: bytes) -> bool:
     try:
-        crops.decode(tf.constant(given))
-    except tf.errors.OpError:  # Pillow may read it; if not, it says why
-        return pictures.png(pictures.upright(content, name=name))
-    return given
+        crops.decode(tf.constant(file))
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 def _example(content: bytes, label: int, example_id: bytes) -> bytes:

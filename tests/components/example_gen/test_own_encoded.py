@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from components.example_gen import own_files, own_records
 from contract.config.data import DataConfig
 from serving.client.errors import InvalidInput
 from tests.components.example_gen import own
 from tests.components.example_gen.test_executor import ingest
+from tests.serving import pictures
 
 pytestmark = pytest.mark.tf
 
@@ -38,6 +40,13 @@ def test_what_is_no_picture_is_one_sentence(tmp_path, case):
     message = str(caught.value)
     assert message.startswith("a/1 ü.jpg: ") and words in message
     assert "\n" not in message
+
+
+def test_a_side_that_the_decoder_does_not_take_is_found_here(tmp_path):
+    """libpng takes a million pixels a side: training would end in the middle."""
+    long = Image.new("L", (1_000_001, 1))
+    with pytest.raises(InvalidInput, match="a/1 ü.jpg: .*1000001 x 1 pixels"):
+        encoded(tmp_path, pictures.encoded(long, "PNG"))
 
 
 def test_bytes_too_many_in_a_jpeg_file_are_no_damage(tmp_path):

@@ -12,7 +12,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +31,10 @@ class Crop(NamedTuple):
     width: int
     channels: int
 
+
+# Of the files in one request. Photographs travel whole to a model that takes any size: more
+# of them take the server longer than a request may, and memory here and there.
+_MOST_BYTES, _MOST_PIXELS = 32 << 20, 1 << 25
 
 # Red, green and blue of 2^16: the luminance of ITU-R BT.601, as Pillow's "L" counts it.
 _LUMINANCE = np.array([19_595, 38_470, 7_471], np.uint32)
@@ -159,13 +163,27 @@ def prepare(chunk: Any, shape: Shape, *, resize: bool) -> Prepared:
     if pixels:
         stacked = np.stack(list(pixels.values()))
         requests.append(Request(SIGNATURE_IMAGES, INPUT_IMAGES, stacked, tuple(pixels)))
-    if files:
-        encoded = np.empty(len(files), dtype=object)
-        encoded[:] = list(files.values())
-        requests.append(
-            Request(SIGNATURE_ENCODED, INPUT_ENCODED, encoded, tuple(files))
-        )
+    for places in _together(files):
+        encoded = np.empty(len(places), dtype=object)
+        encoded[:] = [files[place] for place in places]
+        requests.append(Request(SIGNATURE_ENCODED, INPUT_ENCODED, encoded, places))
     return Prepared(len(chunk), shape, tuple(requests), errors)
+
+
+def _together(files: Mapping[int, bytes]) -> Iterator[tuple[int, ...]]:
+    """Places of the files of each request; one that is beyond a limit goes alone."""
+    places: list[int] = []
+    size = pixels = 0
+    for place, content in files.items():
+        header = headers.read(content)
+        more = header.width * header.height if header else 0
+        size, pixels = size + len(content), pixels + more
+        if places and (size > _MOST_BYTES or pixels > _MOST_PIXELS):
+            yield tuple(places)
+            places, size, pixels = [], len(content), more
+        places.append(place)
+    if places:
+        yield tuple(places)
 
 
 def load(image: Any, shape: Shape, *, resize: bool) -> np.ndarray | bytes:

@@ -14,6 +14,8 @@ from contract import features
 from serving.client import images as module
 from serving.client.answers import OUTPUTS
 from serving.client.errors import InvalidInput
+from serving.server.rest import MOST_BODY_BYTES
+from serving.server.tensors import Limits
 from tests.serving.client.official import random_images, write_png
 from tests.serving.pictures import encoded, exif, photograph, shrunk
 
@@ -221,6 +223,27 @@ def test_mixed_chunks_keep_places_and_errors(tmp_path: Path):
     assert found["serving_default"].value.shape == (2, 32, 32, 3)
     assert found["encoded_images"].places == (1, 5)
     assert found["encoded_images"].value.tolist() == [path.read_bytes()] * 2
+
+
+def test_photographs_travel_a_few_at_a_time():
+    """A camera's are beyond what a server takes at once, the embedded one by default."""
+    large, small, largest = (
+        encoded(Image.new("L", size), "PNG")
+        for size in ((4000, 3000), (300, 200), (8000, 7000))
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), np.uint8)
+    heavy = encoded(noise, "PNG", compress_level=0)  # 10 MB
+    chunk = [large, small, large, largest, *[small] * 100, *[large] * 9, *[heavy] * 7]
+    prepared = module.prepare(chunk, module.Crop(*SHAPE), resize=False)
+    places = [place for request in prepared.requests for place in request.places]
+    assert places == [*range(len(chunk))] and not prepared.errors
+    for request in prepared.requests:
+        assert request.signature == "encoded_images"
+        assert request.value.tolist() == [chunk[place] for place in request.places]
+        sizes = [Image.open(io.BytesIO(file)).size for file in request.value]
+        assert sum(width * height for width, height in sizes) <= Limits().image_pixels
+        assert sum(map(len, request.value)) * 4 / 3 < MOST_BODY_BYTES  # base64
+    assert len(prepared.requests) < 12 and len(prepared.requests[2].places) > 100
 
 
 def test_arrays_are_cut_without_copies():

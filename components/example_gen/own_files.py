@@ -39,6 +39,7 @@ MOST_BYTES = 1 << 30
 
 # Names of split folders, and of splits in a table or of tensorflow-datasets.
 SPLITS = {"train": TRAIN, "val": EVAL, "validation": EVAL, "eval": EVAL, "test": TEST}
+_BESIDE_TRAIN = {"valid": EVAL}  # alone it may be a class, beside "invalid"
 _NOT_IMAGES = ("__MACOSX",)  # Apple's archives keep attributes there
 _MOST_FILES = 5_000_000
 _MOST_TABLE_BYTES = 1 << 30
@@ -340,7 +341,8 @@ def _classified(
         return name.removeprefix(outer).split("/")
 
     tops = {parts[0] for parts in map(parts_of, pictures) if len(parts) > 1}
-    splits = {top: SPLITS.get(top.casefold()) for top in sorted(tops)}
+    names = SPLITS | (_BESIDE_TRAIN if TRAIN in map(str.casefold, tops) else {})
+    splits = {top: names.get(top.casefold()) for top in sorted(tops)}
     given = [top for top, split in splits.items() if split]
     others = [top for top, split in splits.items() if not split]
     if given and others:
@@ -444,7 +446,7 @@ def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
     name, label, *rest = (cell.strip() for cell in cells)
     split = None
     if rest:
-        split = SPLITS.get(rest[0].casefold())
+        split = (SPLITS | _BESIDE_TRAIN).get(rest[0].casefold())
         if split is None:
             raise DataError(
                 f"{line}: split {rest[0]!r} must be train, val (or eval) or test"
@@ -454,13 +456,15 @@ def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
     if not name or paths.text_problem(name) is not None:
         raise DataError(f"{line}: has no path in UTF-8 on one line")
     name = posixpath.normpath(name)
-    if name.startswith("/") or not _is_inside(os.path.join(root, name), root):
+    if not _is_inside(os.path.join(root, name), root):
         raise DataError(
             f"{line}: {name} lies outside of the table's folder; put the table above its "
             "images, with paths from there"
         )
     if not os.path.isfile(os.path.join(root, name)):
         raise DataError(f"{line}: there is no file {name} in the table's folder")
+    if os.path.isabs(name):
+        name = os.path.relpath(os.path.realpath(name), os.path.realpath(root))
     return Image(name, _label(label), split)
 
 
@@ -523,10 +527,11 @@ def check_labels(labels: Collection[str], where: str) -> None:
                 f"{where}: the class {label[:40]!r} must have a name on one line, of at most "
                 f"{_LONGEST_LABEL} characters; rename it"
             )
-        twin = seen.setdefault(label.casefold(), label)
+        twin = seen.setdefault(label.strip().casefold(), label)
         if twin != label:
+            what = "spaces" if twin.strip() == label.strip() else "capitals"
             raise DataError(
-                f"{where}: the classes {twin} and {label} differ in capitals only; make "
+                f"{where}: the classes {twin} and {label} differ in {what} only; make "
                 "them one, or rename one"
             )
     if len(labels) < 2:

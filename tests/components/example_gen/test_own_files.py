@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,19 @@ SPLIT = {
             "Validation/b/1.png": ("b", "eval"),
             "TEST/a/1.png": ("a", "test"),
         },
+    ),
+    "valid, as exporters of data sets call it": (
+        files("train/a/1.png", "train/b/1.png", "valid/a/1.png", "test/b/1.png"),
+        {
+            "train/a/1.png": ("a", "train"),
+            "train/b/1.png": ("b", "train"),
+            "valid/a/1.png": ("a", "eval"),
+            "test/b/1.png": ("b", "test"),
+        },
+    ),
+    "valid without train": (
+        files("valid/1.png", "invalid/1.png"),
+        {"valid/1.png": ("valid", None), "invalid/1.png": ("invalid", None)},
     ),
     "train alone": (
         files("train/a/1.png", "train/b/1.png"),
@@ -122,6 +136,7 @@ def test_one_accent_in_two_forms_is_one_class(tmp_path):
         (files("a/1.png", "b/1.png", "1.png"), "1.png is in no class's folder"),
         (files("train/a/1.png", "train/b/1.png", "val/1.png"), "val/1.png is in no"),
         (files("Cat/1.png", "cat/1.png"), "Cat and cat differ in capitals only"),
+        (files("cat/1.png", "cat /1.png"), "cat and cat  differ in spaces only"),
         (
             files("train/a/1.png", "train/b/1.png", "test/A/1.png"),
             "A and a differ in capitals only",
@@ -251,6 +266,27 @@ def test_a_table_says_classes_and_splits(tmp_path):
     assert found.class_names == ("7", "cat, black")
     path = table(tmp_path, "path,label\n1.png,a\nsub/2.png,b\n")
     assert set(listed(own_files.find(path)).values()) == {("a", None), ("b", None)}
+
+
+def test_a_table_may_have_whole_paths_of_its_folder(tmp_path):
+    """As other tools write them; they are names in the folder, wherever that is."""
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    text = f"path,label,split\n{tmp_path}/x/1.png,a,train\n{tmp_path}/link/sub/2.png,b,"
+    path = table(
+        tmp_path / "x",
+        f"{text}train\n3.png,a,valid\n",
+        *("1.png", "sub/2.png", "3.png"),
+    )
+    wanted = {
+        "1.png": ("a", "train"),
+        "sub/2.png": ("b", "train"),
+        "3.png": ("a", "test"),
+    }
+    for given in (path, str(tmp_path / "link/list.csv")):
+        assert listed(own_files.find(given)) == wanted
+    Path(path).write_text(f"path,label\n1.png,a\n{tmp_path}/x/1.png,b\n")
+    with pytest.raises(DataError, match="line 3: 1.png stands there twice"):
+        own_files.find(path)
 
 
 @pytest.mark.parametrize(

@@ -192,12 +192,13 @@ def judged(
         )
     left = Counter(item.label for item in own.splits[TRAIN])
     left.subtract(label for split, label, _ in unreadable if split == TRAIN)
-    for label, name in enumerate(found.class_names):
-        if left[label] < 1:
-            raise DataError(
-                f"{where}: no image of the class {name} is left for train; add images of "
-                "it, or remove it"
-            )
+    names = found.class_names
+    if lacking := [name for label, name in enumerate(names) if left[label] < 1]:
+        carved = "" if found.is_split else ", or lower data.test_fraction"
+        raise DataError(
+            f"{where}: no image of the class {own_files.some(lacking)} is left for train; "
+            f"add images of it, or remove it{carved}"
+        )
     told = []
     if wrong:
         told.append(

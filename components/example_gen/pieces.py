@@ -159,6 +159,7 @@ def _plan_own(data: DataConfig, found: Found) -> Plan:
         checksums = "no checksum is published for prepared records"
         source += f" in {found.root}"
     placed = own_records.placed(found, data)
+    own_records.judged(found, placed, (), data.unreadable_limit)  # before the long part
     if data.encoded:
         parts = own_records.sharded(placed, data.shards)
     else:

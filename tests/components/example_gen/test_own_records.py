@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from components.example_gen import own_files, own_records
+from components.example_gen import own_files, own_records, pieces
 from components.example_gen.errors import DataError
 from contract.config.data import DataConfig
 from tests.components.example_gen import own
@@ -180,6 +180,24 @@ def test_what_cannot_be_read_is_counted_and_refused_beyond_a_limit(tmp_path):
         own_records.judged(found, splits, cats, 0.5)
 
 
+def test_classes_that_are_carved_out_of_train_are_named_before_the_long_part(tmp_path):
+    """Of many classes with two images each, some have both of them in test or eval."""
+    many = [f"class {number}" for number in range(200)]
+    path = own.write(tmp_path, own.contents(many, count=2))
+    data = DataConfig(name="folder", path=path)
+    _, splits = placed(tmp_path)
+    trained = {item.image.label for item in splits.splits["train"]}
+    lacking = [name for name in many if name not in trained]
+    assert len(lacking) > 6
+    with pytest.raises(DataError) as caught:
+        pieces.plan(data)
+    assert (
+        f"class {', '.join(lacking[:5])} and {len(lacking) - 5} more is left for train"
+        in str(caught.value)
+    )
+    assert "lower data.test_fraction" in str(caught.value)
+
+
 def test_a_file_that_changes_meanwhile_is_noticed(tmp_path):
     own.write(tmp_path, own.contents(count=5))
     found, splits = placed(tmp_path)
@@ -191,7 +209,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path):
 
 MEMORY = """
 import resource, sys
-from components.example_gen import own_files, own_records
+from components.example_gen import own_files, own_records, pieces
 from contract.config.data import DataConfig
 found = own_files.find(sys.argv[1])
 splits = own_records.placed(found, DataConfig(name="folder")).splits

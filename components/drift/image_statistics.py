@@ -45,13 +45,13 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
     """The numbers of each image.
 
     Args:
-        images: uint8 [n, height, width, channels], RGB or grey; at least 2 x 2 pixels.
+        images: uint8 [n, height, width, channels], RGB or grey.
 
     Returns:
         `numbers_of` the channels, each float32 [n]: `brightness`, the mean of all values / 255;
         `contrast`, their standard deviation / 255; `red`, `green`, `blue`, the
         channels' means / 255; `sharpness`, the mean difference of neighbours / 255,
-        which a blur lowers first.
+        which a blur lowers first; where there are none, as in a single row, that is 0.
     """
     chunk = max(_CHUNK // math.prod(images.shape[1:]), 1)
     parts = [
@@ -64,15 +64,19 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
 def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
     values = images.astype(np.float32)  # [n, height, width, channels]
     pixels = values.shape[1] * values.shape[2]
-    # Sums of whole numbers below 2^24 are exact in float32; their quotients are not.
-    sums = np.einsum("nhwc->nc", values).astype(np.float64)
+    # Sums of whole numbers below 2^24 are exact in float32, those of a row; of a photograph
+    # they would be off by a third.
+    sums = np.einsum("nhwc->nhc", values).sum(axis=1, dtype=np.float64)
     channels = sums / (255 * pixels)  # [n, channels]
     brightness = channels.mean(axis=1)
     squares = np.einsum("nhwc,nhwc->n", values, values, dtype=np.float64)
     variance = squares / (255**2 * pixels * values.shape[3]) - brightness**2
     down = np.abs(values[:, 1:] - values[:, :-1])
     right = np.abs(values[:, :, 1:] - values[:, :, :-1])
-    steps = down.mean(axis=(1, 2, 3)) + right.mean(axis=(1, 2, 3))
+    steps = sum(
+        each.mean(axis=(1, 2, 3)) if each.size else np.zeros(len(each))
+        for each in (down, right)
+    )
     found = {BRIGHTNESS: brightness, CONTRAST: np.sqrt(np.maximum(variance, 0))}
     if values.shape[3] == 3:
         found |= dict(zip((RED, GREEN, BLUE), channels.T, strict=True))

@@ -12,7 +12,7 @@ from components.drift.image_statistics import BINS, NUMBERS, measure
 
 IMAGES = arrays.arrays(
     np.uint8,
-    st.tuples(st.integers(1, 5), st.integers(2, 6), st.integers(2, 6), st.just(3)),
+    st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.just(3)),
 )
 
 
@@ -22,7 +22,8 @@ def test_numbers_are_what_their_names_say(images):
     found = measure(images)
     exact = images.astype(np.float64) / 255
     every = (1, 2, 3)
-    down, right = (np.abs(np.diff(exact, axis=axis)).mean(every) for axis in (1, 2))
+    steps = [np.abs(np.diff(exact, axis=axis)) for axis in (1, 2)]
+    down, right = (each.mean(every) if each.size else 0 for each in steps)
     expected = {
         "brightness": exact.mean(every),
         "contrast": exact.std(every),
@@ -44,6 +45,19 @@ def test_grey_images_have_the_numbers_of_equal_channels():
     assert list(found) == ["brightness", "contrast", "sharpness"]
     for name, values in found.items():
         np.testing.assert_allclose(values, coloured[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1200, 1600), (1, 60_000), (60_000, 1)])
+def test_photographs_are_measured_as_small_images_are(shape):
+    """Sums of millions of pixels: float32 has 24 bits."""
+    image = np.full((1, *shape, 3), 100, np.uint8)
+    image[..., 1] = 90
+    found = measure(image)
+    for name, value in (("brightness", 290 / 3), ("red", 100), ("green", 90)):
+        np.testing.assert_allclose(found[name], [value / 255], rtol=1e-6)
+    deviation = np.std([100, 90, 100]) / 255
+    np.testing.assert_allclose(found["contrast"], [deviation], rtol=1e-4)
+    assert found["sharpness"] == 0
 
 
 def test_many_images_are_measured_as_each_alone():

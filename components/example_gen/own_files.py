@@ -260,14 +260,15 @@ def _walk(root: str, where: str) -> tuple[_Files, set[str]]:
 def _check_link(root: str, name: str, where: str) -> None:
     """Refuses links that lead anywhere else than to a file of the folder."""
     target = os.path.realpath(os.path.join(root, name))
-    if not _is_inside(target, root) or not os.path.isfile(target):
+    if not is_inside(target, root) or not os.path.isfile(target):
         raise DataError(
             f"{where}: {name} is a link to {target}, which is no file in that folder; put "
             "the file itself there"
         )
 
 
-def _is_inside(path: str, root: str) -> bool:
+def is_inside(path: str, root: str) -> bool:
+    """Whether a path, or what it is a link to, lies in a folder."""
     root = os.path.realpath(root)
     return os.path.commonpath([os.path.realpath(path), root]) == root
 
@@ -456,7 +457,7 @@ def _row(cells: list[str], columns: int, root: str, line: str) -> Image:
     if not name or paths.text_problem(name) is not None:
         raise DataError(f"{line}: has no path in UTF-8 on one line")
     name = posixpath.normpath(name)
-    if not _is_inside(os.path.join(root, name), root):
+    if not is_inside(os.path.join(root, name), root):
         raise DataError(
             f"{line}: {name} lies outside of the table's folder; put the table above its "
             "images, with paths from there"

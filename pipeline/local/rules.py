@@ -5,12 +5,14 @@ A module of the form of `pipeline.resolve.Rules`. Loads neither TensorFlow nor T
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from components.batch_predict import plan
-from components.example_gen import choice, sources
+from components.example_gen import choice, own_files, sources
 from components.serving_canary import server
 from contract import paths
+from contract.config.data import DataConfig
 from contract.config.run import RunConfig
 from contract.contenders import BASELINE, CANDIDATE
 from contract.fields import ConfigError, value_of
@@ -73,6 +75,11 @@ def check(config: RunConfig) -> None:
             )
         if (problem := paths.length_problem(value)) is not None:
             raise ConfigError(f"{field}={value}: {problem}")
+        if value and _is_class(value, config.data):
+            raise ConfigError(
+                f"{field}={value}: lies in data.path={config.data.path}, whose folders are "
+                "classes; give a folder elsewhere"
+            )
     if config.serving.push != "directory":
         raise ConfigError(
             f"serving.push={config.serving.push}: a local run has no Model Registry; "
@@ -92,6 +99,13 @@ def check(config: RunConfig) -> None:
             f"train.tpu={train.tpu}: train.strategy={train.strategy} trains on no TPU; "
             "choose train.strategy=tpu, or leave train.tpu out"
         )
+
+
+def _is_class(folder: str, data: DataConfig) -> bool:
+    """Whether what is written there would be images of one's own in the next run."""
+    if data.name != own_files.NAME or data.path is None:
+        return False
+    return os.path.isdir(data.path) and own_files.is_inside(folder, data.path)
 
 
 def fingerprint(config: RunConfig) -> str:

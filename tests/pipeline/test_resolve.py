@@ -396,6 +396,22 @@ def test_a_folder_of_pictures_is_a_data_set(tmp_path):
         )
 
 
+@pytest.mark.parametrize("field", ["output_root", "serving.base_directory"])
+def test_what_is_written_is_no_class_of_the_next_run(field, tmp_path):
+    photographs = tmp_path / "photographs"
+    for name in ("cat/1.png", "dog/1.png", "owl/1.png"):
+        (photographs / name).parent.mkdir(parents=True)
+        (photographs / name).touch()
+    (photographs / "list.csv").write_text("path,label\ncat/1.png,a\ndog/1.png,b\n")
+    asked = ["train.global_batch_size=1", f"data.path={photographs}"]
+    for inside in (photographs, photographs / "output"):
+        with pytest.raises(ConfigError, match=f"{field}={inside}: lies in data.path="):
+            resolve([*asked, f"{field}={inside}"], {}, "/", local_rules)
+    resolve([*asked, f"{field}={photographs}2"], {}, "/", local_rules)
+    table = [asked[0], f"data.path={photographs}/list.csv"]
+    resolve([*table, f"{field}={photographs}/output"], {}, "/", local_rules)
+
+
 def test_a_set_of_tensorflow_datasets_is_a_folder_of_pictures(tmp_path):
     folder = tmp_path / "tfds/pets/1.2.3"
     folder.mkdir(parents=True)

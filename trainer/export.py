@@ -63,15 +63,18 @@ class Servable(tf.Module):
         dataset: Dataset,
     ) -> None:
         super().__init__()
-        self._model = model
-        # Keras 3 exports each variable a second time under another name. Without these
-        # references the saver of TF Serving's own loader (a session, not
-        # tf.saved_model.load) restores the copies and leaves the network's uninitialised.
+        # What is saved are these variables and the signatures' graphs. The objects that made
+        # the graphs stay inside functions: as attributes they would be saved, too. Of the
+        # Keras model that is a second copy of every variable, by which TF Serving's loader (a
+        # session) restores the wrong one; of the Transform layer, one of tf_keras, graphs
+        # that nobody calls.
         self._variables = [variable.value for variable in model.variables]
-        self._transform = transform.transform_features_layer()
+        self._network = lambda images: model(images, training=False)
+        layer = transform.transform_features_layer()
+        self._normalise_raw = lambda files: apply_transform(layer, files, dataset)
         self._dataset = dataset
         self._class_names = tf.constant(list(dataset.class_names))
-        self._mean, self._std = mean_and_deviation(self._transform, dataset)
+        self._mean, self._std = mean_and_deviation(layer, dataset)
         shape = [None, *dataset.pixels]
         # One function, traced once: all signatures share its graph in the SavedModel.
         self._predict = tf.function(
@@ -82,10 +85,6 @@ class Servable(tf.Module):
             input_signature=[tf.TensorSpec(shape, tf.uint8, name="images")],
             autograph=False,
         )
-
-    def normalise_raw(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        """Images of examples, string [batch], as float32 images, by the Transform graph."""
-        return apply_transform(self._transform, image_bytes, self._dataset)
 
     def _serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Decoded pixels, uint8 [batch, height, width, channels]."""
@@ -98,7 +97,7 @@ class Servable(tf.Module):
     def serve_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples as ingested; only the image is read."""
         raw = parse(examples, [features.IMAGE])[features.IMAGE]
-        return self._predict(self.normalise_raw(raw))
+        return self._predict(self._normalise_raw(raw))
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string, name="encoded")],
@@ -140,14 +139,14 @@ class Servable(tf.Module):
     def serve_classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized tf.Examples, answered with all class names and scores."""
         raw = parse(inputs, [features.IMAGE])[features.IMAGE]
-        outputs = self._predict(self.normalise_raw(raw))
+        outputs = self._predict(self._normalise_raw(raw))
         scores = outputs[features.PROBABILITIES]
         names = tf.tile(self._class_names[None], [tf.shape(scores)[0], 1])
         return {"classes": names, "scores": scores}
 
     def _answers(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Normalised images, float32 [batch, ...], to a signature's outputs."""
-        logits = self._model(images, training=False)
+        logits = self._network(images)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
         label = tf.argmax(probabilities, axis=1, output_type=tf.int64)
         return {

@@ -10,8 +10,9 @@ same features by the schema.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,18 @@ def pixels_of(images: Iterable[bytes], dataset: Dataset) -> np.ndarray:
         ValueError: They have another number of bytes than the data set's.
     """
     if dataset.crop is not None:
-        return crops.center(tf.constant(list(images), tf.string), dataset.crop).numpy()
+        return _centers(dataset.crop)(tf.constant(list(images), tf.string)).numpy()
     return np.frombuffer(b"".join(images), np.uint8).reshape(-1, *dataset.pixels)
+
+
+@functools.cache
+def _centers(crop: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`crops.center` as a graph, which decodes pictures side by side; eager code does not."""
+    return tf.function(
+        lambda files: crops.center(files, crop),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
 
 
 def part_of(dataset: Dataset) -> int:

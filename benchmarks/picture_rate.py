@@ -7,7 +7,7 @@ with data.encoded=true into a temporary folder, which is timed; then batches are
 training: read, shuffled, decoded, cut at random sizes and places, mirrored, tinted. Nothing
 consumes them. Where torchvision is installed (in no extra of this project) and FOLDER is
 one, its ImageFolder and torch's DataLoader, with one worker a processor and the same crops
-and mirrors, take turns with ours. Prints one JSON line.
+and mirrors, take turns with ours, each turn in a process of its own. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ import argparse
 import importlib.util
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-import tensorflow as tf
-
-from benchmarks.ingest import measure_into
 from contract import features
 from contract.config.data import DataConfig
 from contract.config.train import TrainConfig
 from contract.crops import TRAINING_SIDES, side_of
-from trainer.examples import dataset_of
-from trainer.streaming import Stream, training_batches
 
 _WARM_UP = 0.2  # of the seconds
 _TURNS = 3
@@ -45,6 +42,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each turn")
     arguments = parser.parse_args()
+    from benchmarks.ingest import measure_into  # loads TensorFlow
+
     data = DataConfig(
         name="folder",
         path=arguments.folder,
@@ -52,14 +51,20 @@ def main() -> None:
         image_size=arguments.size,
         unreadable_limit=0.5,
     )
-    with tempfile.TemporaryDirectory(prefix="pictures-") as work:
+    names = ["ours"]
+    if importlib.util.find_spec("torchvision") and os.path.isdir(arguments.folder):
+        names.append("torchvision")
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    # TensorFlow 2.21 and PyTorch 2.13 in one process ended it with a segmentation fault.
+    alone = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="pictures-") as work,
+        ProcessPoolExecutor(1, mp_context=alone, max_tasks_per_child=1) as processes,
+    ):
         ingested = measure_into(work, data)
-        drawn: dict[str, Any] = {"ours": lambda: ours(work, arguments)}
-        if importlib.util.find_spec("torchvision") and os.path.isdir(arguments.folder):
-            drawn["torchvision"] = lambda: torchvision(arguments)
-        rates: dict[str, list[float]] = {name: [] for name in drawn}
-        for _, (name, make) in itertools.product(range(_TURNS), drawn.items()):
-            rates[name].append(rate(make(), arguments.seconds))
+        for _, name in itertools.product(range(_TURNS), names):
+            found = processes.submit(_turn, name, work, arguments).result()
+            rates[name].append(found)
     best = {name: max(found) for name, found in rates.items()}
     print(
         json.dumps(
@@ -72,6 +77,11 @@ def main() -> None:
             }
         )
     )
+
+
+def _turn(name: str, ingested: str, arguments: argparse.Namespace) -> float:
+    drawn = ours(ingested, arguments) if name == "ours" else torchvision(arguments)
+    return rate(drawn, arguments.seconds)
 
 
 def rate(batches: Iterable[int], seconds: float) -> float:
@@ -90,6 +100,11 @@ def rate(batches: Iterable[int], seconds: float) -> float:
 
 def ours(folder: str, arguments: argparse.Namespace) -> Iterator[int]:
     """Sizes of batches, as they are drawn from the ingested shards."""
+    import tensorflow as tf
+
+    from trainer.examples import dataset_of
+    from trainer.streaming import Stream, training_batches
+
     dataset = dataset_of(folder)
     files = tf.io.gfile.glob(os.path.join(folder, f"Split-{features.TRAIN}", "*"))
     stream = Stream(
@@ -132,6 +147,7 @@ def torchvision(arguments: argparse.Namespace) -> Iterator[int]:
         drop_last=True,
         num_workers=len(os.sched_getaffinity(0)),
         persistent_workers=True,
+        multiprocessing_context="fork",  # this process was spawned; it has no TensorFlow
     )
     while True:
         for images, _ in loader:

@@ -13,6 +13,7 @@ Source: tensorflow_model_analysis 0.52, api/model_eval_lib.py, metrics/metric_ty
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -109,7 +110,14 @@ def evaluate(
         )
     ]
     evaluators = tfma.default_evaluators(eval_config=config)
-    writers = tfma.default_writers(output_path=output_path, eval_config=config)
+    # tfma.default_writers without the plots, attributions and validations that nobody made:
+    # three empty files, and a fifth of the time.
+    writers = [
+        tfma.writers.EvalConfigWriter(output_path, config),
+        tfma.writers.MetricsPlotsAndValidationsWriter(
+            {tfma.METRICS_KEY: os.path.join(output_path, tfma.METRICS_KEY)}, config
+        ),
+    ]
     with make_pipeline() as pipeline:
         _ = (
             pipeline

@@ -55,7 +55,7 @@ def main() -> None:
     if importlib.util.find_spec("torchvision") and os.path.isdir(arguments.folder):
         names.append("torchvision")
     rates: dict[str, list[float]] = {name: [] for name in names}
-    # TensorFlow 2.21 and PyTorch 2.13 in one process ended it with a segmentation fault.
+    # TensorFlow 2.21 and PyTorch 2.14 in one process ended it with a segmentation fault.
     alone = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="pictures-") as work,

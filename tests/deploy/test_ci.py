@@ -135,7 +135,8 @@ def test_a_base_without_a_digest_is_refused(carry_out, capfd):
 
 
 def test_main_builds_compiles_and_runs_once(carry_out):
-    found = steps("main")
+    key = "projects/my-project/locations/us-central1/keyRings/ring/cryptoKeys/key"
+    found = steps("main", _PARAMETERS=f"pipeline_name=cifar vertex.kms_key={key}")
     status, (_, (program, *arguments)) = carry_out(found["images"]["script"])
     assert (status, program, arguments[:3]) == (0, "gcloud", ["builds", "submit", "."])
     options = dict(zip(arguments[3::2], arguments[4::2], strict=True))
@@ -149,9 +150,11 @@ def test_main_builds_compiles_and_runs_once(carry_out):
     options, config = of_pipeline(call)
     assert (status, options.output) == (0, "/workspace/pipeline.json")
     assert config.vertex.image_tag == "0a1b2c3"
+    assert (config.pipeline_name, config.vertex.kms_key) == ("cifar", key)
 
     status, (call,) = carry_out(found["run"]["script"])
     options, config = of_pipeline(call)
+    assert (config.pipeline_name, config.vertex.kms_key) == ("cifar", key)
     assert (status, options.wait, options.run_id) == (0, True, "ci-0a1b2c3")
     assert (config.preset, config.data.name) == ("smoke", "digits")
     # What CI tries is published to nobody.

@@ -34,10 +34,14 @@ def read(method: Callable[..., T], **request: Any) -> T | None:
 
 
 def _repetition() -> Any:
-    """Of calls that change nothing, when the service cannot be reached or is busy."""
+    """Of calls that change nothing, when the service has a bad moment or is busy."""
     from google.api_core import exceptions, retry
 
-    passing = exceptions.ServiceUnavailable, exceptions.TooManyRequests
+    passing = (
+        *(exceptions.ServiceUnavailable, exceptions.DeadlineExceeded),
+        *(exceptions.InternalServerError, exceptions.Unknown, exceptions.Aborted),
+        exceptions.TooManyRequests,
+    )
     return retry.Retry(
         predicate=retry.if_exception_type(*passing), initial=0.2, timeout=120.0
     )

@@ -173,6 +173,20 @@ def test_what_fails_for_a_moment_happens_once(serving, push, follow, method, app
     )
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "ABORTED", "RESOURCE_EXHAUSTED"],
+)
+@pytest.mark.parametrize("method", ["GetModel", "GetEndpoint", "GetOperation"])
+def test_a_look_is_repeated_whatever_the_bad_moment_is(
+    serving, push, follow, method, code
+):
+    serving.vertex.fail(method, Fault(grpc.StatusCode[code], "away"), count=2)
+    version = push()
+    follow(ENDPOINT, version)
+    assert serving.traffic("cifar") == {f"cifar-v{version}": 100}
+
+
 def test_what_an_earlier_try_began_is_waited_for(serving, push, follow):
     """The task was killed while Vertex AI deployed: nothing is deployed twice."""
     version = push()

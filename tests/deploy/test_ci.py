@@ -36,6 +36,8 @@ NOTE = f"""#!{sys.executable}
 import json, os, sys
 with open(os.environ["NOTES"], "a") as file:
     file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + chr(10))
+if sys.argv[1:5] == ["artifacts", "docker", "images", "describe"]:
+    sys.exit(0 if sys.argv[5] in os.environ["IMAGES"].split() else 1)
 """
 
 
@@ -61,7 +63,10 @@ def steps(name: str, **changed: str) -> dict[str, dict]:
 
 @pytest.fixture
 def carry_out(tmp_path):
-    """Runs a step's script; its exit status, and the programs that it called."""
+    """Runs a step's script; its exit status, and the programs that it called.
+
+    `images` are those that the repository has.
+    """
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("apt-get", "chmod", "gcloud", "git", "make", "python"):
@@ -69,12 +74,12 @@ def carry_out(tmp_path):
         (programs / name).chmod(0o755)
     notes = tmp_path / "notes"
 
-    def run(script: str) -> tuple[int, list[list[str]]]:
+    def run(script: str, images: str = "") -> tuple[int, list[list[str]]]:
         notes.write_text("")
         path = f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin"
         result = subprocess.run(
             ["bash", "-c", script],
-            env={"PATH": path, "NOTES": str(notes)},
+            env={"PATH": path, "NOTES": str(notes), "IMAGES": images},
             cwd=ROOT,
             check=False,
         )
@@ -137,7 +142,7 @@ def test_a_base_without_a_digest_is_refused(carry_out, capfd):
 def test_main_builds_compiles_and_runs_once(carry_out):
     key = "projects/my-project/locations/us-central1/keyRings/ring/cryptoKeys/key"
     found = steps("main", _PARAMETERS=f"pipeline_name=cifar vertex.kms_key={key}")
-    status, (_, (program, *arguments)) = carry_out(found["images"]["script"])
+    status, (*_, (program, *arguments)) = carry_out(found["images"]["script"])
     assert (status, program, arguments[:3]) == (0, "gcloud", ["builds", "submit", "."])
     options = dict(zip(arguments[3::2], arguments[4::2], strict=True))
     assert (ROOT / options["--config"]).is_file()
@@ -185,6 +190,21 @@ def test_the_image_that_runs_as_no_root_may_write_the_compiled_pipeline(
             for call in carry_out(step["script"])[1]
         ]
         assert ["chmod", "a+w", "/workspace"] in before
+
+
+def test_a_commit_that_is_built_again_takes_the_images_that_are_there(carry_out):
+    """Their tags cannot be moved, and a second build is not the same to the byte."""
+    script = steps("main")["images"]["script"]
+    repository = "us-central1-docker.pkg.dev/my-project/cifar-resnet"
+    last = yaml.safe_load((ROOT / "deploy/images/cloudbuild.yaml").read_text())[
+        "images"
+    ][-1]
+    assert last == "${_REPOSITORY}/beam-worker:${_TAG}"
+    status, calls = carry_out(script, f"{repository}/beam-worker:0a1b2c3")
+    assert status == 0
+    assert all("submit" not in call for call in calls)
+    _, calls = carry_out(script, f"{repository}/pipeline:0a1b2c3")
+    assert "submit" in calls[-1]
 
 
 def test_without_being_told_nothing_is_run(carry_out):

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,7 +90,7 @@ def fit(
     Raises:
         TrainingDiverged: Loss or weights are no numbers any more; the last good
             checkpoint stays.
-        SystemExit: SIGTERM or Ctrl-C came; the state was saved.
+        SystemExit: SIGTERM or Ctrl-C came, here or to another worker; the state was saved.
     """
     steps = recipe.total_steps(config, len(data.train))
     per_epoch = recipe.steps_per_epoch(config, len(data.train))
@@ -182,7 +181,9 @@ def fit(
                     raise diverged(problem) from None
             if stop:
                 workers.meet()  # the chief has written it
-                raise SystemExit(128 + (requested or [signal.SIGTERM])[0])
+                if not requested:  # another worker is
+                    raise SystemExit(workers.BEGIN_AGAIN)
+                raise SystemExit(128 + requested[0])
         meter.finish()
     if average:
         average.exchange()

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +37,14 @@ _LOST = (
 )
 
 
-class WorkerLost(RuntimeError):
+# Status with which a worker ends because another one does, like that of a program which
+# aborts. For it Vertex AI begins the job again, up to three times; 1 and 143 are the end of
+# the whole job (table "Handle common errors" of
+# https://cloud.google.com/vertex-ai/docs/training/understanding-training-service).
+BEGIN_AGAIN = 128 + signal.SIGABRT
+
+
+class WorkerLost(SystemExit):
     """Another worker of this training has ended, or cannot be reached any more."""
 
 
@@ -148,7 +157,8 @@ def said_if_lost() -> Iterator[None]:
     except _LOST as error:
         if not several():
             raise
-        raise WorkerLost(
+        logging.getLogger(__name__).error(
             "train.strategy=multi_worker: another worker has ended or cannot be reached; its "
             "log says why; start all workers again, and they go on from the newest checkpoint"
-        ) from error
+        )
+        raise WorkerLost(BEGIN_AGAIN) from error

@@ -64,9 +64,8 @@ def settle(
         rules,
     )
     config = resolved.config
-    if config.vertex.budget_usd is not None:
-        # An override may ask for more than was estimated when the run was submitted.
-        cost.check_budget(config, cost.estimate(config))
+    # An override may ask for more than was estimated when the run was submitted.
+    cost.check_budget(config, cost.estimate(config))
     pipeline = create_pipeline(
         config,
         sources.fingerprint(config.data),

@@ -197,6 +197,15 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     assert list(tmp_path.rglob("*")) == []
 
 
+def test_a_training_that_no_job_would_end_is_refused_without_a_budget_too(tmp_path):
+    job = golden.compiled("preset=fast", "train.epochs=2")
+    with pytest.raises(
+        ConfigError, match="ends a training job after 7; train for less"
+    ):
+        run(job, '{"train.epochs": 1e5, "candidate.network": "resnet164"}', tmp_path)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_an_image_of_another_release_is_refused(job, tmp_path):
     job = copy.deepcopy(job)
     outputs = job["pipelineSpec"]["components"][NODE]["outputDefinitions"]

@@ -7,10 +7,11 @@ after that.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from components.batch_predict import plan as plans
@@ -19,6 +20,7 @@ from contract.fields import ConfigError, override, parse_assignments
 from pipeline.history import stores
 from pipeline.history.published import Places, Published, find, places
 from pipeline.resolve import absolute
+from pipeline.vertex import jobs, place, rules
 from serving import quiet
 
 
@@ -55,6 +57,10 @@ def add_parser(
 def _predict(options: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = override(RunConfig(), parse_assignments(options.runtime_parameter))
     where = places(options.runtime_parameter, os.getcwd())
+    if not options.images:  # of a variable that is not set; it would mean this folder
+        raise ConfigError(
+            "--images=: must be a folder with pictures, or with TFRecords"
+        )
     folder = absolute(options.images, os.getcwd())
     _check_beam(config, where, folder, options.output)
     found = plans.find_files(folder)
@@ -73,9 +79,6 @@ def _predict(options: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 
 def _carry_out(plan: plans.Plan, config: RunConfig) -> None:
-    # Its own modules are light; the other engines' arguments for Beam are there, too.
-    from pipeline.vertex import jobs
-
     there = plans.done(plan)
     if there.parts:
         _say(f"{len(there.parts)} parts are there from an earlier attempt")
@@ -88,8 +91,9 @@ def _carry_out(plan: plans.Plan, config: RunConfig) -> None:
             from components.batch_predict.answering import predict
         _say(f"loaded TensorFlow and Beam in {time.monotonic() - began:.1f} s")
         began = time.monotonic()
-        options = PipelineOptions(jobs.beam_arguments(config))
-        predict(plan, lambda: apache_beam.Pipeline(options=options))
+        with _beam_arguments(plan, config) as arguments:
+            options = PipelineOptions(arguments)
+            predict(plan, lambda: apache_beam.Pipeline(options=options))
     plans.join(plan)
     seconds = time.monotonic() - began
     kind = "files of records" if plan.found.records else "images"
@@ -97,6 +101,22 @@ def _carry_out(plan: plans.Plan, config: RunConfig) -> None:
         f"{len(plan.found.names):,} {kind}, version {plan.model.version}, "
         f"{seconds:.1f} s: {plan.output}"
     )
+
+
+@contextlib.contextmanager
+def _beam_arguments(plan: plans.Plan, config: RunConfig) -> Iterator[list[str]]:
+    """Options of Beam; a job on Dataflow ends with the command, as a step's does."""
+    arguments = jobs.beam_arguments(config)
+    if config.vertex.beam != "dataflow":
+        yield arguments
+        return
+    from pipeline.vertex import remote
+    from pipeline.vertex.steps import on_dataflow
+
+    prediction = plan.parts_folder.rpartition(".")[2]
+    where = place.find(config.vertex, os.environ)
+    with on_dataflow.taken_along(where, remote.of_node(prediction, "predict")) as own:
+        yield [*arguments, *own]
 
 
 def _chosen(version: int | None, where: Places) -> Published:
@@ -129,12 +149,11 @@ def _check_beam(
     """Of other machines: what they need to know, and that they can reach everything."""
     if config.vertex.beam == "in_process":
         return
-    if config.vertex.beam == "dataflow":
-        for name in ("project", "repository"):
-            if getattr(config.vertex, name) is None:
-                raise ConfigError(
-                    f"vertex.{name}: is not given, and vertex.beam=dataflow needs it"
-                )
+    if config.vertex.beam == "dataflow" and config.vertex.project is None:
+        raise ConfigError(
+            "vertex.project: is not given, and vertex.beam=dataflow needs it"
+        )
+    rules.check_beam(config)
     for name, path in (
         ("output_root", where.output_root),
         ("--images", folder),

@@ -120,7 +120,7 @@ def find_files(folder: str, field: str = OPTION) -> Found:
         ConfigError: There is no such folder, or neither of them in it, or both.
     """
     remote = "://" in folder
-    stats = _stats_in_bucket(folder) if remote else _stats(folder, field)
+    stats = _stats_in_bucket(folder, field) if remote else _stats(folder, field)
     images = sorted(n for n in stats if n.lower().endswith(ENDINGS))
     records = sorted(n for n in stats if RECORDS.search(os.path.basename(n)))
     if images and records:
@@ -157,17 +157,19 @@ def _stats(folder: str, field: str) -> dict[str, str]:
     return found
 
 
-def _stats_in_bucket(folder: str) -> dict[str, str]:
-    """The same of an object store, by one listing."""
-    from apache_beam.io.filesystems import FileSystems
+def _stats_in_bucket(folder: str, field: str) -> dict[str, str]:
+    """The same of a bucket, by one listing."""
+    from components.atomic_pusher import ledger
 
-    (match,) = FileSystems.match([f"{folder}/**"])
-    return {
-        each.path.removeprefix(f"{folder}/"): (
-            f"{each.size_in_bytes} {each.last_updated_in_seconds}"
-        )
-        for each in match.metadata_list
-    }
+    try:
+        place = ledger.open_folder(folder)
+        with ledger.errors("it cannot be listed"):
+            return {
+                blob.name.removeprefix(place.prefix): f"{blob.size} {blob.updated}"
+                for blob in place.bucket.list_blobs(prefix=place.prefix)
+            }
+    except ledger.PublishError as error:
+        raise ConfigError(f"{field}={folder}: {error}") from error
 
 
 def done(plan: Plan) -> Done:

@@ -153,10 +153,16 @@ def check(config: RunConfig) -> None:
             "vertex.project=None: must be the id of a Google Cloud project; give "
             "--project, or vertex.project"
         )
-    for field, name in NAMES.items():
-        _match(field, value_of(config, field), name)
+    check_forms(config)
     if config.serving.push != "directory":
         _match("serving.model_name", config.serving.model_name, _MODEL_ID)
+
+
+def check_forms(config: RunConfig, section: str = "") -> None:
+    """As `check`, of the forms of names alone; of all sections, or of one ("vertex.")."""
+    for field, name in NAMES.items():
+        if field.startswith(section):
+            _match(field, value_of(config, field), name)
 
 
 def _match(field: str, value: str | None, name: Name) -> None:

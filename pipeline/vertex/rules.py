@@ -39,6 +39,12 @@ def places(
     directory: str,  # noqa: ARG001
 ) -> dict[str, str | None]:
     """Addresses in object storage, or nothing."""
+    # Before anybody looks for it on this machine, and says how to prepare it there.
+    if asked.data.tfds is not None:
+        raise ConfigError(
+            f"data.tfds={asked.data.tfds}: is read from this machine's disks and does not "
+            "run on Vertex AI; run it locally, or choose data.name=cifar10 or cifar100"
+        )
     if "output_root" not in overrides:
         raise ConfigError(
             "output_root is missing: on Vertex AI it must be a folder in Cloud Storage, "
@@ -81,20 +87,22 @@ def check(config: RunConfig) -> None:
             "neither Docker nor this machine's programs; choose "
             f"canary.server={server.EMBEDDED}"
         )
-    if config.data.tfds is not None:
-        raise ConfigError(
-            f"data.tfds={config.data.tfds}: is read from this machine's disks and does not "
-            "run on Vertex AI; run it locally, or choose data.name=cifar10 or cifar100"
-        )
     where = hardware.of(config.vertex)
     names.check(config)
     _check_region(config.vertex, where)
     _check_scheduling(config.vertex, where)
-    _check_places(config)
     _check_devices(config, where)
+    check_beam(config)
+    _check_push(config)
+
+
+def check_beam(config: RunConfig) -> None:
+    """The part of `check` that `predict` needs, where Beam is all that runs elsewhere."""
+    names.check_forms(config, "vertex.")
+    _check_region(config.vertex, hardware.HARDWARE["cpu"])
+    _check_places(config)
     _check_beam(config.vertex)
     _check_beam_arguments(config)
-    _check_push(config)
 
 
 def _check_region(config: VertexConfig, where: Hardware) -> None:
@@ -251,11 +259,21 @@ def _check_beam(config: VertexConfig) -> None:
         )
 
 
+# What Beam calls an option besides, or what undoes it.
+_SAME_OPTION = {
+    "--worker_machine_type": "--machine_type",
+    "--no_use_public_ips": "--use_public_ips",
+}
+
+
 def _check_beam_arguments(config: RunConfig) -> None:
     """What other fields set must not be given again; `--experiments` is a list."""
     given = config.vertex.beam_arguments
     others = jobs.beam_arguments(override(config, {"vertex.beam_arguments": None}))
     taken = {each.partition("=")[0] for each in others} - {"--experiments"}
+    taken |= {_SAME_OPTION[each] for each in taken if each in _SAME_OPTION}
+    if config.vertex.beam == "dataflow":
+        taken.add("--job_name")  # by which `cancel` finds the job
     for option in given.split(",") if given else ():
         if (name := option.partition("=")[0]) in taken:
             raise ConfigError(

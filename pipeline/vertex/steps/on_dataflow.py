@@ -13,7 +13,7 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from absl import logging
 
@@ -40,13 +40,31 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: The step was told to end; its job has been told so, too.
         VertexError: Dataflow refuses to say what is left of an earlier attempt.
     """
-    labels = labels_of(arguments)
     where = place.find(
         VertexConfig(
             project=_value(arguments, "--project"), region=_value(arguments, "--region")
         ),
         os.environ,
     )
+    with taken_along(where, labels_of(arguments)) as own:
+        sys.argv = [TFX, *arguments, *own]
+        runpy.run_module(TFX, run_name="__main__", alter_sys=True)
+
+
+@contextlib.contextmanager
+def taken_along(where: place.Place, labels: Mapping[str, str]) -> Iterator[list[str]]:
+    """While this lasts, Beam may start one job; what an earlier attempt left has ended.
+
+    Args:
+        where: Project and region.
+        labels: Of the job: what it does, and for whom, see remote.of_node.
+
+    Yields:
+        Options of Beam that say whose job it is.
+
+    Raises:
+        VertexError: Dataflow refuses to say what is left of an earlier attempt.
+    """
     with (
         remote.connect_dataflow(where, logging.info) as jobs,
         signals.handled(signals.stop),
@@ -55,21 +73,19 @@ def main(arguments: Sequence[str]) -> None:
         remote.stop_all(
             [jobs], labels, lambda: True, remote.WallClock(), logging.info, 0.0
         )
-        own = [f"--labels={key}={value}" for key, value in labels.items()]
-        name = remote.dataflow_name(labels)
-        sys.argv = [TFX, *arguments, f"--job_name={name}", *own]
         try:
-            runpy.run_module(TFX, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            if end.code:  # absl ends a program that has succeeded with None or 0
+            yield [
+                f"--job_name={remote.dataflow_name(labels)}",
+                *(f"--labels={key}={value}" for key, value in labels.items()),
+            ]
+        except BaseException as end:
+            # absl ends a program that has succeeded with None or 0.
+            if not isinstance(end, SystemExit) or end.code:
                 abandon(jobs, labels, remote.WallClock())
             raise
-        except BaseException:
-            abandon(jobs, labels, remote.WallClock())
-            raise
 
 
-def abandon(jobs: remote.Jobs, labels: dict[str, str], clock: remote.Clock) -> None:
+def abandon(jobs: remote.Jobs, labels: Mapping[str, str], clock: remote.Clock) -> None:
     """Asks for the end of what this step has started, as long as it is let live."""
     until = clock.now() + STOPPING_SECONDS
     stopper = remote.Stopper(clock, logging.info)

@@ -1,5 +1,6 @@
 """Compiled jobs: accepted by the genuine loaders, the same everywhere, nothing left out."""
 
+import argparse
 import difflib
 import getpass
 import json
@@ -471,6 +472,38 @@ def test_more_options_of_beam_are_handed_on():
         == 4
     )
     assert options.view_as(beam.GoogleCloudOptions).labels == ["team=vision"]
+
+
+def test_what_fields_set_is_refused_by_whatever_name_beam_has_for_it():
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    names: dict[str, set[str]] = {}  # what an option sets -> its names
+
+    class Parser(argparse.ArgumentParser):
+        def add_argument(self, *flags, **settings):
+            action = super().add_argument(*flags, **settings)
+            names.setdefault(action.dest, set()).update(flags)
+            return action
+
+    parser = Parser(conflict_handler="resolve")
+    for each in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(each):
+            each._add_argparse_args(parser)
+    case = golden.CASES["gpu8"]
+    set_by_fields = {
+        each.partition("=")[0] for each in jobs.beam_arguments(resolved(*case))
+    }
+    same = {
+        name
+        for group in names.values()
+        if group & set_by_fields
+        for name in group
+        if not name.startswith("--experiment")  # a list
+    }
+    assert {"--machine_type", "--use_public_ips"} < same
+    for name in same | set_by_fields - {"--experiments"}:
+        with pytest.raises(ConfigError, match=f"{name} comes from"):
+            resolved(*case, f"vertex.beam_arguments={name}=x")
 
 
 def test_dataflows_workers_may_have_an_account_of_their_own():

@@ -267,6 +267,14 @@ REFUSED = [
     ("vertex.beam=dataflow vertex.beam_service_account=me", ["gserviceaccount.com"]),
     ("vertex.beam_arguments=threads=4", ["divided by commas"]),
     ("vertex.beam_arguments=--runner=Prism", ["--runner comes from"]),
+    (
+        "vertex.beam=dataflow vertex.beam_arguments=--machine_type=n2-standard-64",
+        ["--machine_type comes from"],
+    ),
+    (
+        "vertex.beam=dataflow vertex.beam_arguments=--job_name=mine",
+        ["--job_name comes from"],
+    ),
     ("vertex.disk_gb=50", ["from 100 to 64000"]),
     ("vertex.disk_gb=100000", ["from 100 to 64000"]),
     ("serving.endpoint=12", ["serving.push=endpoint"]),
@@ -356,6 +364,7 @@ REFUSED = [
     ("vertex.serving_image=europe-docker.pkg.dev/x/y:1", ["serving.push="]),
     ("serving.push=registry vertex.serving_image=europe-docker.pkg.dev/x/y", ["tag"]),
     ("serving.push=registry serving.model_name=Cifar", ["serving.model_name=Cifar"]),
+    ("data.tfds=no_such_set", ["does not run on Vertex AI"]),
     ("pipeline_name=1st-run", ["begin with a letter"]),
     (f"pipeline_name={'a' * 114}", ["113"]),
 ]

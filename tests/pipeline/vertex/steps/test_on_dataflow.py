@@ -10,6 +10,10 @@ import sys
 import grpc
 import pytest
 
+from components.batch_predict import plan as plans
+from contract.config.run import RunConfig
+from contract.fields import override
+from pipeline import prediction
 from pipeline.vertex import place, remote
 from pipeline.vertex.steps import on_dataflow
 from tests.pipeline.vertex.stand_in import PROJECT, REGION, Fault, StandIn
@@ -117,3 +121,35 @@ def test_a_step_that_fails_ends_the_job_and_one_that_succeeds_asks_for_nothing(
     with pytest.raises(SystemExit):
         step(succeeds)
     assert "UpdateJob" not in vertex.methods
+
+
+def test_predict_takes_its_job_along_like_a_step(vertex):
+    """One job at a time, which ends with the command that has started it."""
+    config = override(
+        RunConfig(),
+        {"vertex.project": PROJECT, "vertex.region": REGION, "vertex.beam": "dataflow"},
+    )
+    found = plans.Found("gs://b/images", ("a.png",), False, "digest")
+    plan = plans.Plan(plans.Model("gs://b/7", 7), found, "gs://b/predictions/x.jsonl")
+    other = plans.Plan(plans.Model("gs://b/8", 8), found, "gs://b/predictions/x.jsonl")
+
+    def start(plan):
+        with prediction._beam_arguments(plan, config) as arguments:
+            (name,) = [a.removeprefix("--job_name=") for a in arguments if "job_n" in a]
+            assert "--runner=DataflowRunner" in arguments
+            vertex.add_dataflow_job(name)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    vertex.add_dataflow_job(f"transform--{RUN}")
+    with pytest.raises(KeyboardInterrupt):
+        start(plan)
+    assert states(vertex) == ["JOB_STATE_RUNNING", "JOB_STATE_CANCELLED"]
+    with prediction._beam_arguments(plan, config) as arguments:
+        (option,) = [a for a in arguments if a.startswith("--job_name=")]
+        killed = vertex.add_dataflow_job(option.removeprefix("--job_name="))
+        vertex.calls.clear()
+    assert "UpdateJob" not in vertex.methods  # as if it had been killed at once
+    with prediction._beam_arguments(other, config):
+        assert vertex.dataflow_jobs[killed].current_state.name == "JOB_STATE_RUNNING"
+    with prediction._beam_arguments(plan, config):
+        assert vertex.dataflow_jobs[killed].current_state.name == "JOB_STATE_CANCELLED"

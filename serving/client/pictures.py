@@ -119,15 +119,15 @@ def encoded(content: bytes, *, name: str = "") -> bytes:
     """Makes a file that every decoder reads alike, of any picture's file.
 
     PNG and JPEG files of upright grey or RGB pictures stay as they are, and are not
-    decoded: whether they are damaged inside is not known. All else becomes a PNG file of
-    what `upright` makes of it.
+    decoded: whether they are damaged inside is not known, and Pillow is not needed. All
+    else becomes a PNG file of what `upright` makes of it.
 
     Raises:
         InvalidInput: As of `upright`.
     """
     header = headers.read(content)
     if header is not None and header.plain:
-        _opened(content, f"{name}: " if name else "")  # for its limits
+        _check_file(content, f"{name}: " if name else "")
         return content
     return png(upright(content, name=name))
 
@@ -161,8 +161,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     return content
 
 
-def _opened(content: bytes, label: str) -> Image.Image:
-    """The picture in a file's content, with nothing decoded but its header."""
+def _check_file(content: bytes, label: str) -> str:
+    """Refuses what is no picture, or takes too much memory or time; gives its format."""
     if not content:
         raise InvalidInput(f"{label}the file is empty")
     kind = _kind(content)
@@ -175,6 +175,12 @@ def _opened(content: bytes, label: str) -> Image.Image:
         raise InvalidInput(f"{label}the JPEG file is damaged or cut short")
     if kind == "JPEG" and headers.scans(content) > MOST_SCANS:
         raise InvalidInput(f"{label}the JPEG file has more than {MOST_SCANS} scans")
+    return kind
+
+
+def _opened(content: bytes, label: str) -> Image.Image:
+    """The picture in a file's content, with nothing decoded but its header."""
+    kind = _check_file(content, label)
     pillow, _ = _pillow(label)
     try:
         return pillow.open(io.BytesIO(content), formats=_FORMATS)

@@ -6,6 +6,7 @@ import io
 import struct
 import time
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -219,6 +220,24 @@ def test_what_telephones_add_behind_a_jpeg_is_no_part_of_it(progressive):
     assert pictures.encoded(alone + film) == alone + film
     shown, wanted = (pictures.upright(file) for file in (alone + film, alone))
     assert np.array_equal(shown, wanted)
+
+
+def test_files_that_stay_as_they_are_need_no_pillow(monkeypatch):
+    """Nor does its limit on texts count, which editors' histories exceed."""
+    photo = photograph(90, 120)
+    text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2 << 20))
+    head, *rest = encoded(photo, "PNG").partition(b"\0\0\0\x0dIHDR")
+    end = 4 + 4 + 13 + 4
+    whole = b"".join(rest)
+    told = head + whole[:end] + chunk(b"iTXt", text) + whole[end:]
+    with pytest.raises(InvalidInput):
+        pictures.upright(told)
+    turned = encoded(photo, "JPEG", exif=exif(6))
+    plain = [encoded(photo, "JPEG"), encoded(photo, "PNG"), told]
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    assert [pictures.encoded(content) for content in plain] == plain
+    with pytest.raises(InvalidInput, match="pip install pillow"):
+        pictures.encoded(turned)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])

@@ -158,6 +158,15 @@ def test_workflow_is_well_formed(path):
                 assert names - allowed <= known, (name, expression)
 
 
+def test_the_jobs_own_text_is_kept_once():
+    """It has 112 KB with two networks, and Workflows 512 KB for all variables."""
+    steps = dict(
+        walk(yaml.safe_load((VERTEX / "launch.yaml").read_text())["start_run"]["steps"])
+    )
+    assert steps["create"]["try"]["args"]["query"]["fields"] == "name"
+    assert {"template": None} in steps["merge"]["assign"]
+
+
 def test_the_alert_on_workflows_names_those_that_there_are():
     names = {
         re.sub(r".*-", "", unquoted(block["name"]))

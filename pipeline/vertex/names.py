@@ -80,9 +80,9 @@ NAMES: Mapping[str, Name] = {
         "--number_of_worker_harness_threads=4,--labels=team=vision",
     ),
     "serving.registry_alias": Name(
-        r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]",
+        r"(?!(v[0-9]+|default)$)[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]",
         "letters, digits and dashes that begin with a lower-case letter and end with one "
-        "or a digit",
+        "or a digit; not default, nor v and a number, which name single versions",
     ),
     "serving.endpoint": Name(
         # The service chooses numbers; ids that somebody chose may be texts.

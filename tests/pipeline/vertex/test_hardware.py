@@ -282,6 +282,8 @@ REFUSED = [
     ("serving.push=registry serving.canary_percent=20", ["serving.push=endpoint"]),
     ("serving.registry_alias=blue", ["serving.push=registry or endpoint"]),
     ("serving.push=registry serving.registry_alias=3", ["serving.registry_alias=3"]),
+    ("serving.push=registry serving.registry_alias=v12", ["name single versions"]),
+    ("serving.push=registry serving.registry_alias=default", ["single versions"]),
     ("serving.push=endpoint serving.endpoint=Mine", ["endpoint's id"]),
     ("serving.push=endpoint serving.endpoint=mine-", ["endpoint's id"]),
     (
@@ -422,6 +424,7 @@ ACCEPTED = [
     "vertex.repository=us-central1-docker.pkg.dev/my-project/a/b",
     "vertex.repository=localhost:5000/cifar",
     "serving.push=registry serving.registry_alias=blue",
+    "serving.push=registry serving.registry_alias=v12b",
     "serving.push=endpoint serving.endpoint=1234567890 serving.canary_percent=5",
     "serving.push=registry vertex.serving_image=europe-docker.pkg.dev/x/y:1.0",
     f"serving.push=registry vertex.serving_image=docker.pkg.dev/x/y@sha256:{'0' * 64}",

@@ -47,18 +47,13 @@ def encode(config: RunConfig) -> str:
     """Canonical JSON of what `decode` reads.
 
     Raises:
-        ConfigError: vertex.project is missing, or an alias that would be moved wrongly.
+        ConfigError: vertex.project is missing.
     """
     vertex, serving = config.vertex, config.serving
     if vertex.project is None:
         raise ConfigError(
             "vertex.project=none: must be the Google Cloud project of the registry; give "
             "it with --project or vertex.project"
-        )
-    if re.fullmatch(r"v[0-9]+|default", serving.registry_alias):
-        raise ConfigError(
-            f"serving.registry_alias={serving.registry_alias}: must not be default or v "
-            "and a number, which name single versions; choose a word such as champion"
         )
     settings = Settings(
         project=vertex.project,

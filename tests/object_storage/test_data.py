@@ -185,7 +185,7 @@ def test_examples_of_a_killed_run_do_not_stay(object_storage: ObjectStorage) -> 
     files = [n for n in object_storage.names("out/") if not n.endswith("/")]
     assert files == [
         *(
-            f"out/Split-{split}/data_tfrecord-0000{i}-of-00002.gz"
+            f"out/Split-{split}/data_tfrecord-0000{i}-of-00002"
             for split in ("eval", "test", "train")
             for i in range(2)
         ),

@@ -46,6 +46,14 @@ def root_message(error: BaseException) -> str:
     return f"{name}: {lines[-1].removeprefix(name + ': ')}" if lines else name
 
 
+def stop_behind(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or SIGTERM that an error is, or was made of: Beam wraps these, too."""
+    for each in _chain(error, handled=True):
+        if isinstance(each, KeyboardInterrupt | SystemExit):
+            return each
+    return None
+
+
 def _chain(error: BaseException | None, *, handled: bool) -> Iterator[BaseException]:
     """An error and its causes; with `handled`, also those that were being handled."""
     while error is not None:

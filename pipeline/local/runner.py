@@ -24,7 +24,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from contract import pushed_model
-from pipeline.failures import root_message
+from pipeline.failures import root_message, stop_behind
 
 _States = metadata_store_pb2.Execution
 # As components/example_gen/executor.py names its files.
@@ -88,14 +88,14 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             self._display.start(name)
             try:
                 info = launch(pipeline, entry.pipeline_node, connection)
-            except Exception as error:
-                self._display.end("failed")
-                raise ComponentFailed(name, error) from error
-            except BaseException:  # Ctrl-C, SIGTERM
+            except BaseException as error:
+                if (stop := stop_behind(error)) is None:
+                    self._display.end("failed")
+                    raise ComponentFailed(name, error) from error
                 self._display.end("failed", "stopped")
                 with metadata.Metadata(connection) as handle:
                     _sweep_interrupted(handle.store, root)
-                raise
+                raise stop from None
             cached = False
             if info is not None and info.execution_id is not None:
                 with metadata.Metadata(connection) as handle:

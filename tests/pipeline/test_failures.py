@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.example_gen.errors import DataError
-from pipeline.failures import root_message
+from pipeline.failures import root_message, stop_behind
 from tests.pipeline.local import tmpfs
 
 PROJECT = Path(__file__).parents[2]
@@ -33,6 +33,13 @@ def test_messages_are_the_first_cause_without_wrapping():
     deep = TypeError("in user code:\n\n  File ...\n    TypeError: no such argument\n")
     assert root_message(deep) == "TypeError: no such argument"
     assert root_message(KeyError()) == "KeyError"
+
+
+def test_a_stop_is_found_behind_what_was_made_of_it():
+    for stop in (SystemExit(143), KeyboardInterrupt()):
+        assert stop_behind(stop) is stop
+        assert stop_behind(chain(stop, RuntimeError("a"), ValueError("b"))) is stop
+    assert stop_behind(chain(ValueError("a"), RuntimeError("b"))) is None
 
 
 def test_our_sentence_says_more_than_its_cause():
@@ -66,7 +73,7 @@ import os, shutil, sys
 import apache_beam as beam, numpy as np, tensorflow as tf
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from pipeline.failures import root_message
+from pipeline.failures import root_message, stop_behind
 from tests.pipeline.local import tmpfs
 
 place, big = sys.argv[1], bytes(3_000_000)

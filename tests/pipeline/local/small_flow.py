@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from tfx import v1 as tfx
 from tfx.types.standard_artifacts import Schema
 
+from components.beam import IN_PROCESS
 from components.declaration import Component, Output, executor_of
+from contract import signals
 
 
 def work(*, text: str | None, schema: Schema | None, made: Output[Schema]) -> None:
     """Makes something of a text or of another artifact."""
     if text == "wrong":
         raise ValueError("a wrong text")
+    if text == "stopped":  # as a person stops a node that reads with Beam
+        import apache_beam as beam
+
+        stopping = beam.Map(lambda _: signal.raise_signal(signal.SIGTERM))
+        with signals.handled(signals.stop), beam.Pipeline(argv=[*IN_PROCESS]) as run:
+            _ = run | beam.Create([0]) | stopping
     os.makedirs(made.uri, exist_ok=True)
 
 

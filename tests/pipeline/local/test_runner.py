@@ -54,6 +54,47 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else(store, tmp_path):
     }
 
 
+class Display:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, name):
+        self.told.append(name)
+
+    def end(self, state, note=""):
+        self.told.append((state, note))
+
+
+# TFX's way to read messages, at which protobuf points from where TFX is called.
+@pytest.mark.filterwarnings("ignore:label\\(\\) is deprecated:DeprecationWarning")
+def test_a_stop_while_beam_runs_is_a_stop_and_no_failure(tmp_path):
+    """Beam makes an error of whatever is raised in a step, of SystemExit as well."""
+    from pipeline.local.runner import ComponentFailed, LocalRunner
+    from tests.pipeline.local.small_flow import flow
+
+    display = Display()
+    with pytest.raises(SystemExit) as stop:
+        LocalRunner(display).run(flow(str(tmp_path), "stopped"))
+    assert stop.value.code == 128 + 15
+    assert display.told == ["Make", ("failed", "stopped")]
+    assert not os.listdir(tmp_path / "artifacts/Make/made")
+    display = Display()
+    with pytest.raises(ComponentFailed, match="Make: ValueError: a wrong text"):
+        LocalRunner(display).run(flow(str(tmp_path), "wrong"))
+    assert display.told == ["Make", ("failed", "")]
+    LocalRunner(display).run(flow(str(tmp_path), "right"))
+    assert display.told[2:] == [
+        "Make",
+        ("done", ""),
+        "Copy",
+        ("done", ""),
+        "Second",
+        ("done", ""),
+    ]
+
+
 def test_a_push_whose_version_is_gone_is_forgotten(store, tmp_path):
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 

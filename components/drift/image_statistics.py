@@ -32,7 +32,7 @@ NUMBERS: dict[str, float] = {
 }
 BINS = 32
 
-_CHUNK = 3 << 20  # pixels that exist as float32 at a time: 12 MiB
+_CHUNK = 3 << 20  # values that exist as float32 at a time: 12 MiB
 
 
 def numbers_of(channels: int) -> tuple[str, ...]:
@@ -62,24 +62,32 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
-    values = images.astype(np.float32)  # [n, height, width, channels]
-    pixels = values.shape[1] * values.shape[2]
-    # Sums of whole numbers below 2^24 are exact in float32, those of a row; of a photograph
-    # they would be off by a third.
-    sums = np.einsum("nhwc->nhc", values).sum(axis=1, dtype=np.float64)
-    channels = sums / (255 * pixels)  # [n, channels]
-    brightness = channels.mean(axis=1)
-    squares = np.einsum("nhwc,nhwc->n", values, values, dtype=np.float64)
-    variance = squares / (255**2 * pixels * values.shape[3]) - brightness**2
-    down = np.abs(values[:, 1:] - values[:, :-1])
-    right = np.abs(values[:, :, 1:] - values[:, :, :-1])
-    steps = sum(
-        each.mean(axis=(1, 2, 3)) if each.size else np.zeros(len(each))
-        for each in (down, right)
-    )
+    n, height, width, channels = images.shape
+    # Sums of whole numbers: exact in float64, in any order; in float32 those of a row are, up
+    # to 65,793 pixels.
+    sums = np.zeros((n, channels))
+    squares, down, right = np.zeros(n), np.zeros(n), np.zeros(n)
+    band = max(
+        _CHUNK // max(n * width * channels, 1), 1
+    )  # rows; a photograph has several
+    for first in range(0, height, band):
+        values = images[:, first : first + band + 1].astype(np.float32)
+        rows = values[:, :band]  # without the one that only differences need
+        sums += np.einsum("nhwc->nhc", rows).sum(axis=1, dtype=np.float64)
+        squares += np.einsum("nhwc,nhwc->n", rows, rows, dtype=np.float64)
+        for total, each in (
+            (down, values[:, 1:] - values[:, :-1]),
+            (right, rows[:, :, 1:] - rows[:, :, :-1]),
+        ):
+            total += np.abs(each).sum(axis=(1, 2, 3), dtype=np.float64)
+    brightness = sums.sum(axis=1) / (255 * height * width * channels)
+    variance = squares / (255**2 * height * width * channels) - brightness**2
+    steps = down / max((height - 1) * width * channels, 1)
+    steps += right / max(height * (width - 1) * channels, 1)
     found = {BRIGHTNESS: brightness, CONTRAST: np.sqrt(np.maximum(variance, 0))}
-    if values.shape[3] == 3:
-        found |= dict(zip((RED, GREEN, BLUE), channels.T, strict=True))
+    if channels == 3:
+        means = sums / (255 * height * width)
+        found |= dict(zip((RED, GREEN, BLUE), means.T, strict=True))
     found[SHARPNESS] = steps / (2 * 255)
     return {name: numbers.astype(np.float32) for name, numbers in found.items()}
 

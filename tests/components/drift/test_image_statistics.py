@@ -60,6 +60,24 @@ def test_photographs_are_measured_as_small_images_are(shape):
     assert found["sharpness"] == 0
 
 
+def test_a_photograph_is_measured_in_parts_as_a_whole():
+    image = np.random.default_rng(8).integers(0, 256, (1301, 1000, 3), np.uint8)
+    found = measure(image[None])
+    values = image.astype(np.float64) / 255
+    steps = (
+        np.abs(np.diff(values, axis=0)).mean(),
+        np.abs(np.diff(values, axis=1)).mean(),
+    )
+    expected = {
+        "brightness": values.mean(),
+        "contrast": values.std(),
+        "green": values[..., 1].mean(),
+        "sharpness": sum(steps) / 2,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], [value], rtol=1e-6)
+
+
 def test_many_images_are_measured_as_each_alone():
     images = np.random.default_rng(7).integers(0, 256, (2500, 4, 4, 3), np.uint8)
     together = measure(images)

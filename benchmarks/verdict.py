@@ -10,7 +10,7 @@ Then the cost of evaluating: the time of Answers and Evaluator for two networks 
 images, half of them eval's and half test's, against the bare forward passes of their
 SavedModels at the same batch size.
 
-Writes benchmarks/results/verdict.json.
+Writes benchmarks/results/verdict.json; with `--draws 0` the draws of an earlier run stay in it.
 """
 
 from __future__ import annotations
@@ -383,6 +383,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     result: dict[str, Any] = {"draws": options.draws, "examples": EXAMPLES}
+    if not options.draws and options.output.is_file():
+        result = json.loads(options.output.read_text())
     # One at a time and before the workers: seconds count here.
     for network in filter(None, options.networks.split(",")):
         result[f"cost_{network}"] = cost = evaluation_cost(network)
@@ -393,11 +395,12 @@ def main() -> None:
             f"{cost['ratio']:.2f} times",
             flush=True,
         )
+        result["load_average"] = os.getloadavg()
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         options.workers, mp_context=spawn
     ) as pool:
-        for gain in (0.0, 0.02):
+        for gain in (0.0, 0.02) if options.draws else ():
             began = time.perf_counter()
             parts = [
                 range(options.draws)[i :: options.workers]

@@ -106,16 +106,19 @@ def write_report_again(output_root: str) -> str | None:
         HistoryError: The metadata cannot be read.
     """
     with quiet.loading_tensorflow():
+        import tensorflow as tf
+
         from pipeline.report import collect, render
 
-        metadata = database.path(output_root)
-        run_id = collect.latest_run(metadata)
-        if run_id is None:
-            return None
-        config = collect.recorded_facts(metadata, run_id).config
-        served = stores.in_service(places_of_run(config, output_root))
-        report = collect.collect(metadata, run_id, in_service=served)
-        return render.write(report, os.path.join(output_root, REPORT_FOLDER))
+        tf.config.list_physical_devices()
+    metadata = database.path(output_root)
+    run_id = collect.latest_run(metadata)
+    if run_id is None:
+        return None
+    config = collect.recorded_facts(metadata, run_id).config
+    served = stores.in_service(places_of_run(config, output_root))
+    report = collect.collect(metadata, run_id, in_service=served)
+    return render.write(report, os.path.join(output_root, REPORT_FOLDER))
 
 
 def _print(text: str) -> None:

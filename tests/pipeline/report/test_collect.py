@@ -4,6 +4,10 @@ import base64
 import dataclasses
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -86,6 +90,26 @@ def test_after_a_rollback_all_say_the_same(root, capsys):
         "pushed": "nothing new; version 8 was pushed by an earlier run",
         "serving": f"version {version}, a rollback to 7, {serving['path']}",
     }
+
+
+def test_new_processes_write_the_report(root):
+    """What this process has loaded already, such as matplotlib, others have not."""
+    environment = {**os.environ}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    page = root / "report/report.html"
+    for words in (["report"], ["models", "rollback", "7"]):
+        page.unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "pipeline.py", *words, f"output_root={root}"],
+            cwd=Path(__file__).parents[3],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.rstrip().endswith(str(page))
+        assert "<svg" in page.read_text()
 
 
 def test_a_version_that_is_older_than_the_run_is_not_said_to_be_new(root):

@@ -329,6 +329,19 @@ def test_slices_by_size_are_explained_where_there_are_some():
     assert "up to 236 px" in page and "shorter side" in page
 
 
+def test_numbers_of_a_list_are_on_a_line(tmp_path):
+    given = report()
+    eval_split = given["comparison"]["eval"]
+    text = render.files(given)["report.json"]
+    confusion = eval_split.models["candidate"].measured.confusion
+    for row in confusion:
+        assert f"[{', '.join(map(str, row))}]" in text
+    # Nothing of it is another value.
+    assert json.loads(text)["comparison"]["eval"] == json.loads(
+        json.dumps(eval_split.plain())
+    )
+
+
 def test_json_has_no_page_and_no_nan(tmp_path):
     path = render.write(report(), str(tmp_path / "report"))
     text = (tmp_path / "report/report.json").read_text()

@@ -224,9 +224,7 @@ def _prepare(options: argparse.Namespace) -> None:
         if not Path(place).exists():
             raise NothingToCompare(f"{place}: there is no such request log.")
     with quiet.loading_tensorflow():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
+        import tensorflow  # noqa: F401
 
 
 def _gather(options: argparse.Namespace, folder: Path):

@@ -28,7 +28,7 @@ _NO_GPU = re.compile(rb"E\d{4} .*failed call to cuInit")
 
 @contextlib.contextmanager
 def loading_tensorflow() -> Iterator[None]:
-    """Wraps the import of TensorFlow, and the first look for devices."""
+    """Wraps the import of TensorFlow, which then looks for devices."""
     # TensorFlow imports Keras, which would load what ~/.keras/keras.json names, JAX perhaps.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.setdefault(LEVEL, "2") in ("0", "1"):
@@ -44,6 +44,8 @@ def loading_tensorflow() -> Iterator[None]:
         try:
             with imports.without(*imports.TENSORFLOW):
                 yield
+            if (tensorflow := sys.modules.get("tensorflow")) is not None:
+                tensorflow.config.list_physical_devices()
         finally:
             sys.stderr.flush()
             os.dup2(screen, 2)

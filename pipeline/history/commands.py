@@ -106,11 +106,8 @@ def write_report_again(output_root: str) -> str | None:
         HistoryError: The metadata cannot be read.
     """
     with quiet.loading_tensorflow():
-        import tensorflow as tf
-
         from pipeline.report import collect, render
 
-        tf.config.list_physical_devices()
     metadata = database.path(output_root)
     run_id = collect.latest_run(metadata)
     if run_id is None:

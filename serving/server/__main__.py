@@ -49,8 +49,6 @@ def main(arguments: list[str]) -> int:
     try:
         with quiet.loading_tensorflow():
             from serving.server import application
-
-            application.look_for_devices()
     except ModuleNotFoundError as error:
         sys.stderr.write(
             f"Failed to start server. Error: {sys.executable} lacks a package ({error}); "

@@ -55,11 +55,6 @@ _log = logging.getLogger(__name__)
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-def look_for_devices() -> None:
-    """TensorFlow does so once, and has something to say about it."""
-    tf.config.list_physical_devices()
-
-
 class StartError(RuntimeError):
     """The server cannot start; the message is one sentence."""
 

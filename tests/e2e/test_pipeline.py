@@ -131,9 +131,7 @@ def examples(output: Path, split: str) -> tuple[list[bytes], np.ndarray, np.ndar
 
     (folder,) = (output / "artifacts/CifarExampleGen/examples").iterdir()
     files = sorted(str(f) for f in (folder / f"Split-{split}").iterdir())
-    records = [
-        r.numpy() for r in tf.data.TFRecordDataset(files, compression_type="GZIP")
-    ]
+    records = [r.numpy() for r in tf.data.TFRecordDataset(files)]
     parsed = [tf.train.Example.FromString(r).features.feature for r in records]
     images = np.stack(
         [np.frombuffer(p["image"].bytes_list.value[0], np.uint8) for p in parsed]

@@ -38,7 +38,7 @@ def examples(output: Path, split: str) -> tuple[list[bytes], list[int], list[byt
     files = [
         str(path) for path in output.glob(f"artifacts/*/examples/*/Split-{split}/*")
     ]
-    records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
+    records = tf.data.TFRecordDataset(sorted(files))
     found = [
         tf.train.Example.FromString(record.numpy()).features.feature
         for record in records

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 RUN_FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 NOBODY_READS = 128 + signal.SIGPIPE
+_BY_SIGNAL = {128 + number for number in signal.valid_signals()}
 
 _OWN_PACKAGES = ("components", "contract", "pipeline", "studies", "trainer")
 
@@ -47,9 +48,16 @@ def root_message(error: BaseException) -> str:
 
 
 def stop_behind(error: BaseException) -> BaseException | None:
-    """The Ctrl-C or SIGTERM that an error is, or was made of: Beam wraps these, too."""
+    """The Ctrl-C or SIGTERM that an error is, or was made of: Beam wraps these, too.
+
+    An exit with another status, such as argparse's, that was dealt with on the way is none.
+    """
+    if not isinstance(error, Exception):
+        return error
     for each in _chain(error, handled=True):
-        if isinstance(each, KeyboardInterrupt | SystemExit):
+        if isinstance(each, KeyboardInterrupt):
+            return each
+        if isinstance(each, SystemExit) and each.code in _BY_SIGNAL:
             return each
     return None
 

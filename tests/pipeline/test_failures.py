@@ -40,6 +40,8 @@ def test_a_stop_is_found_behind_what_was_made_of_it():
         assert stop_behind(stop) is stop
         assert stop_behind(chain(stop, RuntimeError("a"), ValueError("b"))) is stop
     assert stop_behind(chain(ValueError("a"), RuntimeError("b"))) is None
+    # As of an option that a library has looked for and not found.
+    assert stop_behind(chain(SystemExit(2), ValueError("a"))) is None
 
 
 def test_our_sentence_says_more_than_its_cause():

@@ -32,7 +32,7 @@ def loading_tensorflow() -> Iterator[None]:
     # TensorFlow imports Keras, which would load what ~/.keras/keras.json names, JAX perhaps.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if os.environ.setdefault(LEVEL, "2") in ("0", "1"):
-        with imports.without(*imports.TENSORFLOW):
+        with _loading():
             yield
         return
     sys.stderr.flush()
@@ -42,16 +42,22 @@ def loading_tensorflow() -> Iterator[None]:
         faulthandler.enable(out)
         os.dup2(file.fileno(), 2)
         try:
-            with imports.without(*imports.TENSORFLOW):
+            with _loading():
                 yield
-            if (tensorflow := sys.modules.get("tensorflow")) is not None:
-                tensorflow.config.list_physical_devices()
         finally:
             sys.stderr.flush()
             os.dup2(screen, 2)
             faulthandler.disable()
             file.seek(0)
             out.writelines(line for line in file if not _is_noise(line))
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    with imports.without(*imports.TENSORFLOW):
+        yield
+    if (tensorflow := sys.modules.get("tensorflow")) is not None:
+        tensorflow.config.list_physical_devices()
 
 
 def _is_noise(line: bytes) -> bool:

@@ -155,8 +155,8 @@ def of_examples(
     for batch in _training_examples(folder, dataset):
         images = batch[features.IMAGE].tolist()
         if dataset.crop is not None:
-            left = _MOST_PICTURES - int(counts.sum())
-            images = images[: max(left, 0) if pixels < _MOST_PIXELS else 0]
+            left = _MOST_PICTURES - int(counts.sum()) if pixels < _MOST_PIXELS else 0
+            images = images[: max(left, 0)]
         if images:
             columns.append(_numbers(images, dataset))
             pixels += float(np.square(columns[-1].get(SIZE, 0)).sum())

@@ -67,9 +67,8 @@ def _measure(images: np.ndarray) -> dict[str, np.ndarray]:
     # to 65,793 pixels.
     sums = np.zeros((n, channels))
     squares, down, right = np.zeros(n), np.zeros(n), np.zeros(n)
-    band = max(
-        _CHUNK // max(n * width * channels, 1), 1
-    )  # rows; a photograph has several
+    # In rows: of small images all, of a photograph some.
+    band = max(_CHUNK // max(n * width * channels, 1), 1)
     for first in range(0, height, band):
         values = images[:, first : first + band + 1].astype(np.float32)
         rows = values[:, :band]  # without the one that only differences need

@@ -92,7 +92,7 @@ def check(config: RunConfig) -> None:
     _check_region(config.vertex, where)
     _check_scheduling(config.vertex, where)
     _check_devices(config, where)
-    check_beam(config)
+    _check_elsewhere(config)
     _check_push(config)
 
 
@@ -100,6 +100,11 @@ def check_beam(config: RunConfig) -> None:
     """The part of `check` that `predict` needs, where Beam is all that runs elsewhere."""
     names.check_forms(config, "vertex.")
     _check_region(config.vertex, hardware.HARDWARE["cpu"])
+    _check_elsewhere(config)
+
+
+def _check_elsewhere(config: RunConfig) -> None:
+    """Where data and Beam are."""
     _check_places(config)
     _check_beam(config.vertex)
     _check_beam_arguments(config)

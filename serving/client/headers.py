@@ -14,9 +14,7 @@ from dataclasses import dataclass
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
-_MOST_SEGMENTS = (
-    10_000  # of a JPEG file, which has tens, or some hundreds if progressive
-)
+_MOST_SEGMENTS = 10_000  # of a JPEG file, which has tens; hundreds if progressive
 # T.81, table B.1: a marker, but restarts; in a scan's data FF is followed by 0.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 # Markers with a length behind them that is believed. (A scan's is short, and of the

@@ -75,7 +75,7 @@ import os, shutil, sys
 import apache_beam as beam, numpy as np, tensorflow as tf
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from pipeline.failures import root_message, stop_behind
+from pipeline.failures import root_message
 from tests.pipeline.local import tmpfs
 
 place, big = sys.argv[1], bytes(3_000_000)

@@ -209,7 +209,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path):
 
 MEMORY = """
 import resource, sys
-from components.example_gen import own_files, own_records, pieces
+from components.example_gen import own_files, own_records
 from contract.config.data import DataConfig
 found = own_files.find(sys.argv[1])
 splits = own_records.placed(found, DataConfig(name="folder")).splits

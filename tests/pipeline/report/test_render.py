@@ -329,7 +329,7 @@ def test_slices_by_size_are_explained_where_there_are_some():
     assert "up to 236 px" in page and "shorter side" in page
 
 
-def test_numbers_of_a_list_are_on_a_line(tmp_path):
+def test_numbers_of_a_list_are_on_a_line():
     given = report()
     eval_split = given["comparison"]["eval"]
     text = render.files(given)["report.json"]

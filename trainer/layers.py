@@ -19,13 +19,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from trainer import loops
 from trainer.initialisers import initial_value, number
-from trainer.loops import LOOPS, Output, unrolled
+from trainer.loops import Output
 from trainer.operations import Run, Tensors, interpret
 from trainer.program import Section, expand
 from trainer.units import parse_network
 
 MOMENTUM = 0.9  # of the moving statistics, in Keras's convention (Torch's 0.1)
+# Units whose backward pass starts from one kept input. More would keep less, but each is a
+# copy in the graph, and all of their activations live at once.
+RECOMPUTED_TOGETHER = 2
 CAST = ("kernel", "bias")  # roles of weights that may have a lower precision
 
 
@@ -133,28 +137,33 @@ class ProgramLayer(keras.layers.Layer):
             scanned.append(_unit_seeds(seed, count))
         moving = [w for w in self.section.weights if not w.trainable and training]
         statistics = [weight.name for weight in moving]
+        again = training and self.options.rematerialise
 
         def body(x, *values):
-            """One unit: ([batch, ...], its weights and seed) -> ([batch, ...], statistics)."""
-            own_seed = values[-1] if seed is not None else None
+            """Some units: ([batch, ...], weights and seeds) -> ([batch, ...], statistics)."""
+            size = len(values) // len(scanned)
+            arrays = values[: size * len(names)]
+            seeds = values[len(arrays) :] or (None,) * size
 
-            def unit(x, *arrays):
-                own = dict(zip(names, arrays, strict=True))
-                run = self._new_run(own, training, own_seed)
-                x, found = interpret(self.section.program, x, run)
-                return x, *(found[name] for name in statistics)
+            def units(x, *arrays):
+                outputs = []
+                for i, own_seed in enumerate(seeds):
+                    own = dict(zip(names, arrays[i::size], strict=True))
+                    run = self._new_run(own, training, own_seed)
+                    x, found = interpret(self.section.program, x, run)
+                    outputs += [found[name] for name in statistics]
+                return x, *outputs
 
-            if training and self.options.rematerialise:
-                unit = keras.remat(unit)
-            return unit(x, *values[: len(names)])
+            return keras.remat(units)(x, *arrays) if again else units(x, *arrays)
 
-        loop = (
-            unrolled
-            if self.options.unroll or count == 1
-            else LOOPS[keras.backend.backend()]
+        x, found = loops.run(
+            body,
+            x,
+            scanned,
+            [Output(w.shape, full_precision(self.dtype_policy)) for w in moving],
+            size=RECOMPUTED_TOGETHER if again else 1,
+            unroll=self.options.unroll,
         )
-        outputs = [Output(w.shape, full_precision(self.dtype_policy)) for w in moving]
-        x, found = loop(body, x, scanned, outputs)
         return x, dict(zip(statistics, found, strict=True))
 
     def _new_run(self, weights: Tensors, training: bool, seed) -> Run:

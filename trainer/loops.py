@@ -1,4 +1,4 @@
-"""Running one body for each of n identical units, with weights stacked [n, ...].
+"""Running n identical units, with weights stacked [n, ...], some of them at a time.
 
 Comes in: a body, activations, stacked arrays. Goes out: the activations after n units, and
 what each unit gave besides, stacked. The forms compute the same, bit by bit.
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
-# (x, *one unit's arrays) -> (x, *outputs)
+# (x, *arrays) -> (x, *outputs), of one unit or of several
 Body = Callable[..., tuple]
 
 
@@ -23,7 +24,57 @@ class Output(NamedTuple):
     dtype: str
 
 
-def unrolled(body: Body, x, scanned: Sequence[Any], outputs: Sequence[Output]):
+def run(  # noqa: PLR0913 - what a loop is made of
+    body: Body,
+    x,
+    scanned: Sequence[Any],
+    outputs: Sequence[Output],
+    *,
+    size: int = 1,
+    unroll: bool = False,
+) -> tuple[Any, list]:
+    """Runs all units.
+
+    Args:
+        body: Runs some units one after the other: (x, *arrays) -> (x, *outputs). It gets the
+            first array of each of them, then the second, and so on; it gives all outputs of
+            the first unit, then those of the second.
+        x: Activations before the first unit, of one shape throughout.
+        scanned: Arrays [n, ...], a unit's own part at its place.
+        outputs: Of one unit.
+        size: Units in a body; what is left at the end is a body of fewer.
+        unroll: Copies of the body instead of a loop.
+
+    Returns:
+        The activations after the last unit, and the outputs stacked, [n, ...].
+    """
+    count: int = scanned[0].shape[0]
+    whole = count - count % size
+    found = []
+    for start, end, units in ((0, whole, size), (whole, count, count - whole)):
+        if start == end:
+            continue
+        parts = scanned
+        if start or units > 1:
+            parts = [a[start + i : end : units] for a in scanned for i in range(units)]
+        once = end - start == units
+        loop = _unrolled if unroll or once else LOOPS[keras.backend.backend()]
+        x, own = loop(body, x, parts, [*outputs] * units)
+        found.append([_merge(own[i :: len(outputs)]) for i in range(len(outputs))])
+    if len(found) == 1:
+        return x, found[0]
+    return x, [ops.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+def _merge(parts: Sequence[Any]):
+    """Arrays [n, ...] of units that take turns -> one of all of them, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    stacked = ops.stack(parts, axis=1)
+    return ops.reshape(stacked, (-1, *stacked.shape[2:]))
+
+
+def _unrolled(body: Body, x, scanned: Sequence[Any], outputs: Sequence[Output]):
     """One copy of the body per unit: what the loops compute, without a loop."""
     found = []
     for arrays in zip(*(ops.unstack(array) for array in scanned), strict=True):

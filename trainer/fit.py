@@ -271,7 +271,7 @@ def _replica_step(
         images: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor
     ) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            logits = tf.cast(model(images, training=True), tf.float32)
+            logits = model(images, training=True)
             loss = tf.reduce_mean(_losses(labels, logits, config.label_smoothing))
             # Gradients are summed over replicas.
             objective = loss / count
@@ -293,17 +293,18 @@ def _replica_step(
         optimizer.apply(decayed, variables)
         hits = tf.equal(tf.argmax(logits, axis=1), labels)
         accuracy = tf.reduce_mean(tf.cast(hits, tf.float32))
-        return tf.stack([loss, accuracy, tf.cast(norm, tf.float32)])
+        return tf.stack([tf.cast(x, tf.float32) for x in (loss, accuracy, norm)])
 
     return replica_step
 
 
 def _losses(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Cross-entropy per image, float32 [batch]."""
+    """Cross-entropy per image, [batch], of the logits' type."""
     if not smoothing:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     classes: Any = logits.shape[-1]
-    targets = (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
+    hot = tf.one_hot(labels, classes, dtype=logits.dtype)
+    targets = (1 - smoothing) * hot + smoothing / classes
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 

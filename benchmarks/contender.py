@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import loading
+
 LEARNING_RATE = 0.01  # of any size: only the time counts
 CLASSES = 10
 
@@ -30,7 +32,7 @@ CLASSES = 10
 class Setting:
     """What is timed; a step is forward, backward and momentum SGD with coupled decay."""
 
-    contender: str  # "ours", "unrolled_keras" or "torch"
+    contender: str  # "ours", "unrolled_keras", "torch" or "torch_compile"
     depth: int  # 9n+2, pre-activation bottleneck units
     batch_size: int
     precision: str = "float32"  # or "mixed_bfloat16"
@@ -40,9 +42,15 @@ class Setting:
 def main(setting: Setting) -> None:
     """Runs the first step, then as many as are asked for."""
     step, parameters = prepare(setting)
+    ready = time.monotonic()
     step()
     # On Linux the monotonic clock is one for all processes.
-    _tell(finished=time.monotonic(), parameters=parameters, memory_gb=peak_memory_gb())
+    _tell(
+        ready=ready,
+        finished=time.monotonic(),
+        parameters=parameters,
+        memory_gb=peak_memory_gb(),
+    )
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
@@ -57,7 +65,7 @@ def prepare(setting: Setting) -> tuple[Callable[[], object], int]:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(setting.batch_size, 32, 32, 3)).astype(np.float32)
     labels = rng.integers(CLASSES, size=setting.batch_size)
-    if setting.contender == "torch":
+    if setting.contender.startswith("torch"):
         from benchmarks import torch_resnet
 
         return torch_resnet.prepare(
@@ -67,14 +75,16 @@ def prepare(setting: Setting) -> tuple[Callable[[], object], int]:
             precision=setting.precision,
             learning_rate=LEARNING_RATE,
             threads=cores() or 1,
+            compiled=setting.contender == "torch_compile",
         )
     return _prepare_keras(setting, images, labels)
 
 
 def _prepare_keras(setting: Setting, images: np.ndarray, labels: np.ndarray):
     """Both Keras networks run in the loop of `trainer.fit`; what differs is the network."""
-    import keras
-    import tensorflow as tf
+    with loading.tfx():  # as a run loads it
+        import keras
+        import tensorflow as tf
 
     from benchmarks import unrolled_keras
     from contract.config.train import TrainConfig

@@ -1,5 +1,7 @@
 """What the command line loads before a run begins."""
 
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +40,26 @@ import matplotlib.figure, sklearn.datasets
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Error importing" not in done.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere nothing is set")
+@pytest.mark.parametrize("given", [None, "0"])
+def test_a_run_has_onednn_unless_told_otherwise(given):
+    """TensorFlow says so itself. The variable stays as it was, for child processes."""
+    code = """
+import os
+from pipeline import loading
+with loading.tfx():
+    import tensorflow
+print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
+"""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"}
+    del environment["TF_ENABLE_ONEDNN_OPTS"]
+    if given:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+        timeout=200, check=True, env=environment,
+    )  # fmt: skip
+    assert ("oneDNN custom operations are on" in done.stderr) == (given is None)
+    assert done.stdout.split() == [str(given)]

@@ -3,7 +3,8 @@
     python -m benchmarks.serve [--quick] [--output FILE]
 
 1. Throughput: many callers through gRPC and dynamic batching, against one caller who has
-   all images at hand and calls the SavedModel in full batches. Both take turns.
+   all images at hand and calls the SavedModel in full batches. Both take turns; so does,
+   with single images, a gRPC server that answers at once.
 2. Latency of one image at a time: what the server adds to the bare call. Both take turns.
 3. Hot swap: a steady load at 40 % of the capacity while new versions are published.
 4. Memory: a steady load at 80 % of the capacity for a bounded number of requests.
@@ -12,7 +13,7 @@
 Server, load and bare calls have the same cores; a client on the server's machine is part
 of what is measured. Where h2load is installed (Debian's nghttp2-client), single images
 are sent by it as well, which costs less than by Python. "Bare" is the faster of two ways
-to call: the signature function of tf.saved_model.load and a v1 session. Takes about seven
+to call: the signature function of tf.saved_model.load and a v1 session. Takes about nine
 minutes on 2 cores with nothing else running. Writes benchmarks/results/serve.json and
 prints the table of docs/serving.md. `--quick` shows in a minute that all of it works, and
 writes nothing unless `--output` is given.
@@ -144,9 +145,15 @@ def throughput(
         Bare(folder) as bare,
     ):
         how = bare.faster(plan.largest_batch, plan.seconds / 2)
-        with Load(server.address) as load:
-            load.run(rows=rows, callers=callers, seconds=plan.seconds / 2)
-            sides = ["bare", "server"]
+        with contextlib.ExitStack() as stack:
+            loads: dict[str, tuple[Server | Process, Load]] = {}
+            loads["server"] = server, stack.enter_context(Load(server.address))
+            if rows == 1:
+                echo = stack.enter_context(Process("benchmarks.serve_echo", "400"))
+                loads["echo"] = echo, stack.enter_context(Load(echo.ready["address"]))
+            for _, load in loads.values():
+                load.run(rows=rows, callers=callers, seconds=plan.seconds / 2)
+            sides = ["bare", *loads]
             if rows == 1 and shutil.which("h2load"):
                 sides.append("h2load")
             pairs: list[dict[str, tuple[float, float]]] = []
@@ -159,15 +166,15 @@ def throughput(
                         images = plan.largest_batch * len(seconds)
                         wall = sum(seconds)
                         cpu = cpu_seconds(bare) - cpu
-                    elif side == "server":
-                        cpu = cpu_seconds(server, load)
-                        found = load.run(
+                    elif side in loads:
+                        cpu = cpu_seconds(*loads[side])
+                        found = loads[side][1].run(
                             rows=rows, callers=callers, seconds=plan.seconds
                         )
                         _none_failed(found)
                         images = rows * len(found["latencies"])
                         wall = found["seconds"]
-                        cpu = cpu_seconds(server, load) - cpu
+                        cpu = cpu_seconds(*loads[side]) - cpu
                     else:
                         cpu = cpu_seconds(server) + _children_seconds()
                         images, wall = h2load(
@@ -194,7 +201,12 @@ def throughput(
         result[f"{side}_cpu_milliseconds"] = statistics.median(
             p[side][1] for p in pairs
         )
-        if side != "bare":
+        if side == "echo":
+            # If all that a server did besides the model was to be called.
+            result["grpc_limit"] = statistics.median(
+                p["bare"][1] / (p["bare"][1] + p[side][1]) for p in pairs
+            )
+        elif side != "bare":
             ratios = [pair[side][0] / pair["bare"][0] for pair in pairs]
             result[f"{side}_ratios"] = ratios
             result[f"{side}_ratio"] = statistics.median(ratios)
@@ -703,6 +715,13 @@ def markdown(result: dict[str, Any]) -> str:
                 f"{found['bare_images_per_second']:,.0f} images/s; "
                 f"by processor time {found[f'{side}_cpu_ratio']:.2f}",
                 ">= 0.9",
+            ))  # fmt: skip
+        if "grpc_limit" in found:
+            rows.append((
+                "the most that gRPC in Python leaves of it, by processor time",
+                f"{found['grpc_limit']:.2f}: {found['bare_cpu_milliseconds']:.2f} ms of the "
+                f"model and {found['echo_cpu_milliseconds']:.2f} ms of a call",
+                "",
             ))  # fmt: skip
     delay, swapped = result["latency"], result["swap"]
     for percent, target in ((50, "<= 1.0 ms"), (99, "<= 3 ms")):

@@ -1,4 +1,4 @@
-"""Pre-activation ResNet in eager PyTorch, channels last: a rival of `benchmarks.train`.
+"""Pre-activation ResNet in PyTorch, channels last: a rival of `benchmarks.train`.
 
 Bottleneck units of He et al. 2016b, the same mathematics and parameters as
 `trainer.network.build("preact_resnet<depth>", classes)`. PyTorch belongs to the dependency
@@ -71,6 +71,7 @@ def prepare(  # noqa: PLR0913 - what one training step depends on
     precision: str,
     learning_rate: float,
     threads: int,
+    compiled: bool = False,
 ) -> tuple[Callable[[], float], int]:
     """Makes a network and its optimizer.
 
@@ -81,6 +82,7 @@ def prepare(  # noqa: PLR0913 - what one training step depends on
         precision: "float32", or "mixed_bfloat16" for autocast on CPU.
         learning_rate: Of momentum SGD with coupled decay.
         threads: That PyTorch uses.
+        compiled: By torch.compile, else eager.
 
     Returns:
         One training step (its result is the loss), and the number of parameters.
@@ -92,6 +94,9 @@ def prepare(  # noqa: PLR0913 - what one training step depends on
     optimizer = torch.optim.SGD(
         model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=1e-4
     )
+    forward: Callable[[torch.Tensor], torch.Tensor] = (
+        torch.compile(model) if compiled else model
+    )
     # A transposed view of [batch, height, width, channels] is channels last as it stands.
     x = torch.from_numpy(images).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels)
@@ -100,7 +105,7 @@ def prepare(  # noqa: PLR0913 - what one training step depends on
         optimizer.zero_grad(set_to_none=True)
         enabled = precision == "mixed_bfloat16"
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            logits = model(x)
+            logits = forward(x)
         loss = functional.cross_entropy(logits.float(), y)
         loss.backward()
         optimizer.step()

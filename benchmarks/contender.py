@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import loading
+from contract import onednn
 
 LEARNING_RATE = 0.01  # of any size: only the time counts
 CLASSES = 10
@@ -82,7 +82,7 @@ def prepare(setting: Setting) -> tuple[Callable[[], object], int]:
 
 def _prepare_keras(setting: Setting, images: np.ndarray, labels: np.ndarray):
     """Both Keras networks run in the loop of `trainer.fit`; what differs is the network."""
-    with loading.tfx():  # as a run loads it
+    with onednn.on():  # as a run loads it
         import keras
         import tensorflow as tf
 

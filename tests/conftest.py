@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+import platform
 from pathlib import Path
 
 import hypothesis
@@ -14,9 +15,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 
 # As pipeline.py has it: a person's own choice is no fault of what is tested.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# As a run loads TensorFlow (pipeline/loading.py): what trains here and what trains in a
+# As a run loads TensorFlow (contract/onednn.py): what trains here and what trains in a
 # process of its own have the same bits, whatever the processor.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if platform.machine() == "x86_64":
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

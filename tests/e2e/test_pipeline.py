@@ -60,13 +60,15 @@ def run(
 
 def start(command, output, wait, parameters, environment=None) -> subprocess.Popen[str]:
     words, settings = command_line(output, parameters)
+    # As a person starts it: the run asks for oneDNN itself.
+    inherited = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
     process = subprocess.Popen(
         [*command, *words],
         cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | settings | (environment or {}),
+        env=inherited | settings | (environment or {}),
     )
     if wait:
         process.output, _ = process.communicate(timeout=400)

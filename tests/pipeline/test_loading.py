@@ -54,7 +54,7 @@ with loading.tfx():
 print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
 """
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"}
-    del environment["TF_ENABLE_ONEDNN_OPTS"]
+    environment.pop("TF_ENABLE_ONEDNN_OPTS")  # tests/conftest.py has set it
     if given:
         environment["TF_ENABLE_ONEDNN_OPTS"] = given
     done = subprocess.run(

@@ -28,7 +28,11 @@ def start(
             resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX, imported here, has set it
+    for name in (
+        "TF_CPP_MIN_LOG_LEVEL",  # JAX, imported here, has set it
+        "TF_ENABLE_ONEDNN_OPTS",  # of trainings (tests/conftest.py)
+    ):
+        environment.pop(name, None)
     popen = subprocess.Popen(
         [sys.executable, "-m", "serving.server", *arguments],
         cwd=ROOT,

@@ -51,8 +51,8 @@ def build(  # noqa: PLR0913 - each has a default that is right for most
             "gamma" of the last batch norm (He et al. 2016a: identity is a good start).
         unroll: One copy of the program per unit instead of a loop: the same numbers, but
             a graph (and the time to build it) that grows with depth.
-        rematerialise: Recompute each unit in the backward pass instead of keeping its
-            activations: less memory, up to a third more time in training.
+        rematerialise: Keep the input of every second unit alone, and compute both again in
+            the backward pass: less memory, a quarter to a third more time in training.
         synchronized: Batch norm by the moments of all replicas' images instead of each
             replica's own (the authors'). Needs `unroll`: replicas cannot meet inside a loop.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16"; default: the global one.

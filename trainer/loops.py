@@ -70,7 +70,7 @@ def _merge(parts: Sequence[Any]):
     """Arrays [n, ...] of units that take turns -> one of all of them, in order."""
     if len(parts) == 1:
         return parts[0]
-    stacked = ops.stack(parts, axis=1)
+    stacked: Any = ops.stack(parts, axis=1)
     return ops.reshape(stacked, (-1, *stacked.shape[2:]))
 
 

@@ -121,6 +121,7 @@ def test_quick_run_measures_everything(tmp_path):
     assert run.returncode == 0, run.stderr
     result = json.loads(output.read_text())
     assert result["throughput"][0]["server_ratio"] > 0
+    assert 0 < result["throughput"][1]["grpc_limit"] < 1
     assert result["latency"]["p50"]["server"] > 0
     assert result["swap"]["failed"] == 0
     assert result["swap"]["versions"] == [1, 2]

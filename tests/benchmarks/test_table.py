@@ -10,7 +10,10 @@ from benchmarks import __main__ as benchmarks
 
 def test_each_row_finds_its_figure_in_what_was_measured():
     for row, value in benchmarks.table():
-        assert value is not None and value > 0, row.what
+        if value is None:  # the last machine had no instructions for it
+            assert "bfloat16" in row.what
+        else:
+            assert value > 0, row.what
         assert (row.least is None) != (row.most is None), row.what
         assert row.benchmark in benchmarks.BENCHMARKS
 

@@ -19,9 +19,9 @@ CLASSES = 10
 NETWORKS = [
     "preact_resnet29_bottleneck",
     "resnet29_bottleneck",
-    "preact_resnet20",
+    "preact_resnet38",  # rematerialised, a loop of two units and one more
     "resnet20:shortcut=exclusive_gating",
-    "plain38",  # rematerialised, a loop of two units and one more
+    "plain20",
 ]
 OTHER = """
 import sys

@@ -6,8 +6,8 @@
 
 Every figure is a ratio to a rival or to a bare call in the same run, so that it can be
 compared between machines; bytes, and seconds of ingestion and of a whole run, are not. Exits
-with 1 if a target is missed or its figure is not there. The benchmarks themselves are the other files here; each can be
-run alone, and most have a `--quick`.
+with 1 if a target is missed or its figure is not there. The benchmarks themselves are the
+other files here; each can be run alone, and most have a `--quick`.
 """
 
 from __future__ import annotations

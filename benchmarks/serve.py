@@ -83,7 +83,8 @@ class Plan:
 
 
 QUICK = Plan(
-    throughput=(("preact_resnet8", 8, 16), ("preact_resnet8", 1, 16)), pairs=1, seconds=1.0, largest_batch=32,
+    throughput=(("preact_resnet8", 8, 16), ("preact_resnet8", 1, 16)),
+    pairs=1, seconds=1.0, largest_batch=32,
     latency_network="preact_resnet8", latency_pairs=1, latency_seconds=0.5,
     swaps=1, swap_seconds=4.0, memory_seconds=3.0, malformed=100,
 )  # fmt: skip

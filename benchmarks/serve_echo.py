@@ -1,4 +1,4 @@
-"""A gRPC server that answers every Predict at once, with the same bytes.
+"""A gRPC server that answers every Predict at once, with the same message.
 
     python -m benchmarks.serve_echo BYTES
 
@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from benchmarks.serve_load import PREDICT
+from serving.client import messages
 
 CALLS = 128  # at a time, as `benchmarks.serve` sends them
 
@@ -30,7 +31,9 @@ class _Echo(grpc.GenericRpcHandler):
 
 def main() -> None:
     """Serves."""
-    answer = bytes(int(sys.argv[1]))
+    response = messages.PredictResponse()
+    response.model_spec.name = "x" * int(sys.argv[1])  # the load reads a version in it
+    answer = response.SerializeToString()
     server = grpc.server(ThreadPoolExecutor(CALLS), handlers=[_Echo(answer)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -87,7 +87,7 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
     "kept_bfloat16": {"contender": "ours", "precision": "mixed_bfloat16"},
     "torch_bfloat16": {"contender": "torch", "precision": "mixed_bfloat16"},
 }
-_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # of /proc/cpuinfo
+_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # of /proc/cpuinfo
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
     skipped = set()
     if arguments.skip_torch or importlib.util.find_spec("torch") is None:
         skipped |= {"torch", "torch_compile"}
-    if not any(flag in _cpu_line("flags").split() for flag in _BFLOAT16):
+    if _BFLOAT16.isdisjoint(_cpu_line("flags").split()):
         _progress("no instructions for bfloat16 here: not measured")
         skipped.add("mixed_bfloat16")
     if arguments.skip_unrolled:
@@ -195,7 +195,7 @@ def deep(plan: Plan, skipped: set[str]) -> dict[str, Any]:
     """Fresh processes of the deep network, in turns; medians."""
     common = {"depth": plan.deep_depth, "batch_size": plan.deep_batch_size}
     kinds = {
-        name: {"precision": "float32"} | common | dict(setting)
+        name: common | dict(setting)
         for name, setting in STARTS.items()
         if not {setting["contender"], setting.get("precision")} & skipped
     }

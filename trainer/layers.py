@@ -21,7 +21,6 @@ from keras import ops
 
 from trainer import loops
 from trainer.initialisers import initial_value, number
-from trainer.loops import Output
 from trainer.operations import Run, Tensors, interpret
 from trainer.program import Section, expand
 from trainer.units import parse_network
@@ -160,7 +159,7 @@ class ProgramLayer(keras.layers.Layer):
             body,
             x,
             scanned,
-            [Output(w.shape, full_precision(self.dtype_policy)) for w in moving],
+            [loops.Output(w.shape, full_precision(self.dtype_policy)) for w in moving],
             size=RECOMPUTED_TOGETHER if again else 1,
             unroll=self.options.unroll,
         )
